@@ -1,0 +1,39 @@
+# Everything runs in .venv, built from requirements.lock (hashes checked); python3 >= 3.11 and make are all that is needed.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: .venv demo test lint check bench lock clean
+
+.venv: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("brachy needs python3 >= 3.11; set PYTHON=/path/to/python3.11")'
+	@$(PYTHON) -m venv --clear .venv || { echo "python3 cannot build a virtual environment: install its venv module (Debian: apt-get install python3-venv)"; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/brachy plan phantoms/liver-metastasis.toml -o demo-plan --force
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The kernels' cache is fresh for each run: numba does not see an edit in a callee that lives in another file.
+test: lint
+	NUMBA_CACHE_DIR="$$(mktemp -d)" sh -c '$(BIN)/pytest -n 2 --dist loadfile; code=$$?; rm -rf "$$NUMBA_CACHE_DIR"; exit $$code'
+	NUMBA_DISABLE_JIT=1 $(BIN)/pytest -q -m kernel tests
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/run.py
+
+# uv is needed for this one target only: it resolves for every supported Python at once.
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q -o requirements.lock
+
+clean:
+	rm -rf .venv demo-plan build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

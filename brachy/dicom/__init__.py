@@ -1,0 +1,1 @@
+"""DICOM in (`brachy.dicom.read`) and out (`brachy.dicom.write`)."""

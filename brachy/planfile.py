@@ -1,0 +1,306 @@
+"""The plan as a record: plan.json, version 1, in and out. It is the one truth; everything else is made from it.
+
+Floats are rounded to 6 significant digits on the way out, keys keep the order of the fields, and `checksum` is the
+SHA-256 of the canonical text without the checksum itself, so that the same plan is the same bytes.
+"""
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from brachy.errors import BrachyError
+from brachy.implant import Implant
+from brachy.protocol import Protocol, first_problem
+from brachy.source import Source
+
+Vector = tuple[float, float, float]
+
+FORMAT = "brachy-plan"
+VERSION = 1
+MAX_BYTES = 64_000_000
+"""A plan.json larger than this is refused before it is read (engineering choice; a real one has well under 1 MB)."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PlanInput(_Record):
+    """A file the plan was made from."""
+
+    name: str
+    sha256: str
+
+
+class PlanCase(_Record):
+    """Whose plan it is. Patient name and dates are not kept here."""
+
+    patient_id: str = ""
+    study_uid: str = ""
+    frame_of_reference_uid: str = ""
+    ct_series_uid: str = ""
+    structure_set_uid: str = ""
+    inputs: tuple[PlanInput, ...] = ()
+
+
+class PlanSource(_Record):
+    """One kind of seed: model, strength at implantation, and the TG-43 data used (`data`, a whole source file)."""
+
+    model: str
+    air_kerma_strength_U: float = Field(description="U at implant_on, per seed")
+    apparent_activity_mCi: float = Field(description="mCi at implant_on, per seed")
+    half_life_days: float
+    strength_on: str = Field("", description="ISO date at which the strength was stated")
+    implant_on: str = Field("", description="ISO date of implantation")
+    data: dict[str, Any] = Field(default_factory=dict, description="the source file, so that a plan stands alone")
+
+
+class PlanTarget(_Record):
+    """A target and what it gets."""
+
+    roi: str
+    prescription_gy: float
+    volume_cc: float
+    margin_mm: float = 0.0
+    planned_volume_cc: float
+
+
+class PlanTemplate(_Record):
+    """A template: hole (column c, row r) is at origin + c * spacing * column + (r - 1) * spacing * row.
+
+    Column 0 is "A" (then B ... Z, AA ...), the first row is 1; `origin_mm` is therefore hole A1.
+    """
+
+    origin_mm: Vector
+    direction: Vector
+    row: Vector
+    column: Vector
+    spacing_mm: float
+    target: str
+    columns: int
+    rows: int
+    central_row: int = Field(description="number of the row of layer 0, through the target's largest section")
+
+
+class PlanSeed(_Record):
+    """A seed; depth_mm = |tip - centre|; `source` indexes the plan's sources."""
+
+    position_mm: Vector
+    depth_mm: float
+    source: int = 0
+
+
+class PlanNeedle(_Record):
+    """A loaded needle; depth_mm = |tip - hole|; seeds from the tip backwards."""
+
+    hole: str
+    template: int = 0
+    hole_mm: Vector
+    skin_mm: Vector
+    tip_mm: Vector
+    direction: Vector
+    depth_mm: float
+    depth_from_skin_mm: float
+    seeds: tuple[PlanSeed, ...]
+
+
+class GoalResult(_Record):
+    """A goal of the protocol and what came of it."""
+
+    roi: str
+    metric: str
+    op: str
+    limit: float
+    value: float
+    met: bool
+    required: bool = True
+    source: str = ""
+
+
+class RuleResult(_Record):
+    """A rule of the protocol, its worst case and where that is."""
+
+    rule: str
+    limit: str
+    worst: float | None
+    unit: str = "mm"
+    where: str = ""
+    met: bool
+
+
+class Evaluation(_Record):
+    """DVH metrics, in Gy, % and cc by their names."""
+
+    formalism: Literal["1D", "2D"]
+    grid: dict[str, Any] = Field(default_factory=dict, description="lattice on which V_Rx, CI and EI were counted")
+    sampling: dict[str, Any] = Field(default_factory=dict, description="samples of each structure")
+    structures: dict[str, dict[str, float | None]] = Field(default_factory=dict)
+    uncertainty: dict[str, dict[str, float]] = Field(default_factory=dict)
+    other_formalism: dict[str, dict[str, float | None]] = Field(default_factory=dict)
+    goals: tuple[GoalResult, ...] = ()
+
+
+class Plan(_Record):
+    """A plan; see DESIGN of plan.json in docs/formats.md."""
+
+    format: Literal["brachy-plan"] = "brachy-plan"
+    version: Literal[1] = 1
+    software: str = ""
+    parent: str | None = None
+    checksum: str = ""
+    case: PlanCase = PlanCase()
+    protocol: Protocol
+    assumed: tuple[str, ...] = ()
+    limits: tuple[str, ...] = Field((), description="limits of the dose calculation, as printed")
+    sources: tuple[PlanSource, ...]
+    targets: tuple[PlanTarget, ...]
+    templates: tuple[PlanTemplate, ...]
+    needles: tuple[PlanNeedle, ...]
+    evaluation: Evaluation
+    rules: tuple[RuleResult, ...] = ()
+    check: dict[str, Any] = Field(default_factory=dict)
+    optimiser: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def seed_count(self) -> int:
+        """Number of seeds."""
+        return sum(len(needle.seeds) for needle in self.needles)
+
+    def implants(self) -> list[Implant]:
+        """Seeds as implants, one for each source of the plan, in needle order; axes are the needles' directions."""
+        found = []
+        for index, entry in enumerate(self.sources):
+            seeds = [(s.position_mm, n.direction) for n in self.needles for s in n.seeds if s.source == index]
+            found.append(
+                Implant(
+                    Source.from_dict(entry.data, name=entry.model),
+                    np.array([position for position, _ in seeds], dtype=np.float64).reshape(-1, 3),
+                    axes=np.array([axis for _, axis in seeds], dtype=np.float64).reshape(-1, 3),
+                    strength_U=entry.air_kerma_strength_U,
+                    half_life_days=entry.half_life_days,
+                )
+            )
+        return found
+
+    def sealed(self) -> "Plan":
+        """Return the plan with floats rounded as they will be written and with its checksum."""
+        data = rounded(self.model_dump(mode="json"))
+        data["checksum"] = checksum_of(data)
+        return Plan.model_validate(data)
+
+    def to_json(self) -> str:
+        """Text of plan.json: 6 significant digits, stable order, ends with a newline."""
+        return canonical(self.sealed().model_dump(mode="json"))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write plan.json, whole or not at all."""
+        write_text_whole(Path(path), self.to_json())
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> "Plan":
+        """Read a plan.json, or the one in a plan folder, and verify its checksum.
+
+        Raises
+        ------
+        BrachyError
+            If it is missing, not a plan, of a newer version, broken, or changed since it was written.
+        """
+        file = Path(path)
+        if file.is_dir():
+            file = file / "plan.json"
+        if not file.is_file():
+            raise BrachyError(f"no plan at {path}: give a plan folder or its plan.json")
+        if file.stat().st_size > MAX_BYTES:
+            raise BrachyError(f"{file.name} is larger than {MAX_BYTES // 1_000_000} MB: this is no plan.json")
+        try:
+            data = json.loads(file.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            raise BrachyError(f"{file.name} is not valid JSON ({error}): restore it from its backup") from None
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise BrachyError(f"{file.name} is not a brachy plan: its 'format' is not '{FORMAT}'")
+        if data.get("version") != VERSION:
+            raise BrachyError(f"{file.name} has version {data.get('version')}; this program reads version {VERSION}")
+        if data.get("checksum") != checksum_of(data):
+            raise BrachyError(
+                f"{file.name} was changed after it was written (its checksum differs): plan again, "
+                "or use --from PLAN --edit CSV for a change by hand"
+            )
+        try:
+            return Plan.model_validate(data)
+        except ValidationError as error:
+            raise BrachyError(f"{file.name}: {first_problem(error)}") from None
+
+
+def rounded(value: Any, digits: int = 6) -> Any:
+    """Copy of JSON data with every float at `digits` significant digits.
+
+    Raises
+    ------
+    ValueError
+        If a float is not finite: such a number never reaches a file.
+    """
+    if isinstance(value, bool) or value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, (float, np.floating)):
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError("a number of the plan is not finite")
+        short = float(f"{number:.{digits}g}")
+        return 0.0 if short == 0 else short
+    if isinstance(value, dict):
+        return {str(key): rounded(item, digits) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [rounded(item, digits) for item in value]
+    if isinstance(value, np.integer):
+        return int(value)
+    raise TypeError(f"{type(value).__name__} cannot be written to JSON")
+
+
+def canonical(data: dict[str, Any]) -> str:
+    """Text form of JSON data: two spaces, key order kept, UTF-8, a final newline."""
+    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def checksum_of(data: dict[str, Any]) -> str:
+    """SHA-256 of the canonical text of the data without its `checksum`."""
+    rest = {key: value for key, value in data.items() if key != "checksum"}
+    return hashlib.sha256(canonical(rest).encode("utf-8")).hexdigest()
+
+
+def write_text_whole(path: Path, text: str) -> None:
+    """Write a text file whole or not at all: temporary name, fsync, rename."""
+    write_bytes_whole(path, text.encode("utf-8"))
+
+
+def write_bytes_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: temporary name in the same folder, fsync, rename.
+
+    Raises
+    ------
+    BrachyError
+        If the folder does not exist or cannot be written.
+    """
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise BrachyError(f"cannot write {path}: {error.strerror}") from None
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise BrachyError(f"cannot write {path}: {error.strerror}") from None
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

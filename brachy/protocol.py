@@ -1,0 +1,247 @@
+"""Planning protocols: plans/*.toml, every field with its unit, range, default and meaning.
+
+A protocol says what the clinic wants. Where each number comes from stands in the file's own `[citations]` table,
+keyed by the dotted name of the field, and travels into plan.json with it.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from brachy import resources
+from brachy.errors import UsageError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Prescription(_Table):
+    """What is prescribed to the planned target volume."""
+
+    dose_gy: Positive = Field(description="Gy to complete decay")
+    allowed_gy: tuple[Positive, Positive] = Field(description="Gy; a prescription outside is refused")
+
+    @model_validator(mode="after")
+    def _inside(self) -> "Prescription":
+        low, high = self.allowed_gy
+        if not low <= self.dose_gy <= high:
+            raise ValueError(f"dose_gy {self.dose_gy:g} is outside allowed_gy {low:g}-{high:g} Gy")
+        return self
+
+
+class SourceChoice(_Table):
+    """The seed, its strength and the dosimetry."""
+
+    model: str = Field(description="name of a shipped source model, or a .toml file")
+    activity_mCi: Positive = Field(description="apparent activity of one seed at `strength_on`, mCi")
+    allowed_mCi: tuple[Positive, Positive] = Field(description="mCi; an activity outside is refused")
+    half_life_days: Positive | None = Field(None, description="d; overrides the imported plan and the source")
+    formalism: Literal["1D", "2D"] = Field("1D", description="TG-43U1 point (1D) or line source (2D)")
+
+    @model_validator(mode="after")
+    def _inside(self) -> "SourceChoice":
+        low, high = self.allowed_mCi
+        if not low <= self.activity_mCi <= high:
+            raise ValueError(f"activity_mCi {self.activity_mCi:g} is outside allowed_mCi {low:g}-{high:g} mCi")
+        return self
+
+
+class TargetChoice(_Table):
+    """How the planned target is made from the drawn one."""
+
+    margin_mm: NotNegative = Field(0.0, le=30, description="3D expansion, mm")
+    clip_to: tuple[str, ...] = Field((), description="ROIs, besides the external, that clip the expansion")
+
+
+class TemplateChoice(_Table):
+    """The guide template."""
+
+    pitch_mm: Positive = Field(10.0, ge=2, le=50, description="distance of neighbouring holes, mm")
+    lateral_overshoot_mm: NotNegative = Field(
+        0.0, le=20, description="a hole is offered if its axis passes within this distance of the target, mm"
+    )
+    lateral_margin_mm: Positive = Field(
+        10.0, description="every edge point of the target's section in a layer lies this near a used needle, mm"
+    )
+    layer_offset: Literal["in-layer", "free"] = Field(
+        "in-layer", description="search the offset of the holes within their layers, or along both axes"
+    )
+    standoff_mm: NotNegative = Field(20.0, le=100, description="template plane outside the skin by this, mm")
+
+
+class NeedleChoice(_Table):
+    """The needle."""
+
+    radius_mm: Positive = Field(0.65, le=3, description="outer radius, mm")
+    max_needle_mm: Positive = Field(150.0, le=400, description="longest path from hole to tip, mm")
+    tip_to_seed_mm: NotNegative = Field(0.0, le=30, description="tip to the near end of the first seed, mm")
+    min_needle_spacing_mm: Positive = Field(2.0, description="between two needles, mm")
+
+
+class SeedChoice(_Table):
+    """Where seeds may lie along a needle."""
+
+    step_mm: Positive = Field(5.0, ge=0.5, description="distance of neighbouring candidates on a needle, mm")
+    distal_margin_mm: NotNegative = Field(
+        5.0, description="most distal seed centre before the axis leaves the target for the last time, mm"
+    )
+    skin_margin_mm: NotNegative = Field(10.0, description="seed centre to skin in 3D, more than this, mm")
+    min_spacing_mm: Positive = Field(5.0, description="between two seed centres, mm")
+    supply: Literal["loose", "strand", "cartridge"] = Field("loose", description="how seeds are supplied")
+    smallest_spacer_mm: NotNegative = Field(0.5, description="smallest spacer between two seeds, mm")
+
+
+class ObstacleChoice(_Table):
+    """What a needle must not meet."""
+
+    roles: tuple[str, ...] = Field(
+        ("bone", "vessel", "lung", "bile_duct", "gallbladder", "bowel"), description="roles that block a needle"
+    )
+    clearance_mm: NotNegative = Field(2.0, description="needle surface to the structure's contour, mm")
+
+
+class DirectionChoice(_Table):
+    """Directions that are tried."""
+
+    azimuth_step_deg: Positive = Field(10.0, ge=1, le=180, description="step of the azimuths tried, degrees")
+    azimuth_deg: float | None = Field(None, ge=-360, le=360, description="a fixed azimuth, degrees")
+    tilt_deg: float = Field(0.0, ge=-60, le=60, description="tilt toward the head, degrees")
+
+
+class BoneFromHU(_Table):
+    """Bone found on the CT where no ROI has the role."""
+
+    threshold_hu: float = Field(200.0, ge=50, le=2000, description="HU")
+    smallest_cc: NotNegative = Field(2.0, description="components below are left out, cc")
+
+
+class SkinFromHU(_Table):
+    """The external found on the CT where no ROI has the role."""
+
+    threshold_hu: float = Field(-300.0, ge=-900, le=0, description="HU between air and tissue")
+
+
+class Goal(_Table):
+    """One dosimetric goal."""
+
+    roi: str = Field(description="an ROI's name, or a role: 'target' means every target")
+    metric: str = Field(description="D90_gy, V100_pct, D2cc_gy ... ; 'Rx' as limit means the prescription")
+    op: Literal[">=", "<="]
+    limit: float | Literal["Rx"]
+    required: bool = Field(True, description="False: aimed at and reported, not demanded by --strict")
+
+
+class Objective(_Table):
+    """Weights of the optimiser's objective; all dimensionless (engineering choice unless cited)."""
+
+    underdose: NotNegative = Field(100.0, description="mean target shortfall below the prescription, per Rx")
+    over_150: NotNegative = Field(1.0, description="mean target excess above 150 %")
+    over_200: NotNegative = Field(1.0, description="mean target excess above 200 %")
+    spill: NotNegative = Field(10.0, description="mean excess above the prescription in the shell outside")
+    organ: NotNegative = Field(5.0, description="mean organ excess above `organ_fraction` of the prescription")
+    organ_fraction: NotNegative = Field(0.5, description="fraction of the prescription")
+    needle: NotNegative = Field(0.01, description="cost of one needle")
+    seed: NotNegative = Field(0.0, description="cost of one seed")
+    lateral: NotNegative = Field(1.0, description="cost of a layer's edge point beyond the lateral margin")
+
+
+class Search(_Table):
+    """Effort, counted in moves so that a plan is the same on any machine."""
+
+    starts: int = Field(4, ge=1, le=256, description="independent starts")
+    moves: int = Field(300_000, ge=0, le=100_000_000, description="annealing moves a start")
+
+
+class Protocol(_Table):
+    """A planning protocol."""
+
+    name: str
+    title: str = ""
+    site: str = Field("", description="the disease and organ")
+    prescription: Prescription
+    source: SourceChoice
+    target: TargetChoice = TargetChoice()
+    template: TemplateChoice = TemplateChoice()
+    needle: NeedleChoice = NeedleChoice()
+    seeds: SeedChoice = SeedChoice()
+    obstacles: ObstacleChoice = ObstacleChoice()
+    direction: DirectionChoice = DirectionChoice()
+    bone: BoneFromHU = BoneFromHU()
+    skin: SkinFromHU = SkinFromHU()
+    roles: dict[str, str] = Field(default_factory=dict, description="ROI name to role")
+    goals: tuple[Goal, ...] = ()
+    objective: Objective = Objective()
+    search: Search = Search()
+    citations: dict[str, str] = Field(default_factory=dict, description="dotted field name to its source")
+
+    @model_validator(mode="after")
+    def _cited_fields_exist(self) -> "Protocol":
+        for key in self.citations:
+            here: Any = self
+            for part in key.split("."):
+                here = getattr(here, part, None) if isinstance(here, BaseModel) else None
+                if here is None and part != "half_life_days":
+                    raise ValueError(f"citations names '{key}', which is no field of a protocol")
+        return self
+
+
+def first_problem(error: ValidationError) -> str:
+    """One line for a pydantic error: where it is and what is wrong with it."""
+    problem = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in problem["loc"]) or "the file"
+    what = str(problem["msg"]).removeprefix("Value error, ")
+    more = len(error.errors()) - 1
+    return f"{where}: {what}" + (f" (and {more} more)" if more else "")
+
+
+def load_protocol(name: str | Path) -> Protocol:
+    """Load a shipped protocol by name, or a protocol file.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name, or the file breaks a rule; the message names the field and the rule.
+
+    Examples
+    --------
+    >>> load_protocol("liver-metastasis").prescription.dose_gy
+    120.0
+    """
+    path = resources.find("plans", str(name))
+    try:
+        with path.open("rb") as stream:
+            return Protocol.model_validate(tomllib.load(stream))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"protocol {path.name} is not valid TOML: {error}") from None
+    except ValidationError as error:
+        raise UsageError(f"protocol {path.name}: {first_problem(error)}") from None
+
+
+def change(protocol: Protocol, **tables: dict[str, Any]) -> Protocol:
+    """Return a copy with fields of some tables changed, checked again.
+
+    Raises
+    ------
+    UsageError
+        If a value breaks a rule of the protocol; the message names the field.
+
+    Examples
+    --------
+    >>> liver = load_protocol("liver-metastasis")
+    >>> change(liver, prescription={"dose_gy": 145.0}).prescription.dose_gy
+    145.0
+    """
+    data = protocol.model_dump()
+    for table, fields in tables.items():
+        data[table] = {**data[table], **fields}
+    try:
+        return Protocol.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(f"under protocol '{protocol.name}', {first_problem(error)}") from None
