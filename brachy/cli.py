@@ -1,0 +1,422 @@
+"""The command line: each verb is a few lines over the public API and imports its rooms inside.
+
+Exit 0 done, 1 could not (or a goal missed under --strict), 2 wrong use. An error is one line on stderr.
+"""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from click import ClickException
+from click.exceptions import Abort, Exit
+
+from brachy import __version__
+from brachy.errors import BrachyError, UsageError
+
+if TYPE_CHECKING:
+    from brachy.planfile import Plan
+    from brachy.protocol import Protocol
+
+app = typer.Typer(
+    name="brachy",
+    help="Planning, dosimetry and verification of permanent 125I seed implants. "
+    "Not a medical device; for research and education.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")]
+ForceFlag = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
+FormalismOption = Annotated[
+    str | None, typer.Option("--formalism", metavar="1D|2D", help="TG-43 point (1D) or line source (2D).")
+]
+SourceOption = Annotated[
+    str | None, typer.Option("--source", metavar="MODEL|FILE", help="Seed model, see `brachy sources`.")
+]
+
+
+def main() -> None:
+    """Run the program and leave with its exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except BrachyError as error:
+        _fail(str(error), error.exit_code)
+    except Exit as leave:
+        sys.exit(leave.exit_code)
+    except ClickException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            sys.exit(2)
+        _fail(error.format_message(), 2)
+    except (KeyboardInterrupt, Abort):
+        _fail("interrupted; nothing was written", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except MemoryError:
+        _fail("out of memory: crop the CT or use a coarser grid", 1)
+    except Exception as error:
+        if os.environ.get("BRACHY_DEBUG"):
+            raise
+        _fail(f"internal error, please report it: {type(error).__name__}: {error} (BRACHY_DEBUG=1 shows where)", 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> None:
+    print("brachy: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"brachy {__version__}")
+        raise Exit(0)
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def plan(
+    case: Annotated[str, typer.Argument(metavar="CASE", help="A .dcm file, folder or zip; a CT volume; a phantom.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder to write; default plan-NAME (with --json nothing is written)."),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option("--protocol", metavar="NAME|FILE", help="Planning protocol, see `brachy protocols`.")
+    ] = "liver-metastasis",
+    target: Annotated[
+        list[str] | None, typer.Option("--target", metavar="ROI[=GY]", help="Target ROI; may be repeated.")
+    ] = None,
+    margin: Annotated[float | None, typer.Option("--margin", metavar="MM", help="3D expansion of the target.")] = None,
+    prescription: Annotated[float | None, typer.Option("--prescription", metavar="GY")] = None,
+    source: SourceOption = None,
+    activity: Annotated[
+        float | None, typer.Option("--activity", metavar="MCI", help="Apparent activity of a seed.")
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option("--strength", metavar="U", help="Air-kerma strength of a seed.")
+    ] = None,
+    strength_on: Annotated[
+        str | None, typer.Option("--strength-on", metavar="DATE", help="YYYY-MM-DD the strength is stated for.")
+    ] = None,
+    implant_on: Annotated[
+        str | None, typer.Option("--implant-on", metavar="DATE", help="YYYY-MM-DD of the implantation.")
+    ] = None,
+    formalism: FormalismOption = None,
+    pitch: Annotated[float | None, typer.Option("--pitch", metavar="MM", help="Distance of the holes.")] = None,
+    direction: Annotated[
+        str | None, typer.Option("--direction", metavar="AZ[,TILT]", help="Needle direction in degrees.")
+    ] = None,
+    needle_length: Annotated[
+        float | None, typer.Option("--needle-length", metavar="MM", help="Longest path from hole to tip.")
+    ] = None,
+    mask: Annotated[
+        list[str] | None, typer.Option("--mask", metavar="NAME=FILE", help="Structure of a CT volume.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the search; the same seed, the same plan.")] = 0,
+    threads: Annotated[int | None, typer.Option("--threads", min=1)] = None,
+    time_limit: Annotated[
+        float | None, typer.Option("--time-limit", metavar="S", help="Stop the search; gives up reproducibility.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a required goal or a rule is missed.")] = False,
+    force: ForceFlag = False,
+    as_json: JsonFlag = False,
+) -> int:
+    """Plan an implant: case in, folder out."""
+    _use_threads(threads)
+    if time_limit is not None and not time_limit > 0:
+        raise UsageError(f"--time-limit {time_limit:g}: give seconds above 0")
+    chosen = _protocol(
+        protocol, margin, prescription, source, activity, strength, formalism, pitch, direction, needle_length
+    )
+    folder = out if out is not None else None if as_json else Path(f"plan-{_case_name(case)}")
+
+    from brachy import console, optimise, output, reading
+
+    if folder is not None:
+        output.check_destination(folder, force)
+    loaded = reading.load_case(case, masks=_masks(mask))
+    with console.progress(quiet=as_json) as progress:
+        made = optimise.plan(
+            loaded,
+            chosen,
+            targets=_targets(target),
+            strength_on=_date(strength_on, "--strength-on"),
+            implant_on=_date(implant_on, "--implant-on"),
+            seed=seed,
+            threads=threads,
+            time_limit=time_limit,
+            progress=progress,
+        )
+    if folder is not None:
+        output.write_outputs(made, loaded, folder, force=force)
+    if as_json:
+        sys.stdout.write(made.to_json())
+    else:
+        console.show_plan(made, folder)
+    return _verdict(made) if strict else 0
+
+
+@app.command()
+def dose(
+    plan: Annotated[str, typer.Argument(metavar="PLAN", help="Plan folder, plan.json or a permanent-seed RTPLAN.")],
+    like: Annotated[
+        Path | None, typer.Option("--like", metavar="RTDOSE", help="Use this dose file's grid and compare with it.")
+    ] = None,
+    grid: Annotated[float | None, typer.Option("--grid", metavar="MM", help="Voxel size; default 1 mm.")] = None,
+    source: SourceOption = None,
+    formalism: FormalismOption = None,
+    days: Annotated[float | None, typer.Option("--days", help="Dose to this day; default complete decay.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DOSE.dcm", help="RTDOSE to write.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1)] = None,
+    force: ForceFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compute the dose of a plan on a grid."""
+    _use_threads(threads)
+    from brachy import console, recompute
+
+    result = recompute.recompute(
+        plan, like=like, spacing_mm=grid, source=source, formalism=formalism, days=days, out=out, force=force
+    )
+    if as_json:
+        _print_json(result.summary())
+    else:
+        console.show_dose(result)
+
+
+@app.command()
+def dvh(
+    dose: Annotated[Path, typer.Argument(metavar="DOSE", help="Any RTDOSE.")],
+    structures: Annotated[Path, typer.Argument(metavar="STRUCTURES", help="Any RTSTRUCT.")],
+    prescription: Annotated[
+        list[str] | None, typer.Option("--prescription", metavar="[ROI=]GY", help="For V100_pct and the like.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", metavar="D95", help="May be repeated; default a usual set.")
+    ] = None,
+    as_json: JsonFlag = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
+) -> None:
+    """Dose-volume metrics of any RTDOSE with any RTSTRUCT."""
+    if as_json and as_csv:
+        raise UsageError("--json and --csv exclude each other: choose one")
+    from brachy import console, recompute
+
+    table = recompute.dose_volume_table(dose, structures, _prescriptions(prescription), metric or [])
+    if as_json:
+        _print_json({"structures": table.values})
+    elif as_csv:
+        sys.stdout.write(table.to_csv())
+    else:
+        console.show_metrics(table)
+    for note in table.notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+@app.command()
+def phantom(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped phantom or a TOML file.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to write.")],
+    force: ForceFlag = False,
+) -> None:
+    """Write a digital phantom as a DICOM CT series and structure set."""
+    from brachy import output
+    from brachy.phantom import load_phantom
+
+    output.check_destination(out, force)
+    output.write_case(load_phantom(name), out, force=force)
+    print(f"wrote {out}")
+
+
+@app.command()
+def sources(
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the seed models, or print one with where its numbers are from."""
+    from brachy import console, resources
+    from brachy.source import load_source
+
+    if model is None:
+        listed = [load_source(name) for name in resources.names("sources")]
+        if as_json:
+            _print_json({"sources": [source.name for source in listed]})
+        else:
+            console.show_sources(listed)
+        return
+    source = load_source(model)
+    if as_json:
+        _print_json(source.to_dict())
+    else:
+        console.show_source(source)
+
+
+@app.command()
+def protocols(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the planning protocols, or print one with unit, value and source of every field."""
+    from brachy import console, resources
+    from brachy.protocol import load_protocol
+
+    if name is None:
+        listed = [load_protocol(each) for each in resources.names("plans")]
+        if as_json:
+            _print_json({"protocols": [protocol.name for protocol in listed]})
+        else:
+            console.show_protocols(listed)
+        return
+    protocol = load_protocol(name)
+    if as_json:
+        _print_json(protocol.model_dump(mode="json"))
+    else:
+        console.show_protocol(protocol)
+
+
+def _protocol(
+    name: str,
+    margin: float | None,
+    prescription: float | None,
+    source: str | None,
+    activity: float | None,
+    strength: float | None,
+    formalism: str | None,
+    pitch: float | None,
+    direction: str | None,
+    needle_length: float | None,
+) -> "Protocol":
+    from brachy import units
+    from brachy.protocol import change, load_protocol
+
+    if activity is not None and strength is not None:
+        raise UsageError("--activity and --strength exclude each other: give mCi or U, not both")
+    if strength is not None:
+        activity = units.mci_from_strength(strength)
+    azimuth, tilt = _direction(direction)
+    tables: dict[str, dict[str, Any]] = {
+        "prescription": {"dose_gy": prescription},
+        "source": {"model": source, "activity_mCi": activity, "formalism": _formalism(formalism)},
+        "target": {"margin_mm": margin},
+        "template": {"pitch_mm": pitch},
+        "needle": {"max_needle_mm": needle_length},
+        "direction": {"azimuth_deg": azimuth, "tilt_deg": tilt},
+    }
+    given = {table: {k: v for k, v in fields.items() if v is not None} for table, fields in tables.items()}
+    return change(load_protocol(name), **{table: fields for table, fields in given.items() if fields})
+
+
+def _formalism(text: str | None) -> str | None:
+    if text is not None and text.upper() not in {"1D", "2D"}:
+        raise UsageError(f"--formalism {text}: choose 1D or 2D")
+    return None if text is None else text.upper()
+
+
+def _number(text: str, option: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise UsageError(f"{option}: '{text}' is not a number") from None
+    if value != value or value in (float("inf"), float("-inf")):
+        raise UsageError(f"{option}: '{text}' is not a finite number")
+    return value
+
+
+def _direction(text: str | None) -> tuple[float | None, float | None]:
+    if text is None:
+        return None, None
+    parts = [_number(part, "--direction") for part in text.split(",")]
+    if len(parts) > 2:
+        raise UsageError(f"--direction {text}: give azimuth, or azimuth,tilt in degrees")
+    return parts[0], parts[1] if len(parts) == 2 else None
+
+
+def _targets(given: list[str] | None) -> list[tuple[str, float | None]] | None:
+    if not given:
+        return None
+    found: list[tuple[str, float | None]] = []
+    for text in given:
+        name, _, dose = text.rpartition("=")
+        found.append((name, _number(dose, f"--target {text}")) if name else (text, None))
+    return found
+
+
+def _masks(given: list[str] | None) -> dict[str, str] | None:
+    if not given:
+        return None
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, file = text.partition("=")
+        if not (name and equals and file):
+            raise UsageError(f"--mask {text}: give NAME=FILE")
+        if name in found:
+            raise UsageError(f"--mask {name} is given twice")
+        found[name] = file
+    return found
+
+
+def _prescriptions(given: list[str] | None) -> dict[str | None, float]:
+    found: dict[str | None, float] = {}
+    for text in given or []:
+        name, _, dose = text.rpartition("=")
+        value = _number(dose, f"--prescription {text}")
+        if value <= 0:
+            raise UsageError(f"--prescription {text}: give a dose above 0 Gy")
+        found[name or None] = value
+    return found
+
+
+def _date(text: str | None, option: str) -> Any:
+    if text is None:
+        return None
+    from datetime import date
+
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{option} {text}: give a date as YYYY-MM-DD") from None
+
+
+def _case_name(case: str) -> str:
+    """Name for the output folder: the file's stem, for a .dcm file its folder's name."""
+    path = Path(case)
+    if path.suffix.lower() in {".dcm", ""} and path.is_file():
+        path = path.resolve().parent
+    stem = path.resolve().name if path.exists() else path.name
+    for suffix in (".gz", ".nii", ".nrrd", ".mha", ".zip", ".toml"):
+        stem = stem.removesuffix(suffix)
+    return re.sub(r"[^\w.-]+", "_", stem) or "case"
+
+
+def _use_threads(threads: int | None) -> None:
+    if threads is None:
+        return
+    import numba
+
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+
+
+def _verdict(made: "Plan") -> int:
+    missed = [g for g in made.evaluation.goals if g.required and not g.met]
+    broken = [r for r in made.rules if not r.met]
+    return 1 if missed or broken else 0
+
+
+def _print_json(data: Any) -> None:
+    print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))

@@ -1,0 +1,222 @@
+"""What is shown on the terminal: summary tables, progress. Names from files are shown as text, never as markup."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from brachy.planfile import Plan
+
+if TYPE_CHECKING:
+    from brachy.protocol import Protocol
+    from brachy.recompute import DoseResult, MetricTable
+    from brachy.source import Source
+
+_OUT = Console(highlight=False, markup=False, soft_wrap=False)
+_ERR = Console(stderr=True, highlight=False, markup=False)
+
+_TARGET_COLUMNS = ("volume_cc", "D90_gy", "D100_gy", "V100_pct", "V150_pct", "V200_pct", "CI", "EI", "HI")
+_ORGAN_COLUMNS = ("volume_cc", "mean_gy", "D2cc_gy", "D0.1cc_gy", "max_gy")
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=Text(title), title_justify="left", show_edge=False, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(Text(column), justify="left" if index == 0 else "right")
+    return table
+
+
+def _cell(value: Any) -> Text:
+    if value is None:
+        return Text("-")
+    if isinstance(value, float):
+        return Text(f"{value:.3g}" if abs(value) < 100 else f"{value:.1f}")
+    return Text(str(value))
+
+
+def _unit(name: str) -> str:
+    """Column heading of a metric: D90_gy -> "D90 Gy"."""
+    for suffix, unit in (("_gy", " Gy"), ("_pct", " %"), ("_cc", " cc")):
+        if name.endswith(suffix):
+            return name.removesuffix(suffix) + unit
+    return name
+
+
+class Progress:
+    """Callable given to the planner: shows the stage and the best D90 and V100 so far."""
+
+    def __init__(self, status: Any) -> None:
+        self._status = status
+
+    def __call__(self, stage: str, best: dict[str, float] | None = None) -> None:
+        shown = stage
+        if best:
+            shown += "  best so far: " + ", ".join(f"{_unit(k)} {v:.1f}" for k, v in best.items())
+        self._status.update(Text(shown))
+
+
+@contextmanager
+def progress(quiet: bool = False) -> Iterator[Progress]:
+    """Progress line on stderr while the block runs; nothing remains of it."""
+    if quiet and not _ERR.is_terminal:
+        yield Progress(_Silent())
+        return
+    with _ERR.status(Text("reading")) as status:
+        yield Progress(status)
+
+
+class _Silent:
+    def update(self, _: Any) -> None:
+        pass
+
+
+def show_plan(plan: Plan, folder: Path | None) -> None:
+    """Summary of a plan: targets, organs, goals, rules, what was assumed, and the folder."""
+    metrics = plan.evaluation.structures
+    targets = [target.roi for target in plan.targets]
+    table = _table(f"Targets ({plan.evaluation.formalism} dose to complete decay)", "ROI", "Rx Gy", *map(_unit, _TARGET_COLUMNS))
+    for target in plan.targets:
+        values = metrics.get(target.roi, {})
+        table.add_row(Text(target.roi), _cell(target.prescription_gy), *(_cell(values.get(c)) for c in _TARGET_COLUMNS))
+    _OUT.print(table)
+    organs = [name for name in metrics if name not in targets]
+    if organs:
+        table = _table("Organs", "ROI", *map(_unit, _ORGAN_COLUMNS))
+        for name in organs:
+            table.add_row(Text(name), *(_cell(metrics[name].get(c)) for c in _ORGAN_COLUMNS))
+        _OUT.print()
+        _OUT.print(table)
+    _show_judgement(plan)
+    _show_implant(plan)
+    for sentence in plan.assumed:
+        _OUT.print(f"assumed: {sentence}")
+    for sentence in plan.limits:
+        _OUT.print(f"limit: {sentence}")
+    if plan.optimiser.get("interrupted"):
+        _OUT.print("interrupted: this is the best plan found until then")
+    _OUT.print("Not a medical device: for research and education.")
+    if folder is not None:
+        _OUT.print(f"wrote {folder}")
+
+
+def _show_judgement(plan: Plan) -> None:
+    table = _table("Goals and rules", "goal or rule", "limit", "found", "where", "")
+    for goal in plan.evaluation.goals:
+        verdict = "met" if goal.met else "MISSED" if goal.required else "aim missed"
+        limit = f"{goal.op} {goal.limit:.4g}"
+        table.add_row(Text(f"{goal.roi} {_unit(goal.metric)}"), Text(limit), _cell(goal.value), Text(""), Text(verdict))
+    for rule in plan.rules:
+        verdict = "met" if rule.met else "BROKEN"
+        found = "-" if rule.worst is None else f"{rule.worst:.3g} {rule.unit}".strip()
+        table.add_row(Text(rule.rule), Text(rule.limit), Text(found), Text(rule.where), Text(verdict))
+    _OUT.print()
+    _OUT.print(table)
+
+
+def _show_implant(plan: Plan) -> None:
+    kinds = ", ".join(
+        f"{s.model} {s.air_kerma_strength_U:.3f} U ({s.apparent_activity_mCi:.2f} mCi apparent)" for s in plan.sources
+    )
+    total = sum(plan.sources[seed.source].air_kerma_strength_U for n in plan.needles for seed in n.seeds)
+    _OUT.print()
+    _OUT.print(f"{plan.seed_count} seeds in {len(plan.needles)} needles; {kinds}; {total:.2f} U in all")
+
+
+def show_dose(result: "DoseResult") -> None:
+    """Summary of a recomputed dose and, with --like, of the comparison."""
+    _OUT.print(f"{result.seeds} seeds, {result.formalism}, {result.model}; maximum {result.max_gy:.1f} Gy")
+    for line in result.lines:
+        _OUT.print(line)
+    if result.output:
+        _OUT.print(f"wrote {result.output}")
+
+
+def show_metrics(table: "MetricTable") -> None:
+    """Metrics, a row a structure."""
+    shown = _table("Dose-volume metrics", "ROI", *map(_unit, table.metrics))
+    for roi, values in table.values.items():
+        shown.add_row(Text(roi), *(_cell(values.get(metric)) for metric in table.metrics))
+    _OUT.print(shown)
+
+
+def show_sources(listed: "Sequence[Source]") -> None:
+    """Table of the seed models."""
+    table = _table("Seed models", "name", "model", "Lambda cGy/h/U", "L mm", "status", "data")
+    for source in listed:
+        table.add_row(
+            Text(source.name),
+            Text(source.model),
+            Text(f"{source.dose_rate_constant:.3f}"),
+            Text(f"{source.active_length_cm * 10:g}"),
+            Text(source.status),
+            Text(source.reference, overflow="fold"),
+        )
+    _OUT.print(table)
+
+
+def show_source(source: "Source") -> None:
+    """One seed model with its ranges and where each number is from."""
+    for key, value in source.to_dict().items():
+        _show_entry(key, value, "")
+
+
+def _show_entry(key: str, value: Any, indent: str) -> None:
+    if isinstance(value, dict):
+        _OUT.print(f"{indent}{key}:")
+        for inner, item in value.items():
+            _show_entry(str(inner), item, indent + "  ")
+    elif isinstance(value, (list, tuple)) and value and isinstance(value[0], (list, tuple)):
+        _OUT.print(f"{indent}{key}:")
+        for row in value:
+            _OUT.print(f"{indent}  " + "  ".join(f"{number:g}" for number in row))
+    elif isinstance(value, (list, tuple)):
+        _OUT.print(f"{indent}{key}: " + "; ".join(str(item) for item in value))
+    else:
+        _OUT.print(f"{indent}{key}: {value}")
+
+
+def show_protocols(listed: "Sequence[Protocol]") -> None:
+    """Table of the protocols."""
+    table = _table("Protocols", "name", "Rx Gy", "mCi", "what for")
+    for protocol in listed:
+        table.add_row(
+            Text(protocol.name),
+            _cell(protocol.prescription.dose_gy),
+            _cell(protocol.source.activity_mCi),
+            Text(protocol.title, overflow="fold"),
+        )
+    _OUT.print(table)
+
+
+def show_protocol(protocol: "Protocol") -> None:
+    """Every field of a protocol: value, meaning and unit, where it is from."""
+    from pydantic import BaseModel
+
+    table = _table(protocol.title or protocol.name, "field", "value", "meaning", "source")
+    for column in table.columns:
+        column.justify = "left"
+    for name in type(protocol).model_fields:
+        value = getattr(protocol, name)
+        if not isinstance(value, BaseModel):
+            continue
+        for inner, field in type(value).model_fields.items():
+            key = f"{name}.{inner}"
+            cited = protocol.citations.get(key) or protocol.citations.get(name) or "engineering choice (default)"
+            table.add_row(
+                Text(key),
+                Text(str(getattr(value, inner)), overflow="fold"),
+                Text(field.description or "", overflow="fold"),
+                Text(cited, overflow="fold"),
+            )
+    for goal in protocol.goals:
+        table.add_row(
+            Text("goals"),
+            Text(f"{goal.roi} {goal.metric} {goal.op} {goal.limit}"),
+            Text("required" if goal.required else "aim"),
+            Text(protocol.citations.get("goals", ""), overflow="fold"),
+        )
+    _OUT.print(table)
