@@ -32,7 +32,7 @@ class Prescription(_Table):
     def _inside(self) -> "Prescription":
         low, high = self.allowed_gy
         if not low <= self.dose_gy <= high:
-            raise ValueError(f"dose_gy {self.dose_gy:g} is outside allowed_gy {low:g}-{high:g} Gy")
+            raise ValueError(f"dose_gy {self.dose_gy:g} is outside allowed_gy {low:g}-{high:g} Gy: choose one within")
         return self
 
 
@@ -49,7 +49,7 @@ class SourceChoice(_Table):
     def _inside(self) -> "SourceChoice":
         low, high = self.allowed_mCi
         if not low <= self.activity_mCi <= high:
-            raise ValueError(f"activity_mCi {self.activity_mCi:g} is outside allowed_mCi {low:g}-{high:g} mCi")
+            raise ValueError(f"activity_mCi {self.activity_mCi:g} is outside allowed_mCi {low:g}-{high:g} mCi: choose one within")
         return self
 
 
