@@ -11,9 +11,14 @@ from brachy.structures import Structure
 def check_rules(
     needles: Sequence[PlanNeedle],
     templates: Sequence[PlanTemplate],
+    targets: Sequence[tuple[Structure, float]],
     structures: Sequence[Structure],
     protocol: Protocol,
     source: Source,
 ) -> tuple[RuleResult, ...]:
-    """Check every rule; `structures` carry their roles, a template's target is found by its name."""
+    """Check every rule.
+
+    `targets` are the planned targets (as expanded) with their prescriptions in Gy; a template's `target` is the
+    name of one of them. `structures` carry their roles: one external, and the obstacles among them.
+    """
     raise NotImplementedError
