@@ -1,8 +1,8 @@
 """TG-43 source models: reading, checking, and the dose rate round one seed.
 
 A model is one file (`brachy/data/sources/*.toml`, or the user's own .toml or .csv, see docs/source-files.md).
-Lengths of the TG-43 tables are in cm and rates in cGy/h per U, as the reports print them. No kernel is needed here:
-`Source.dose_rate` is plain numpy, and the oracle for the kernels.
+Lengths of the TG-43 tables are in cm and rates in cGy/h per U, as the reports print them. `Source.dose_rate`
+is plain numpy, and the oracle for the kernels.
 """
 
 import tomllib
@@ -56,10 +56,10 @@ class Source:
 
     Notes
     -----
-    Edge rules. g: log-linear in r, exponential beyond the table from its last two nodes, nearest node below it.
-    F: bilinear in r and theta, mirrored at 90 degrees, nearest node outside. phi_an: linear in r, constant outside.
-    1D: r is at least half the outer diameter. 2D: a point inside the capsule is moved outward at the same z to the
-    capsule's side.
+    Edge rules. g: log-linear in r, exponential beyond the table from its last two nodes, nearest node below
+    it. F: bilinear in r and theta, mirrored at 90 degrees, nearest node outside. phi_an: linear in r,
+    constant outside. 1D: r is at least half the outer diameter. 2D: a point inside the capsule is moved
+    outward at the same z to the capsule's side.
 
     References
     ----------

@@ -197,7 +197,7 @@ def _surface_fault(f: AnisotropyFunction) -> str:
     if fault:
         return fault
     if f.theta_deg[-1] != 90.0:
-        return f"{table} row {len(f.theta_deg)} column theta_deg: ends at {f.theta_deg[-1]:g} degrees, must be 90"
+        return f"{table} row {len(f.theta_deg)} column theta_deg: ends at {f.theta_deg[-1]:g}, must be 90"
     if len(f.F) != len(f.theta_deg):
         return f"{table} column F: has {len(f.F)} rows, theta_deg has {len(f.theta_deg)}"
     for j, row in enumerate(f.F):
