@@ -1,0 +1,5 @@
+"""`python -m brachy`."""
+
+from brachy.cli import main
+
+main()
