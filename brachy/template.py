@@ -6,59 +6,189 @@ allows. Columns are lettered from the left and rows numbered from the feet, as s
 needles with the patient's head up.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from brachy.errors import BrachyError, UsageError
+from brachy.grid import Grid
+from brachy.needle_path import RELATIVE_DIGITS, skin_entry, target_span
 from brachy.structures import Structure
 
 Float = NDArray[np.float64]
 
+OFF_LATTICE_MM = np.array([0.003819, 0.002361])
+"""Every lattice is moved by this along column and row. Contours that follow pixel edges and slices would else
+coincide exactly with planes and axes of holes, where rounding decides on which side a point lies. It is larger than
+the last digit kept in plan.json and without clinical meaning (engineering choice)."""
+
+HEAD = np.array([0.0, 0.0, 1.0])
+
 
 def needle_direction(azimuth_deg: float, tilt_deg: float = 0.0) -> Float:
-    """Unit vector from skin to tip, (3,), patient frame (LPS)."""
-    raise NotImplementedError
+    """Unit vector of insertion, from skin to tip.
+
+    Parameters
+    ----------
+    azimuth_deg : float
+        0 enters anteriorly and goes posterior, 90 enters at the patient's left and goes right; degrees.
+    tilt_deg : float
+        Positive travels toward the head; degrees.
+
+    Returns
+    -------
+    (3,) array
+        (-sin az cos tilt, cos az cos tilt, sin tilt), patient frame (LPS).
+
+    Raises
+    ------
+    UsageError
+        If an angle is not a number, or the tilt is beyond 90 degrees.
+
+    Examples
+    --------
+    >>> needle_direction(90).tolist(), needle_direction(0, 30).round(3).tolist()
+    ([-1.0, 0.0, 0.0], [0.0, 0.866, 0.5])
+    """
+    if not (np.isfinite(azimuth_deg) and np.isfinite(tilt_deg)) or abs(tilt_deg) > 90:
+        raise UsageError(
+            f"direction {azimuth_deg},{tilt_deg} is not one: give degrees, the tilt between -90 and 90"
+        )
+    azimuth, tilt = np.deg2rad(azimuth_deg % 360.0), np.deg2rad(tilt_deg)
+    vector = np.array([-np.sin(azimuth) * np.cos(tilt), np.cos(azimuth) * np.cos(tilt), np.sin(tilt)])
+    # sin(180 degrees) is 1e-16 in floating point: cleared, so that a straight approach is exactly straight
+    return _unit(np.round(vector, 14))
 
 
 def template_axes(direction: ArrayLike) -> tuple[Float, Float]:
-    """Unit vectors (column, row): the in-layer axis, and the axis toward the head as far as the tilt allows."""
-    raise NotImplementedError
+    """In-layer axis and row axis of a template.
+
+    Parameters
+    ----------
+    direction : (3,) array
+        Direction of the needles, any length.
+
+    Returns
+    -------
+    column, row : (3,) arrays
+        Unit vectors. `row` points toward the head as far as the tilt allows, `column` to the right of one who
+        looks along the needles with the patient's head up; both are perpendicular to the needles. Needles along
+        the body's axis have no such row: theirs points anterior.
+
+    Raises
+    ------
+    UsageError
+        If the direction has no length.
+
+    Examples
+    --------
+    >>> column, row = template_axes(needle_direction(0))
+    >>> column.tolist(), row.tolist()
+    ([1.0, 0.0, 0.0], [0.0, 0.0, 1.0])
+    """
+    along = np.asarray(direction, dtype=np.float64)
+    if along.shape != (3,) or not np.isfinite(along).all() or not np.linalg.norm(along) > 1e-9:
+        raise UsageError(f"direction {direction} is not one: give three numbers x, y, z")
+    along = _unit(along)
+    up = HEAD if abs(along @ HEAD) < 1 - 1e-9 else np.array([0.0, -1.0, 0.0])
+    row = _unit(up - (up @ along) * along)
+    column = _unit(np.cross(along, row))
+    return column + 0.0, row + 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class TemplateLayout:
-    """A lattice of holes: hole (column c from 0, row r from 1) is at origin + c spacing column + (r - 1) spacing row."""
+    """A lattice of holes: hole (c, r) is at origin + c spacing column + (r - 1) spacing row.
+
+    Parameters
+    ----------
+    origin_mm : (3,) array
+        Hole A1, that is column 0 and row 1; patient frame (LPS), mm.
+    direction, column, row : (3,) arrays
+        Unit vectors: skin to tip, in-layer axis, toward the head.
+    spacing_mm : float
+        Pitch of the holes.
+    columns, rows : int
+        Number of columns and rows.
+    central_row : int
+        Number of the row of layer 0, through the target's largest section.
+    target : str
+        Name of the target it was laid out for.
+
+    Examples
+    --------
+    >>> column, row = template_axes(needle_direction(0))
+    >>> plate = TemplateLayout(np.zeros(3), needle_direction(0), column, row, 10.0, 3, 2, 1, "GTV")
+    >>> plate.hole_label(2, 2), plate.hole_mm(2, 2).tolist(), plate.layer(2)
+    ('C2', [20.0, 0.0, 10.0], 1)
+    """
 
     origin_mm: Float
-    """Hole A1, (3,)."""
     direction: Float
-    """Unit vector skin to tip, (3,)."""
     column: Float
     row: Float
     spacing_mm: float
     columns: int
     rows: int
     central_row: int
-    """Number of the row of layer 0."""
     target: str
 
     def hole_label(self, column: int, row: int) -> str:
-        """Label of a hole: 'A1' is column 0, row 1."""
-        raise NotImplementedError
+        """Label of a hole: 'A1' is column 0, row 1; column 26 is 'AA'."""
+        return column_letters(column) + str(row)
 
     def hole_mm(self, column: int, row: int) -> Float:
-        """Position (3,) of a hole, mm."""
-        raise NotImplementedError
+        """Position (3,) of a hole in mm."""
+        across = column * self.spacing_mm * self.column + (row - 1) * self.spacing_mm * self.row
+        moved: Float = self.origin_mm + across
+        return moved
 
     def layer(self, row: int) -> int:
-        """Layer of a row: 0 through the largest section, positive toward the head."""
+        """Layer of a row: 0 passes through the target's largest section, positive lie toward the head."""
         return row - self.central_row
+
+    def insertion_order(self) -> list[int]:
+        """Rows in the order of insertion: layers 0, +1, -1, +2, -2 ..."""
+        return sorted(range(1, self.rows + 1), key=lambda row: (abs(self.layer(row)), -self.layer(row)))
+
+
+def column_letters(column: int) -> str:
+    """Letters of a column counted from 0: A ... Z, AA ... ZZ, AAA ...
+
+    Examples
+    --------
+    >>> column_letters(0), column_letters(25), column_letters(26), column_letters(702)
+    ('A', 'Z', 'AA', 'AAA')
+    """
+    letters, rest = "", column + 1
+    while rest > 0:
+        rest, last = divmod(rest - 1, 26)
+        letters = chr(ord("A") + last) + letters
+    return letters
 
 
 def parse_hole(label: str) -> tuple[int, int]:
-    """(column from 0, row from 1) of a hole's label."""
-    raise NotImplementedError
+    """Column (from 0) and row (from 1) of a hole's label.
+
+    Raises
+    ------
+    UsageError
+        If the label is not letters followed by a row number.
+
+    Examples
+    --------
+    >>> parse_hole("C4"), parse_hole("aa12")
+    ((2, 4), (26, 12))
+    """
+    found = re.fullmatch(r"([A-Z]{1,3})([1-9][0-9]{0,3})", label.strip().upper())
+    if found is None:
+        raise UsageError(f"'{label}' is no hole of a template: give column letter and row number, such as C4")
+    column = 0
+    for letter in found.group(1):
+        column = 26 * column + ord(letter) - ord("A") + 1
+    return column - 1, int(found.group(2))
 
 
 def lay_out(
@@ -71,6 +201,130 @@ def lay_out(
     offset_mm: tuple[float, float] = (0.0, 0.0),
     overshoot_mm: float = 0.0,
 ) -> TemplateLayout:
-    """Place a template: `offset_mm` (along column, along row) moves the holes, zero puts one axis through the
-    centroid of the axial section of largest target area."""  # noqa: D205, D209
-    raise NotImplementedError
+    """Place a template before the skin so that its holes cover the target.
+
+    Layer 0 passes through the centroid of the axial section of largest target area, and with no offset one hole's
+    axis does. Rows and columns that no needle could use are left out. The plane is the nearest to the skin that
+    keeps every hole whose axis crosses the target, and half a pitch around it, `standoff_mm` or more outside.
+
+    Parameters
+    ----------
+    target, external : Structure
+        Target, and outline of the patient.
+    direction : (3,) array
+        From skin to tip.
+    pitch_mm : float
+        Distance of neighbouring holes, mm.
+    standoff_mm : float
+        Least distance of the plane from the skin along the needles, mm.
+    offset_mm : (2,) of float
+        Moves the holes along column and row, mm.
+    overshoot_mm : float
+        An axis that passes the target within this counts as crossing it, mm.
+
+    Raises
+    ------
+    BrachyError
+        If the target is empty, no axis crosses it, or it does not lie inside the external.
+
+    References
+    ----------
+    Layers from the target's central plane outward: the study named in plans/liver-metastasis.toml.
+    """
+    along = _unit(np.asarray(direction, dtype=np.float64))
+    column, row = template_axes(along)
+    centre = largest_section_centroid(target)
+    shift = np.asarray(offset_mm, dtype=np.float64) + OFF_LATTICE_MM
+    low, high = _projection(target, centre, column, row)
+    first = np.ceil((low - overshoot_mm - shift) / pitch_mm).astype(int)
+    last = np.floor((high + overshoot_mm - shift) / pitch_mm).astype(int)
+
+    def axis_mm(i: float, j: float) -> Float:
+        """Point of an axis beside the centroid: depths along it count from there."""
+        moved: Float = centre + (i * pitch_mm + shift[0]) * column + (j * pitch_mm + shift[1]) * row
+        return moved
+
+    crossing: dict[tuple[float, float], float] = {}
+    for j in range(first[1], last[1] + 1):
+        for i in range(first[0], last[0] + 1):
+            span = target_span(target, axis_mm(i, j), along, overshoot_mm)
+            if span is not None:
+                crossing[i, j] = span[0]
+    if not crossing:
+        raise BrachyError(
+            f"no hole's axis crosses target '{target.name}': it is narrower than the pitch of {pitch_mm:g} mm; "
+            "choose a smaller pitch or another offset"
+        )
+    around = dict(crossing)
+    for (i, j), depth in crossing.items():
+        for corner in ((i - 0.5, j - 0.5), (i - 0.5, j + 0.5), (i + 0.5, j - 0.5), (i + 0.5, j + 0.5)):
+            around[corner] = min(depth, around.get(corner, np.inf))
+    entries = [skin_entry(external, axis_mm(i, j), along, depth) for (i, j), depth in around.items()]
+    skin = [entry.depth_mm for entry in entries if entry is not None]
+    if not skin:
+        raise BrachyError(
+            f"target '{target.name}' does not lie inside '{external.name}': the outline of the patient must hold it"
+        )
+    plane = np.round(min(skin) - standoff_mm, RELATIVE_DIGITS)
+    columns = [int(i) for i, _ in crossing]
+    rows = [int(j) for _, j in crossing] + [0]
+    return TemplateLayout(
+        origin_mm=axis_mm(min(columns), min(rows)) + plane * along,
+        direction=along,
+        column=column,
+        row=row,
+        spacing_mm=float(pitch_mm),
+        columns=max(columns) - min(columns) + 1,
+        rows=max(rows) - min(rows) + 1,
+        central_row=1 - min(rows),
+        target=target.name,
+    )
+
+
+def largest_section_centroid(target: Structure) -> Float:
+    """Centroid (3,) of the axial section of largest area, mm.
+
+    Of sections equally large (to a millionth) the one nearest to the target's centroid counts, then the lower one.
+
+    Raises
+    ------
+    BrachyError
+        If the target has no contours.
+    """
+    if target.is_empty:
+        raise BrachyError(f"target '{target.name}' has no contours: draw it, or choose another target")
+    if abs(target.normal @ HEAD) > np.sqrt(0.5):
+        planes = target.planes()
+        areas = np.array([plane.area_mm2 for plane in planes])
+        centroids = np.array([plane.centroid_mm for plane in planes])
+    else:  # drawn on sagittal or coronal planes: cut axially, as finely as it was drawn
+        low, high = target.bounds_mm
+        step = min(target.slab_stack.spacing, 2.0)
+        lattice = Grid.around(low + 0.5 * step, high, step)
+        share = target.fraction_mask(lattice).astype(np.float64)
+        areas = share.sum(axis=(1, 2)) * step**2
+        index = np.argwhere(share > 0)
+        weight = share[share > 0]
+        totals = np.maximum(areas / step**2, 1e-12)
+        across = [np.bincount(index[:, 0], weight * index[:, k], len(areas)) / totals for k in (2, 1)]
+        centroids = lattice.index_to_mm(np.column_stack([*across, np.arange(len(areas))]))
+    corner = target.bounds_mm[0]
+    relative = np.round(centroids - corner, RELATIVE_DIGITS)
+    middle = np.round((target.centroid_mm - corner) @ HEAD, RELATIVE_DIGITS)
+    largest = np.flatnonzero(areas >= areas.max() * (1 - 1e-6))
+    off_middle = np.round(np.abs(relative[largest] @ HEAD - middle), RELATIVE_DIGITS - 1)
+    chosen = largest[np.lexsort((relative[largest] @ HEAD, off_middle))[0]]
+    found: Float = corner + relative[chosen]
+    return found
+
+
+def _projection(target: Structure, centre: Float, column: Float, row: Float) -> tuple[Float, Float]:
+    """Least and greatest (column, row) coordinates, relative to the centre, of the target's bounding box."""
+    corners = np.array(np.meshgrid(*target.bounds_mm.T)).reshape(3, -1).T - centre
+    across = np.round(corners @ np.column_stack([column, row]), RELATIVE_DIGITS)
+    return across.min(axis=0), across.max(axis=0)
+
+
+def _unit(vector: Float) -> Float:
+    unit: Float = vector / np.linalg.norm(vector) + 0.0
+    return unit

@@ -1,0 +1,171 @@
+"""The axis of a needle against the patient: skin entry, stretch inside the target, first contact with an obstacle."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brachy.structures import Structure
+
+Float = NDArray[np.float64]
+
+RELATIVE_DIGITS = 6
+"""Relative geometry is rounded to this many decimals of a mm before anything is decided by it, so that a patient
+who lies elsewhere in the frame gets the same template (engineering choice)."""
+
+AIR_GAP_MM = 2.0
+"""Air along an axis shorter than this is a crease or a stair of the skin's contour, not a way out of the patient
+(engineering choice)."""
+
+CLEARANCE_TOLERANCE_MM = 1e-3
+"""A distance is decided to this: an axis nearer than reach + this counts as in contact, never the other way."""
+
+
+@dataclass(frozen=True)
+class SkinEntry:
+    """Where an axis enters the patient for the last time before a depth; depths along the axis, mm."""
+
+    depth_mm: float
+    crossed_mm: float | None
+    """Depth at which the axis had entered the patient before (an arm, a fold) and left again; None if never."""
+
+
+def skin_entry(external: Structure, point_mm: Float, direction: Float, depth_mm: float) -> SkinEntry | None:
+    """Last entry of an axis into the patient on its way to a depth, or None where it stays in air.
+
+    Parameters
+    ----------
+    external : Structure
+        Outline of the patient.
+    point_mm, direction : (3,) arrays
+        Depth 0 of the axis and its unit vector, from outside inward.
+    depth_mm : float
+        Where the axis first enters the target.
+
+    Returns
+    -------
+    SkinEntry or None
+        Air shorter than `AIR_GAP_MM` does not count as leaving the patient.
+    """
+    inside: list[list[float]] = []
+    for enter, leave in np.round(external.line_intervals(point_mm, direction), RELATIVE_DIGITS).tolist():
+        if inside and enter - inside[-1][1] <= AIR_GAP_MM:
+            inside[-1][1] = leave
+        else:
+            inside.append([enter, leave])
+    for index, (enter, leave) in enumerate(inside):
+        if leave > depth_mm:
+            return SkinEntry(enter, inside[0][0] if index else None)
+    return None
+
+
+def target_span(
+    target: Structure, point_mm: Float, direction: Float, overshoot_mm: float = 0.0
+) -> tuple[float, float] | None:
+    """Depths at which an axis first enters and last leaves the target, or None where it misses it.
+
+    An axis that only passes within `overshoot_mm` spans the stretch of it that lies so near.
+    """
+    inside = np.round(target.line_intervals(point_mm, direction), RELATIVE_DIGITS)
+    inside = inside[inside[:, 1] > inside[:, 0]]
+    if len(inside):
+        return float(inside[0, 0]), float(inside[-1, 1])
+    if overshoot_mm <= 0:
+        return None
+    reach = float(np.linalg.norm(np.ptp(target.bounds_mm, axis=0)) + 2 * overshoot_mm)
+    middle = float((target.bounds_mm.mean(axis=0) - point_mm) @ direction)
+    ends = []
+    for sense in (1.0, -1.0):
+        start = point_mm + (middle - sense * reach) * direction
+        contact = contact_depth(start[None], sense * direction, np.array([2 * reach]), target, overshoot_mm)[
+            0
+        ]
+        ends.append(middle + sense * (contact - reach))
+    if not np.isfinite(ends).all():
+        return None
+    return float(np.round(ends[0], RELATIVE_DIGITS)), float(np.round(ends[1], RELATIVE_DIGITS))
+
+
+def contact_depth(
+    points_mm: Float, direction: Float, lengths_mm: Float, structure: Structure, reach_mm: float
+) -> Float:
+    """Depth at which each axis first comes within a distance of a structure.
+
+    Parameters
+    ----------
+    points_mm : (n, 3) array
+        Where the axes start.
+    direction : (3,) array
+        Their common unit vector.
+    lengths_mm : (n,) array
+        How far each is followed.
+    structure : Structure
+        Obstacle.
+    reach_mm : float
+        Distance that counts as contact.
+
+    Returns
+    -------
+    (n,) array
+        Depth, mm; inf where there is no contact. Up to it every point of the axis, not only those sampled, is
+        farther than `reach_mm`; it is early by `CLEARANCE_TOLERANCE_MM` at most, in depth or in distance.
+
+    Notes
+    -----
+    The squared distance f^2 to any set, less t^2 along a line, is a minimum of affine functions and therefore
+    concave. Between two samples h apart f^2 is thus never below its chord minus (t - a)(b - t), and an interval is
+    clear when that parabola stays above reach^2; otherwise it is halved.
+    """
+    contact = np.full(len(points_mm), np.inf)
+    start, stop = _clip_to_box(points_mm, direction, lengths_mm, structure.bounds_mm, reach_mm + 0.01)
+    cutoff = 3.0 * reach_mm + 3.0
+    touching = reach_mm + CLEARANCE_TOLERANCE_MM
+
+    def distance(which: NDArray[np.int64], depth: Float) -> Float:
+        at = points_mm[which] + depth[:, None] * direction
+        return np.round(structure.distance_mm(at, cutoff), RELATIVE_DIGITS)
+
+    pieces = np.where(start <= stop, np.ceil((stop - start) / cutoff) + 1, 0).astype(np.int64)
+    axis = np.repeat(np.arange(len(pieces)), pieces)
+    if not len(axis):
+        return contact
+    order = np.arange(len(axis)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    width = ((stop - start) / np.maximum(pieces, 1))[axis]
+    low = start[axis] + order * width
+    high = low + width
+    near = distance(axis, low)
+    far = distance(axis, high)
+    while len(axis):
+        for depth, gap in ((low, near), (high, far)):
+            touched = gap < touching
+            np.minimum.at(contact, axis[touched], depth[touched])
+        width = high - low
+        chord = np.divide(far**2 - near**2, width, out=np.zeros_like(width), where=width > 0)
+        lowest = np.clip(0.5 * (width - chord), 0.0, width)
+        clear = near**2 + lowest * (lowest - width + chord) >= reach_mm**2
+        clear |= low >= contact[axis]
+        tiny = ~clear & (width <= CLEARANCE_TOLERANCE_MM)
+        np.minimum.at(contact, axis[tiny], low[tiny])
+        open_ = ~clear & ~tiny
+        axis, low, high, near, far = (array[open_] for array in (axis, low, high, near, far))
+        middle = 0.5 * (low + high)
+        half = distance(axis, middle) if len(axis) else middle
+        axis = np.concatenate([axis, axis])
+        low, high = np.concatenate([low, middle]), np.concatenate([middle, high])
+        near, far = np.concatenate([near, half]), np.concatenate([half, far])
+    return contact
+
+
+def _clip_to_box(
+    points_mm: Float, direction: Float, lengths_mm: Float, bounds_mm: Float, margin_mm: float
+) -> tuple[Float, Float]:
+    """Depths between which each axis is inside a box grown by a margin; start > stop where it never is."""
+    start, stop = np.zeros(len(points_mm)), lengths_mm.astype(np.float64).copy()
+    for k in range(3):
+        low, high = bounds_mm[0, k] - margin_mm, bounds_mm[1, k] + margin_mm
+        if abs(direction[k]) < 1e-12:
+            stop[(points_mm[:, k] < low) | (points_mm[:, k] > high)] = -1.0
+            continue
+        ends = (np.array([low, high])[:, None] - points_mm[:, k]) / direction[k]
+        start, stop = np.maximum(start, ends.min(axis=0)), np.minimum(stop, ends.max(axis=0))
+    return start, stop
