@@ -1,15 +1,41 @@
 """Structures as exact polygons: slabs, points in and out, distances, volumes, masks, margins.
 
 A contour is a slab of half the gap to its neighbours; the end slabs reach half the nominal spacing beyond the
-last contour; contours in one plane combine by the even-odd rule, so that a hole is just a contour inside another.
+last contour; contours in one plane combine by the even-odd rule, so that a hole is just a contour inside
+another. Slices missing within a structure are filled by half from each side; a gap of more than five slice
+spacings separates two parts (`brachy.core.slabs`). Everything below is exact for this stack of slabs unless
+it says otherwise.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from brachy.contouring import expanded_contours, mask_contours, section_points
+from brachy.core import polygon, slabs
+from brachy.errors import BrachyError
+from brachy.grid import Grid
 
 Float = NDArray[np.float64]
+
+
+class Plane(NamedTuple):
+    """One contour plane of a structure."""
+
+    position_mm: float
+    """Along the structure's normal, in the patient frame (z of an axial contour)."""
+    thickness_mm: float
+    """Of its slab."""
+    area_mm2: float
+    """Enclosed by the even-odd rule."""
+    centroid_mm: Float
+    """(3,) patient frame."""
+    contours_mm: tuple[Float, ...]
+    """(n, 3) each, patient frame."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +47,8 @@ class Structure:
     name : str
         ROI name.
     contours_mm : sequence of (n, 3) arrays
-        Closed polygons (the last point need not repeat the first), patient frame (LPS), mm.
+        Closed polygons (the last point need not repeat the first), patient frame (LPS), mm, in parallel
+        planes of any orientation. Their order, direction and start do not matter.
     role : str
         One of `brachy.roles.ROLES`, or "" while undecided.
     interpreted_type : str
@@ -31,8 +58,22 @@ class Structure:
     colour : tuple of int, optional
         Display colour, 0-255.
     slice_spacing_mm : float, optional
-        Spacing of the slices it was drawn on; the end slabs reach half of it beyond. By default the smallest gap
-        between its own contour planes.
+        Spacing of the slices it was drawn on; the end slabs reach half of it beyond. By default the
+        smallest gap between its own contour planes.
+    notes : tuple of str
+        What was found and decided about its contours (left out, missing slices ...); added to, never lost.
+
+    Raises
+    ------
+    BrachyError
+        If a contour is no (n, 3) array of finite numbers, or lies in no plane parallel to the others.
+
+    Examples
+    --------
+    >>> square = [[0, 0, 0], [20, 0, 0], [20, 10, 0], [0, 10, 0]]
+    >>> box = Structure("box", [square], slice_spacing_mm=5.0)
+    >>> box.volume_cc
+    1.0
     """
 
     name: str
@@ -43,3 +84,351 @@ class Structure:
     colour: tuple[int, int, int] | None = None
     slice_spacing_mm: float | None = None
     notes: tuple[str, ...] = field(default=())
+    slab_stack: slabs.Slabs = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        contours = []
+        for given in self.contours_mm:
+            points = np.array(given, dtype=np.float64)
+            if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
+                raise BrachyError(
+                    f"ROI '{self.name}': a contour is not a list of points x, y, z: draw it again"
+                )
+            points.setflags(write=False)
+            contours.append(points)
+        if self.slice_spacing_mm is not None and not 0 < self.slice_spacing_mm < np.inf:
+            raise BrachyError(f"ROI '{self.name}': slice spacing {self.slice_spacing_mm} mm must be positive")
+        try:
+            built = slabs.build(list(contours), self.slice_spacing_mm)
+        except slabs.NotPlanarError as error:
+            raise BrachyError(f"ROI '{self.name}': {error}: draw its contours in parallel planes") from None
+        object.__setattr__(self, "contours_mm", tuple(contours))
+        object.__setattr__(self, "slab_stack", built)
+        object.__setattr__(
+            self, "notes", (*self.notes, *(note for note in built.notes if note not in self.notes))
+        )
+
+    @staticmethod
+    def from_mask(
+        name: str,
+        mask: ArrayLike,
+        grid: Grid,
+        role: str = "",
+        interpreted_type: str = "",
+        number: int | None = None,
+        colour: tuple[int, int, int] | None = None,
+    ) -> "Structure":
+        """Structure from a mask: contours at half level on each slice, midway between voxels in and out.
+
+        Parameters
+        ----------
+        name : str
+            ROI name.
+        mask : (nz, ny, nx) array
+            Bool or integer (inside where not 0), or float (inside above 0.5).
+        grid : Grid
+            Geometry of the mask, of any direction.
+        role, interpreted_type, number, colour
+            As of `Structure`.
+
+        Raises
+        ------
+        BrachyError
+            If mask and grid differ in shape.
+
+        Examples
+        --------
+        >>> grid = Grid((0, 0, 0), (1, 1, 2), (4, 8, 8))
+        >>> mask = np.zeros(grid.shape, bool)
+        >>> mask[1:3, 2:6, 2:6] = True
+        >>> Structure.from_mask("cube", mask, grid).volume_cc  # 4 x 4 x 4 mm less its cut corners
+        0.062
+        """
+        if np.shape(mask) != grid.shape:
+            raise BrachyError(f"ROI '{name}': mask {np.shape(mask)} and grid {grid.shape} differ in shape")
+        contours = tuple(mask_contours(mask, grid))
+        spacing = float(grid.spacing_mm[2])
+        return Structure(name, contours, role, interpreted_type, number, colour, spacing)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no contour with an area."""
+        return len(self.slab_stack.planes) == 0
+
+    @cached_property
+    def _areas(self) -> Float:
+        """Area in mm2 and its centroid (u, v) of each plane, (S, 3), exact."""
+        stack = self.slab_stack.stack
+        found = np.zeros((len(stack.low), 3))
+        for s in range(len(stack.low)):
+            box = stack.slab_boxes[s]
+            size = np.maximum(box[2:] - box[:2], 1e-9)
+            rows = 32  # of one cell each: short rows keep the number of edges at work small
+            to_cells = np.array([[1.0 / size[0], 0.0, -box[0] / size[0]], [0.0, rows / size[1], 0.0]])
+            to_cells[1, 2] = -box[1] * rows / size[1]
+            area, mean_x, mean_y = np.zeros((3, rows, 1))
+            edges = stack.edges[stack.first_edge[s] : stack.first_edge[s + 1]]
+            polygon.add_coverage(edges, to_cells, 1.0, area, mean_x, mean_y)
+            total = max(float(area.sum()), 1e-300)
+            centroid = box[:2] + np.array([mean_x.sum(), mean_y.sum() / rows]) / total * size
+            found[s] = (total * size[0] * size[1] / rows, *centroid)
+        return found
+
+    @cached_property
+    def volume_cc(self) -> float:
+        """Volume of the slabs in cc."""
+        stack = self.slab_stack.stack
+        return float(self._areas[:, 0] @ (stack.high - stack.low)) / 1000.0
+
+    @cached_property
+    def centroid_mm(self) -> Float:
+        """Centre of mass (3,) of the slabs, mm. NaN if empty."""
+        if self.is_empty:
+            return np.full(3, np.nan)
+        stack = self.slab_stack.stack
+        weight = self._areas[:, 0] * (stack.high - stack.low)
+        middle = np.column_stack([self._areas[:, 1:], 0.5 * (stack.low + stack.high)])
+        return self.to_patient((weight[:, None] * middle).sum(axis=0) / weight.sum())
+
+    @cached_property
+    def bounds_mm(self) -> Float:
+        """Lowest and highest corner, (2, 3) mm, of the patient-axes box round all slabs. NaN if empty."""
+        if self.is_empty:
+            return np.full((2, 3), np.nan)
+        stack = self.slab_stack.stack
+        starts = stack.edges[:, :2]
+        per_edge = np.diff(stack.first_edge)
+        ends = [
+            self.to_patient(np.column_stack([starts, np.repeat(w, per_edge)]))
+            for w in (stack.low, stack.high)
+        ]
+        points = np.concatenate(ends)
+        return np.stack([points.min(axis=0), points.max(axis=0)])
+
+    @property
+    def normal(self) -> Float:
+        """Unit normal (3,) of the contour planes, its largest component positive."""
+        return self.slab_stack.axes[:, 2].copy()
+
+    def to_patient(self, local_mm: ArrayLike) -> Float:
+        """Positions in the patient frame of positions (..., 3) in the structure's own frame."""
+        return np.asarray(local_mm) @ self.slab_stack.axes.T + self.slab_stack.origin
+
+    def to_local(self, points_mm: ArrayLike) -> Float:
+        """Positions (..., 3) in the structure's own frame, rounded to 2^-20 mm, of patient positions."""
+        relative = np.asarray(points_mm, dtype=np.float64) - self.slab_stack.origin
+        return np.ascontiguousarray(slabs.rounded(relative @ self.slab_stack.axes))
+
+    def planes(self) -> tuple[Plane, ...]:
+        """Contour planes from low to high along the normal.
+
+        Examples
+        --------
+        >>> square = np.array([[0, 0, 0], [20, 0, 0], [20, 10, 0], [0, 10, 0]])
+        >>> box = Structure("box", [square, square + [0, 0, 3]])
+        >>> [(plane.position_mm, plane.area_mm2) for plane in box.planes()]
+        [(0.0, 200.0), (3.0, 200.0)]
+        """
+        own = self.slab_stack
+        shift = float(own.origin @ own.axes[:, 2])
+        return tuple(
+            Plane(
+                position_mm=float(w) + shift,
+                thickness_mm=float(own.stack.high[s] - own.stack.low[s]),
+                area_mm2=float(self._areas[s, 0]),
+                centroid_mm=self.to_patient(np.append(self._areas[s, 1:], w)),
+                contours_mm=tuple(
+                    self.to_patient(np.column_stack([ring, np.full(len(ring), w)])) for ring in own.rings[s]
+                ),
+            )
+            for s, w in enumerate(own.planes)
+        )
+
+    def contains(self, points_mm: ArrayLike) -> NDArray[np.bool_]:
+        """Whether each of the points (n, 3), mm, lies inside.
+
+        Examples
+        --------
+        >>> square = [[0, 0, 0], [20, 0, 0], [20, 10, 0], [0, 10, 0]]
+        >>> Structure("box", [square], slice_spacing_mm=5.0).contains([[1, 1, 2], [1, 1, 3]])
+        array([ True, False])
+        """
+        found: NDArray[np.bool_] = polygon.inside(self.slab_stack.stack, self.to_local(_points(points_mm)))
+        return found
+
+    def distance_mm(self, points_mm: ArrayLike, cutoff_mm: float = np.inf) -> Float:
+        """Euclidean distance (n,), mm, of points (n, 3) to the solid: 0 inside, `cutoff_mm` where farther.
+
+        Examples
+        --------
+        >>> square = [[0, 0, 0], [20, 0, 0], [20, 10, 0], [0, 10, 0]]
+        >>> Structure("box", [square], slice_spacing_mm=4.0).distance_mm([[5, 5, 0], [5, 13, 6]])
+        array([0., 5.])
+        """
+        return self._distance(points_mm, cutoff_mm, False)
+
+    def signed_distance_mm(self, points_mm: ArrayLike, cutoff_mm: float = np.inf) -> Float:
+        """Distance (n,), mm, of points (n, 3) to the surface, negative inside, within -cutoff and +cutoff.
+
+        Examples
+        --------
+        >>> square = [[0, 0, 0], [20, 0, 0], [20, 10, 0], [0, 10, 0]]
+        >>> Structure("box", [square], slice_spacing_mm=4.0).signed_distance_mm([[5, 5, 1], [5, 13, 6]])
+        array([-1.,  5.])
+        """
+        return self._distance(points_mm, cutoff_mm, True)
+
+    def _distance(self, points_mm: ArrayLike, cutoff_mm: float, signed: bool) -> Float:
+        local = self.to_local(_points(points_mm))
+        found: Float = polygon.distance(self.slab_stack.stack, local, float(cutoff_mm), signed)
+        return found
+
+    def line_intervals(self, origin_mm: ArrayLike, direction: ArrayLike) -> Float:
+        """Where an infinite line is inside: (m, 2) distances [enter, leave] from `origin_mm`, mm.
+
+        Sorted and disjoint; pieces that touch to 1e-9 mm are one. `direction` need not be a unit vector.
+
+        Examples
+        --------
+        >>> square = [[0, 0, 0], [20, 0, 0], [20, 10, 0], [0, 10, 0]]
+        >>> Structure("box", [square], slice_spacing_mm=4.0).line_intervals([-5, 5, 0], [1, 0, 0])
+        array([[ 5., 25.]])
+        """
+        unit = np.asarray(direction, dtype=np.float64)
+        unit = unit / np.linalg.norm(unit)
+        start = self.to_local(np.asarray(origin_mm, dtype=np.float64))
+        pieces = polygon.line_pieces(self.slab_stack.stack, start, unit @ self.slab_stack.axes)
+        return _merged(pieces)
+
+    def fraction_mask(self, grid: Grid) -> NDArray[np.float32]:
+        """Fraction of each voxel of `grid` inside, [z, y, x].
+
+        Exact where the grid's slices are parallel to the contours; otherwise the share of 4 x 4 x 4 points.
+
+        Examples
+        --------
+        >>> square = [[0, 0, 0], [20, 0, 0], [20, 10, 0], [0, 10, 0]]
+        >>> grid = Grid((0, 0, 0), (10, 10, 4), (1, 2, 3))
+        >>> Structure("box", [square], slice_spacing_mm=4.0).fraction_mask(grid)
+        array([[[0.25, 0.5 , 0.25],
+                [0.25, 0.5 , 0.25]]], dtype=float32)
+        """
+        out = np.zeros(grid.shape, dtype=np.float32)
+        own = self.slab_stack
+        along = grid.direction.T @ own.axes  # the structure's u, v, w along the grid's x, y, z
+        if self.is_empty:
+            return out
+        if abs(abs(along[2, 2]) - 1.0) > 1e-9:
+            return self._counted_fractions(grid, out)
+        start = slabs.rounded((own.origin - grid.origin_mm) @ grid.direction)
+        to_cells = np.column_stack([along[:2, :2], start[:2]]) / grid.spacing_mm[:2, None]
+        to_cells[:, 2] += 0.5
+        middle = (grid.spacing_mm[2] * np.arange(grid.shape[0]) - start[2]) * np.sign(along[2, 2])
+        half = 0.5 * grid.spacing_mm[2]
+        polygon.fractions(own.stack, np.ascontiguousarray(to_cells), middle - half, middle + half, out)
+        return np.clip(out, 0.0, 1.0, out=out)
+
+    def _counted_fractions(self, grid: Grid, out: NDArray[np.float32]) -> NDArray[np.float32]:
+        corners = grid.mm_to_index(_box_corners(self.bounds_mm))
+        first = np.clip(np.floor(corners.min(axis=0) - 0.5).astype(int), 0, np.array(grid.shape[::-1]))
+        last = np.clip(np.ceil(corners.max(axis=0) + 0.5).astype(int) + 1, 0, np.array(grid.shape[::-1]))
+        inner = (np.arange(4) + 0.5) / 4 - 0.5
+        for z in range(first[2], last[2]):
+            y = (np.arange(first[1], last[1])[:, None] + inner).ravel()
+            x = (np.arange(first[0], last[0])[:, None] + inner).ravel()
+            if not (len(x) and len(y)):
+                break
+            zs, ys, xs = np.meshgrid(z + inner, y, x, indexing="ij")
+            inside = self.contains(grid.index_to_mm(np.stack([xs, ys, zs], axis=-1).reshape(-1, 3)))
+            share = inside.reshape(4, len(y) // 4, 4, len(x) // 4, 4).mean(axis=(0, 2, 4))
+            out[z, first[1] : last[1], first[0] : last[0]] = share
+        return out
+
+    def section(self, origin_mm: ArrayLike, normal: ArrayLike, step_mm: float = 1.0) -> Float:
+        """Edge points (n, 3), mm, of the cut by the plane through `origin_mm` with `normal`, about
+        `step_mm` apart.
+
+        On the contours themselves where the plane is parallel to them, else within `step_mm` / 4 of the cut
+        through the slabs. Empty where the plane misses the structure.
+
+        Examples
+        --------
+        >>> square = [[0, 0, 0], [20, 0, 0], [20, 10, 0], [0, 10, 0]]
+        >>> len(Structure("box", [square], slice_spacing_mm=4.0).section([0, 0, 1], [0, 0, 1]))
+        60
+        """
+        unit = np.asarray(normal, dtype=np.float64)
+        unit = (unit / np.linalg.norm(unit)) @ self.slab_stack.axes
+        through = self.to_local(np.asarray(origin_mm, dtype=np.float64))
+        return self.to_patient(section_points(self.slab_stack, through, unit, step_mm))
+
+    def expanded(self, margin_mm: float, clip: Sequence["Structure"] = ()) -> "Structure":
+        """Return the structure with a margin in all three dimensions, kept within every structure of `clip`.
+
+        What was drawn stays inside, whatever the clip. The surface is that of the shape interpolated
+        between the contours; on spheres of 10-30 mm radius, slices of 1-5 mm and margins of 2-10 mm the
+        result's volume is within 3 % of the exact one and its contours within 0.5 slice of the exact
+        surface. A margin of 0 returns the structure itself.
+
+        Raises
+        ------
+        BrachyError
+            If the margin is negative.
+
+        Examples
+        --------
+        >>> square = np.array([[0, 0, 0], [20, 0, 0], [20, 10, 0], [0, 10, 0]])
+        >>> box = Structure("box", [square + [0, 0, z] for z in range(0, 21, 2)])
+        >>> np.round(box.expanded(5.0).bounds_mm)
+        array([[-5., -5., -5.],
+               [25., 15., 25.]])
+        """
+        if not margin_mm >= 0:
+            raise BrachyError(f"margin {margin_mm} mm must be 0 or more")
+        if margin_mm == 0 or self.is_empty:
+            return self
+        kept = [other for other in clip if not other.is_empty]
+        contours = tuple(expanded_contours(self.slab_stack, float(margin_mm), kept))
+        within = f", kept within {', '.join(other.name for other in kept)}" if kept else ""
+        note = f"expanded by {margin_mm:g} mm in 3D{within}"
+        return replace(
+            self,
+            contours_mm=contours,
+            slice_spacing_mm=self.slab_stack.spacing,
+            notes=(*self.notes, note),
+        )
+
+    def moved(self, matrix: ArrayLike) -> "Structure":
+        """Return the structure moved by a rigid 4 x 4 matrix (patient mm to patient mm).
+
+        Examples
+        --------
+        >>> matrix = np.eye(4)
+        >>> matrix[:3, 3] = [1, 2, 3]
+        >>> square = [[0, 0, 0], [20, 0, 0], [20, 10, 0], [0, 10, 0]]
+        >>> Structure("box", [square], slice_spacing_mm=4.0).moved(matrix).bounds_mm[0]
+        array([1., 2., 1.])
+        """
+        transform = np.asarray(matrix, dtype=np.float64)
+        contours = tuple(c @ transform[:3, :3].T + transform[:3, 3] for c in self.contours_mm)
+        return replace(self, contours_mm=contours)
+
+
+def _points(points_mm: ArrayLike) -> Float:
+    return np.asarray(points_mm, dtype=np.float64).reshape(-1, 3)
+
+
+def _box_corners(bounds_mm: Float) -> Float:
+    return np.array([[bounds_mm[(i >> k) & 1, k] for k in range(3)] for i in range(8)])
+
+
+def _merged(pieces: Float) -> Float:
+    """Sorted, disjoint intervals from pieces (m, 2); those that touch to 1e-9 are one, shorter ones none."""
+    if not len(pieces):
+        return pieces
+    pieces = pieces[np.argsort(pieces[:, 0], kind="stable")]
+    reach = np.maximum.accumulate(pieces[:, 1])
+    new = np.concatenate([[True], pieces[1:, 0] > reach[:-1] + 1e-9])
+    starts = np.flatnonzero(new)
+    merged: Float = np.column_stack([pieces[starts, 0], reach[np.append(starts[1:], len(pieces)) - 1]])
+    return merged[merged[:, 1] - merged[:, 0] > 1e-9]
