@@ -32,7 +32,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")]
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")
+]
 ForceFlag = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
 FormalismOption = Annotated[
     str | None, typer.Option("--formalism", metavar="1D|2D", help="TG-43 point (1D) or line source (2D).")
@@ -65,7 +67,10 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("BRACHY_DEBUG"):
             raise
-        _fail(f"internal error, please report it: {type(error).__name__}: {error} (BRACHY_DEBUG=1 shows where)", 1)
+        _fail(
+            f"internal error, please report it: {type(error).__name__}: {error} (BRACHY_DEBUG=1 shows where)",
+            1,
+        )
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -91,18 +96,25 @@ def _root(
 
 @app.command()
 def plan(
-    case: Annotated[str, typer.Argument(metavar="CASE", help="A .dcm file, folder or zip; a CT volume; a phantom.")],
+    case: Annotated[
+        str, typer.Argument(metavar="CASE", help="A .dcm file, folder or zip; a CT volume; a phantom.")
+    ],
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Folder to write; default plan-NAME (with --json nothing is written)."),
+        typer.Option(
+            "-o", "--out", help="Folder to write; default plan-NAME (with --json nothing is written)."
+        ),
     ] = None,
     protocol: Annotated[
-        str, typer.Option("--protocol", metavar="NAME|FILE", help="Planning protocol, see `brachy protocols`.")
+        str,
+        typer.Option("--protocol", metavar="NAME|FILE", help="Planning protocol, see `brachy protocols`."),
     ] = "liver-metastasis",
     target: Annotated[
         list[str] | None, typer.Option("--target", metavar="ROI[=GY]", help="Target ROI; may be repeated.")
     ] = None,
-    margin: Annotated[float | None, typer.Option("--margin", metavar="MM", help="3D expansion of the target.")] = None,
+    margin: Annotated[
+        float | None, typer.Option("--margin", metavar="MM", help="3D expansion of the target.")
+    ] = None,
     prescription: Annotated[float | None, typer.Option("--prescription", metavar="GY")] = None,
     source: SourceOption = None,
     activity: Annotated[
@@ -112,13 +124,16 @@ def plan(
         float | None, typer.Option("--strength", metavar="U", help="Air-kerma strength of a seed.")
     ] = None,
     strength_on: Annotated[
-        str | None, typer.Option("--strength-on", metavar="DATE", help="YYYY-MM-DD the strength is stated for.")
+        str | None,
+        typer.Option("--strength-on", metavar="DATE", help="YYYY-MM-DD the strength is stated for."),
     ] = None,
     implant_on: Annotated[
         str | None, typer.Option("--implant-on", metavar="DATE", help="YYYY-MM-DD of the implantation.")
     ] = None,
     formalism: FormalismOption = None,
-    pitch: Annotated[float | None, typer.Option("--pitch", metavar="MM", help="Distance of the holes.")] = None,
+    pitch: Annotated[
+        float | None, typer.Option("--pitch", metavar="MM", help="Distance of the holes.")
+    ] = None,
     direction: Annotated[
         str | None, typer.Option("--direction", metavar="AZ[,TILT]", help="Needle direction in degrees.")
     ] = None,
@@ -128,12 +143,17 @@ def plan(
     mask: Annotated[
         list[str] | None, typer.Option("--mask", metavar="NAME=FILE", help="Structure of a CT volume.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the search; the same seed, the same plan.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Seed of the search; the same seed, the same plan.")
+    ] = 0,
     threads: Annotated[int | None, typer.Option("--threads", min=1)] = None,
     time_limit: Annotated[
-        float | None, typer.Option("--time-limit", metavar="S", help="Stop the search; gives up reproducibility.")
+        float | None,
+        typer.Option("--time-limit", metavar="S", help="Stop the search; gives up reproducibility."),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a required goal or a rule is missed.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 1 if a required goal or a rule is missed.")
+    ] = False,
     force: ForceFlag = False,
     as_json: JsonFlag = False,
 ) -> int:
@@ -174,15 +194,24 @@ def plan(
 
 @app.command()
 def dose(
-    plan: Annotated[str, typer.Argument(metavar="PLAN", help="Plan folder, plan.json or a permanent-seed RTPLAN.")],
+    plan: Annotated[
+        str, typer.Argument(metavar="PLAN", help="Plan folder, plan.json or a permanent-seed RTPLAN.")
+    ],
     like: Annotated[
-        Path | None, typer.Option("--like", metavar="RTDOSE", help="Use this dose file's grid and compare with it.")
+        Path | None,
+        typer.Option("--like", metavar="RTDOSE", help="Use this dose file's grid and compare with it."),
     ] = None,
-    grid: Annotated[float | None, typer.Option("--grid", metavar="MM", help="Voxel size; default 1 mm.")] = None,
+    grid: Annotated[
+        float | None, typer.Option("--grid", metavar="MM", help="Voxel size; default 1 mm.")
+    ] = None,
     source: SourceOption = None,
     formalism: FormalismOption = None,
-    days: Annotated[float | None, typer.Option("--days", help="Dose to this day; default complete decay.")] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DOSE.dcm", help="RTDOSE to write.")] = None,
+    days: Annotated[
+        float | None, typer.Option("--days", help="Dose to this day; default complete decay.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="DOSE.dcm", help="RTDOSE to write.")
+    ] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1)] = None,
     force: ForceFlag = False,
     as_json: JsonFlag = False,
@@ -205,10 +234,12 @@ def dvh(
     dose: Annotated[Path, typer.Argument(metavar="DOSE", help="Any RTDOSE.")],
     structures: Annotated[Path, typer.Argument(metavar="STRUCTURES", help="Any RTSTRUCT.")],
     prescription: Annotated[
-        list[str] | None, typer.Option("--prescription", metavar="[ROI=]GY", help="For V100_pct and the like.")
+        list[str] | None,
+        typer.Option("--prescription", metavar="[ROI=]GY", help="For V100_pct and the like."),
     ] = None,
     metric: Annotated[
-        list[str] | None, typer.Option("--metric", metavar="D95", help="May be repeated; default a usual set.")
+        list[str] | None,
+        typer.Option("--metric", metavar="D95", help="May be repeated; default a usual set."),
     ] = None,
     as_json: JsonFlag = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,

@@ -53,6 +53,7 @@ class Progress:
         self._status = status
 
     def __call__(self, stage: str, best: dict[str, float] | None = None) -> None:
+        """Show the stage and, where known, the best metrics so far."""
         shown = stage
         if best:
             shown += "  best so far: " + ", ".join(f"{_unit(k)} {v:.1f}" for k, v in best.items())
@@ -70,6 +71,8 @@ def progress(quiet: bool = False) -> Iterator[Progress]:
 
 
 class _Silent:
+    """Takes updates and shows nothing."""
+
     def update(self, _: Any) -> None:
         pass
 
@@ -78,10 +81,17 @@ def show_plan(plan: Plan, folder: Path | None) -> None:
     """Summary of a plan: targets, organs, goals, rules, what was assumed, and the folder."""
     metrics = plan.evaluation.structures
     targets = [target.roi for target in plan.targets]
-    table = _table(f"Targets ({plan.evaluation.formalism} dose to complete decay)", "ROI", "Rx Gy", *map(_unit, _TARGET_COLUMNS))
+    table = _table(
+        f"Targets ({plan.evaluation.formalism} dose to complete decay)",
+        "ROI",
+        "Rx Gy",
+        *map(_unit, _TARGET_COLUMNS),
+    )
     for target in plan.targets:
         values = metrics.get(target.roi, {})
-        table.add_row(Text(target.roi), _cell(target.prescription_gy), *(_cell(values.get(c)) for c in _TARGET_COLUMNS))
+        table.add_row(
+            Text(target.roi), _cell(target.prescription_gy), *(_cell(values.get(c)) for c in _TARGET_COLUMNS)
+        )
     _OUT.print(table)
     organs = [name for name in metrics if name not in targets]
     if organs:
@@ -108,7 +118,9 @@ def _show_judgement(plan: Plan) -> None:
     for goal in plan.evaluation.goals:
         verdict = "met" if goal.met else "MISSED" if goal.required else "aim missed"
         limit = f"{goal.op} {goal.limit:.4g}"
-        table.add_row(Text(f"{goal.roi} {_unit(goal.metric)}"), Text(limit), _cell(goal.value), Text(""), Text(verdict))
+        table.add_row(
+            Text(f"{goal.roi} {_unit(goal.metric)}"), Text(limit), _cell(goal.value), Text(""), Text(verdict)
+        )
     for rule in plan.rules:
         verdict = "met" if rule.met else "BROKEN"
         found = "-" if rule.worst is None else f"{rule.worst:.3g} {rule.unit}".strip()
@@ -119,7 +131,8 @@ def _show_judgement(plan: Plan) -> None:
 
 def _show_implant(plan: Plan) -> None:
     kinds = ", ".join(
-        f"{s.model} {s.air_kerma_strength_U:.3f} U ({s.apparent_activity_mCi:.2f} mCi apparent)" for s in plan.sources
+        f"{s.model} {s.air_kerma_strength_U:.3f} U ({s.apparent_activity_mCi:.2f} mCi apparent)"
+        for s in plan.sources
     )
     total = sum(plan.sources[seed.source].air_kerma_strength_U for n in plan.needles for seed in n.seeds)
     _OUT.print()
@@ -205,7 +218,9 @@ def show_protocol(protocol: "Protocol") -> None:
             continue
         for inner, field in type(value).model_fields.items():
             key = f"{name}.{inner}"
-            cited = protocol.citations.get(key) or protocol.citations.get(name) or "engineering choice (default)"
+            cited = (
+                protocol.citations.get(key) or protocol.citations.get(name) or "engineering choice (default)"
+            )
             table.add_row(
                 Text(key),
                 Text(str(getattr(value, inner)), overflow="fold"),

@@ -59,7 +59,9 @@ class PlanSource(_Record):
     half_life_days: float
     strength_on: str = Field("", description="ISO date at which the strength was stated")
     implant_on: str = Field("", description="ISO date of implantation")
-    data: dict[str, Any] = Field(default_factory=dict, description="the source file, so that a plan stands alone")
+    data: dict[str, Any] = Field(
+        default_factory=dict, description="the source file, so that a plan stands alone"
+    )
 
 
 class PlanTarget(_Record):
@@ -139,7 +141,9 @@ class Evaluation(_Record):
     """DVH metrics, in Gy, % and cc by their names."""
 
     formalism: Literal["1D", "2D"]
-    grid: dict[str, Any] = Field(default_factory=dict, description="lattice on which V_Rx, CI and EI were counted")
+    grid: dict[str, Any] = Field(
+        default_factory=dict, description="lattice on which V_Rx, CI and EI were counted"
+    )
     sampling: dict[str, Any] = Field(default_factory=dict, description="samples of each structure")
     structures: dict[str, dict[str, float | None]] = Field(default_factory=dict)
     uncertainty: dict[str, dict[str, float]] = Field(default_factory=dict)
@@ -222,11 +226,15 @@ class Plan(_Record):
         try:
             data = json.loads(file.read_text(encoding="utf-8"))
         except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise BrachyError(f"{file.name} is not valid JSON ({error}): restore it from its backup") from None
+            raise BrachyError(
+                f"{file.name} is not valid JSON ({error}): restore it from its backup"
+            ) from None
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise BrachyError(f"{file.name} is not a brachy plan: its 'format' is not '{FORMAT}'")
         if data.get("version") != VERSION:
-            raise BrachyError(f"{file.name} has version {data.get('version')}; this program reads version {VERSION}")
+            raise BrachyError(
+                f"{file.name} has version {data.get('version')}; this program reads version {VERSION}"
+            )
         if data.get("checksum") != checksum_of(data):
             raise BrachyError(
                 f"{file.name} was changed after it was written (its checksum differs): plan again, "

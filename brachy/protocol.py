@@ -32,7 +32,9 @@ class Prescription(_Table):
     def _inside(self) -> "Prescription":
         low, high = self.allowed_gy
         if not low <= self.dose_gy <= high:
-            raise ValueError(f"dose_gy {self.dose_gy:g} is outside allowed_gy {low:g}-{high:g} Gy: choose one within")
+            raise ValueError(
+                f"dose_gy {self.dose_gy:g} is outside allowed_gy {low:g}-{high:g} Gy: choose one within"
+            )
         return self
 
 
@@ -49,7 +51,9 @@ class SourceChoice(_Table):
     def _inside(self) -> "SourceChoice":
         low, high = self.allowed_mCi
         if not low <= self.activity_mCi <= high:
-            raise ValueError(f"activity_mCi {self.activity_mCi:g} is outside allowed_mCi {low:g}-{high:g} mCi: choose one within")
+            raise ValueError(
+                f"activity_mCi {self.activity_mCi:g} is outside allowed_mCi {low:g}-{high:g} mCi: choose one within"
+            )
         return self
 
 
@@ -68,7 +72,8 @@ class TemplateChoice(_Table):
         0.0, le=20, description="a hole is offered if its axis passes within this distance of the target, mm"
     )
     lateral_margin_mm: Positive = Field(
-        10.0, description="every edge point of the target's section in a layer lies this near a used needle, mm"
+        10.0,
+        description="every edge point of the target's section in a layer lies this near a used needle, mm",
     )
     layer_offset: Literal["in-layer", "free"] = Field(
         "in-layer", description="search the offset of the holes within their layers, or along both axes"
@@ -102,7 +107,8 @@ class ObstacleChoice(_Table):
     """What a needle must not meet."""
 
     roles: tuple[str, ...] = Field(
-        ("bone", "vessel", "lung", "bile_duct", "gallbladder", "bowel"), description="roles that block a needle"
+        ("bone", "vessel", "lung", "bile_duct", "gallbladder", "bowel"),
+        description="roles that block a needle",
     )
     clearance_mm: NotNegative = Field(2.0, description="needle surface to the structure's contour, mm")
 
@@ -145,7 +151,9 @@ class Objective(_Table):
     over_150: NotNegative = Field(1.0, description="mean target excess above 150 %")
     over_200: NotNegative = Field(1.0, description="mean target excess above 200 %")
     spill: NotNegative = Field(10.0, description="mean excess above the prescription in the shell outside")
-    organ: NotNegative = Field(5.0, description="mean organ excess above `organ_fraction` of the prescription")
+    organ: NotNegative = Field(
+        5.0, description="mean organ excess above `organ_fraction` of the prescription"
+    )
     organ_fraction: NotNegative = Field(0.5, description="fraction of the prescription")
     needle: NotNegative = Field(0.01, description="cost of one needle")
     seed: NotNegative = Field(0.0, description="cost of one seed")

@@ -12,13 +12,31 @@ def test_every_shipped_protocol_loads_and_cites_each_table(name):
     protocol = load_protocol(name)
     assert protocol.name == name
     cited = {key.split(".")[0] for key in protocol.citations}
-    assert {"prescription", "source", "template", "needle", "seeds", "obstacles", "goals", "objective"} <= cited
+    assert {
+        "prescription",
+        "source",
+        "template",
+        "needle",
+        "seeds",
+        "obstacles",
+        "goals",
+        "objective",
+    } <= cited
 
 
 @pytest.mark.parametrize("name", resources.names("plans"))
 def test_every_number_of_a_shipped_protocol_has_a_source(name):
     protocol = load_protocol(name)
-    for table in ("prescription", "source", "target", "template", "needle", "seeds", "obstacles", "direction"):
+    for table in (
+        "prescription",
+        "source",
+        "target",
+        "template",
+        "needle",
+        "seeds",
+        "obstacles",
+        "direction",
+    ):
         for field in getattr(protocol, table).model_fields_set:
             assert f"{table}.{field}" in protocol.citations or table in protocol.citations, f"{table}.{field}"
 

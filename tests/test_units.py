@@ -25,9 +25,9 @@ def test_complete_decay_hours_are_half_life_over_ln2():
 def test_doses_of_two_spans_add_up(first, second, half_life):
     """D(0, a + b) = D(0, a) + 2^(-a/T) D(0, b): the decay law."""
     whole = units.total_dose_hours(half_life, first + second)
-    parts = units.total_dose_hours(half_life, first) + units.decay_factor(first, half_life) * units.total_dose_hours(
-        half_life, second
-    )
+    parts = units.total_dose_hours(half_life, first) + units.decay_factor(
+        first, half_life
+    ) * units.total_dose_hours(half_life, second)
     assert whole == pytest.approx(parts, rel=1e-9, abs=1e-9)
 
 
