@@ -101,8 +101,7 @@ class Grid:
         """Whether each of the points (n, 3) lies within the voxels' outer edges."""
         nz, ny, nx = self.shape
         index = self.mm_to_index(points_mm)
-        inside: NDArray[np.bool_] = ((index >= -0.5) & (index <= np.array([nx, ny, nz]) - 0.5)).all(axis=-1)
-        return inside
+        return np.asarray(((index >= -0.5) & (index <= np.array([nx, ny, nz]) - 0.5)).all(axis=-1))
 
     @staticmethod
     def around(low_mm: ArrayLike, high_mm: ArrayLike, spacing_mm: float) -> "Grid":
