@@ -1,4 +1,4 @@
-"""The axis of a needle against the patient: skin entry, stretch inside the target, first contact with an obstacle."""
+"""The axis of a needle in the patient: skin entry, stretch inside the target, first contact with an obstacle."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,20 @@ from brachy.structures import Structure
 Float = NDArray[np.float64]
 
 RELATIVE_DIGITS = 6
-"""Relative geometry is rounded to this many decimals of a mm before anything is decided by it, so that a patient
-who lies elsewhere in the frame gets the same template (engineering choice)."""
+"""Relative geometry is rounded to this many decimals of a mm before anything is decided by it, so that a
+patient who lies elsewhere in the frame gets the same template (engineering choice)."""
 
 AIR_GAP_MM = 2.0
-"""Air along an axis shorter than this is a crease or a stair of the skin's contour, not a way out of the patient
-(engineering choice)."""
+"""Air along an axis shorter than this is a crease or a stair of the skin's contour, not a way out of the
+patient (engineering choice)."""
+
+SLIVER_MM = 0.5
+"""A shorter piece of an axis inside the target does not count as crossing it: whether it exists would hang on
+the last digit of a position (engineering choice)."""
 
 CLEARANCE_TOLERANCE_MM = 1e-3
-"""A distance is decided to this: an axis nearer than reach + this counts as in contact, never the other way."""
+"""A distance is decided to this: an axis nearer than reach + this counts as in contact, never
+the other way."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class SkinEntry:
 
     depth_mm: float
     crossed_mm: float | None
-    """Depth at which the axis had entered the patient before (an arm, a fold) and left again; None if never."""
+    """Depth at which the axis had entered the patient before (an arm, a fold) and left again, else None."""
 
 
 def skin_entry(external: Structure, point_mm: Float, direction: Float, depth_mm: float) -> SkinEntry | None:
@@ -67,7 +72,7 @@ def target_span(
     An axis that only passes within `overshoot_mm` spans the stretch of it that lies so near.
     """
     inside = np.round(target.line_intervals(point_mm, direction), RELATIVE_DIGITS)
-    inside = inside[inside[:, 1] > inside[:, 0]]
+    inside = inside[inside[:, 1] - inside[:, 0] >= SLIVER_MM]
     if len(inside):
         return float(inside[0, 0]), float(inside[-1, 1])
     if overshoot_mm <= 0:
@@ -112,9 +117,9 @@ def contact_depth(
 
     Notes
     -----
-    The squared distance f^2 to any set, less t^2 along a line, is a minimum of affine functions and therefore
-    concave. Between two samples h apart f^2 is thus never below its chord minus (t - a)(b - t), and an interval is
-    clear when that parabola stays above reach^2; otherwise it is halved.
+    The squared distance f^2 to any set, less t^2 along a line, is a minimum of affine functions and
+    therefore concave. Between two samples h apart f^2 is thus never below its chord minus (t - a)(b - t), and
+    an interval is clear when that parabola stays above reach^2; otherwise it is halved.
     """
     contact = np.full(len(points_mm), np.inf)
     start, stop = _clip_to_box(points_mm, direction, lengths_mm, structure.bounds_mm, reach_mm + 0.01)
@@ -147,7 +152,8 @@ def contact_depth(
         tiny = ~clear & (width <= CLEARANCE_TOLERANCE_MM)
         np.minimum.at(contact, axis[tiny], low[tiny])
         open_ = ~clear & ~tiny
-        axis, low, high, near, far = (array[open_] for array in (axis, low, high, near, far))
+        axis, low, high = axis[open_], low[open_], high[open_]
+        near, far = near[open_], far[open_]
         middle = 0.5 * (low + high)
         half = distance(axis, middle) if len(axis) else middle
         axis = np.concatenate([axis, axis])

@@ -1,7 +1,9 @@
-"""Needles that may be used: for each hole of a template its skin entry, its free path and its candidate seeds.
+"""Needles that may be used: for each hole of a template its skin entry, its free path and its candidate
+seeds.
 
-All rules of the protocol hold by construction: any subset of the candidates of the needles offered, without the
-pairs listed as conflicts, is a legal loading.
+Any subset of the candidates of the needles offered that avoids the pairs listed as conflicts is a legal
+loading: every rule of the protocol holds by construction, except that enough needles must be used for the
+lateral margin.
 """
 
 from collections.abc import Sequence
@@ -9,7 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
+from brachy.lateral import Axes, edge_causes, edge_points, needed_tips
+from brachy.needle_path import RELATIVE_DIGITS, contact_depth, skin_entry, target_span
 from brachy.protocol import Protocol
 from brachy.structures import Structure
 from brachy.template import TemplateLayout
@@ -17,14 +22,20 @@ from brachy.template import TemplateLayout
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
+ROUNDING_MM = 1e-3
+"""Margins are kept by this much more, so that they still hold after plan.json has rounded the positions."""
+
 
 @dataclass(frozen=True, eq=False)
 class Needle:
-    """A hole that may be used, and the seed centres that may be loaded through it. Depths in mm from the hole."""
+    """A hole that may be used, and the seed centres that may be loaded through it. Depths in mm from the
+    hole."""
 
     hole: str
     column: int
+    """From 0."""
     row: int
+    """From 1."""
     hole_mm: Float
     skin_mm: Float
     """Where the axis enters the skin, (3,)."""
@@ -49,7 +60,7 @@ class BlockedHole:
     cause: str
     """A structure's name, or "needle length", "skin", "air", "distal edge"."""
     reason: str
-    """One sentence."""
+    """What is wrong and where, in a few words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,20 +75,21 @@ class Offer:
     needle_of: Int
     """Index of each candidate's needle, (n,)."""
     tip_offset_mm: float
-    """Seed centre to tip of the most distal seed: tip_to_seed_mm + half a capsule."""
+    """Centre of the most distal seed to the tip: tip_to_seed_mm + half a capsule."""
     conflicts: Int
-    """Pairs (p, 2) of candidates nearer than min_spacing_mm; empty unless pitch or step is smaller than that."""
+    """Pairs (p, 2) of candidates nearer than min_spacing_mm; none unless pitch or step is smaller."""
     needle_conflicts: Int
-    """Pairs (q, 2) of needles nearer than min_needle_spacing_mm; empty unless the pitch is smaller than that."""
+    """Pairs (q, 2) of needles nearer than min_needle_spacing_mm; none unless the pitch is smaller."""
     edge_points_mm: Float
-    """Edge points (m, 3) of the target's section in each layer."""
+    """Edge points (m, 3) of the target's section in each layer that crosses it."""
     edge_layer: Int
     """Layer of each edge point, (m,)."""
     edge_needs_tip_mm: Float
-    """(m, n_needles) least tip depth at which a needle lies within the lateral margin of the edge point; 0 for a
-    full-length needle, whose axis counts to where it leaves the target; inf where it never does."""
+    """(m, n_needles) least tip depth at which a needle lies within the lateral margin of the edge point: 0
+    for a needle that could go to its full depth, whose axis counts to where it leaves the target; inf where
+    it never does."""
     edge_covered_by: NDArray[np.bool_]
-    """(m, n_needles) whether the needle, used at its full offered depth, covers the edge point."""
+    """(m, n_needles) whether the needle, at its full offered depth, covers the edge point."""
     edge_cause: tuple[str, ...]
     """(m,) why no offered needle covers the edge point; "" where one does."""
     notes: tuple[str, ...]
@@ -88,6 +100,29 @@ class Offer:
         return chosen.hole_mm + (centre_depth_mm + self.tip_offset_mm) * chosen.direction
 
 
+@dataclass
+class _Hole:
+    """A hole whose axis crosses the target, while it is being judged. Depths in mm from the hole."""
+
+    label: str
+    column: int
+    row: int
+    point_mm: Float
+    span: tuple[float, float]
+    """Depths at which the axis first enters and last leaves the target."""
+    skin_depth: float = 0.0
+    deepest: float = 0.0
+    """Deepest legal seed centre so far."""
+    limited_by: str = ""
+    cause: str = ""
+    """What blocks it; "" while nothing does."""
+    reason: str = ""
+
+    def block(self, cause: str, reason: str) -> None:
+        if not self.cause:
+            self.cause, self.reason = cause, reason
+
+
 def offer(
     target: Structure,
     external: Structure,
@@ -96,10 +131,363 @@ def offer(
     protocol: Protocol,
     capsule_length_mm: float,
 ) -> Offer:
-    """Needles and candidate seeds of one template that obey every rule of the protocol."""
-    raise NotImplementedError
+    """Needles and candidate seeds of one template that obey every rule of the protocol.
+
+    Parameters
+    ----------
+    target : Structure
+        The planned target (as expanded).
+    external : Structure
+        Outline of the patient.
+    obstacles : sequence of Structure
+        What a needle must not meet; the caller chooses them by role.
+    layout : TemplateLayout
+        Where the holes are, from `brachy.template.lay_out`.
+    protocol : Protocol
+        Margins, clearances, step, needle length.
+    capsule_length_mm : float
+        Length of a seed.
+
+    Returns
+    -------
+    Offer
+        No needle at all is an empty offer whose `blocked` and `notes` say why, not an error.
+
+    Notes
+    -----
+    The most distal candidate of a needle lies `distal_margin_mm` before its axis leaves the target for
+    the last time, the others every `step_mm` before it to where the axis first enters. A needle that an
+    obstacle, its length or the skin on the far side keeps from there is offered shortened: its candidates are
+    counted from the deepest centre that is legal, so that none of its reach is lost. The path from hole to
+    tip is judged as a whole, with `brachy.needle_path.contact_depth`, at radius + clearance.
+
+    References
+    ----------
+    The rules and where their numbers come from: plans/liver-metastasis.toml.
+    """
+    tip_offset = protocol.needle.tip_to_seed_mm + 0.5 * capsule_length_mm
+    holes = _holes(target, external, layout, protocol)
+    _limit_by_length(holes, tip_offset, protocol)
+    _limit_by_obstacles(holes, layout.direction, obstacles, tip_offset, protocol)
+    _limit_by_skin(holes, layout.direction, external, protocol)
+    needles = _needles(holes, layout.direction, external, tip_offset, protocol)
+    depths = np.concatenate([needle.depths_mm for needle in needles] or [np.zeros(0)])
+    counts = [len(needle.depths_mm) for needle in needles]
+    needle_of = np.repeat(np.arange(len(needles)), counts).astype(np.int64)
+    places = np.array([needle.hole_mm for needle in needles]).reshape(-1, 3)
+    positions = places[needle_of] + depths[:, None] * layout.direction
+    blocked = [hole for hole in holes if hole.cause]
+    margin = protocol.template.lateral_margin_mm
+    points, layer = edge_points(target, layout)
+    max_tips = np.array([needle.max_tip_depth_mm for needle in needles])
+    ends = [n.max_tip_depth_mm if n.shortened_by else n.target_mm[1] for n in needles]
+    extended = np.array([not needle.shortened_by for needle in needles], dtype=bool)
+    needs_tip = needed_tips(points, Axes(layout, [(n.column, n.row) for n in needles], ends), margin)
+    needs_tip[:, extended] = np.where(np.isfinite(needs_tip[:, extended]), 0.0, np.inf)
+    covered = needs_tip <= max_tips
+    causes = edge_causes(points, covered, _lost_axes(layout, needles, blocked), margin)
+    return Offer(
+        layout=layout,
+        needles=needles,
+        blocked=tuple(BlockedHole(h.label, h.column, h.row, h.cause, h.reason) for h in blocked),
+        positions_mm=positions,
+        needle_of=needle_of,
+        tip_offset_mm=tip_offset,
+        conflicts=_near_pairs(positions - layout.origin_mm, protocol.seeds.min_spacing_mm),
+        needle_conflicts=_near_pairs(places - layout.origin_mm, protocol.needle.min_needle_spacing_mm),
+        edge_points_mm=points,
+        edge_layer=layer,
+        edge_needs_tip_mm=needs_tip,
+        edge_covered_by=covered,
+        edge_cause=causes,
+        notes=tuple(_notes(target, external, needles, blocked, layer, causes, protocol)),
+    )
+
+
+def _holes(target: Structure, external: Structure, layout: TemplateLayout, protocol: Protocol) -> list[_Hole]:
+    """Holes whose axes cross the target, row by row, with their skin entries."""
+    found = []
+    for row in range(1, layout.rows + 1):
+        for column in range(layout.columns):
+            point = layout.hole_mm(column, row)
+            span = target_span(target, point, layout.direction, protocol.template.lateral_overshoot_mm)
+            if span is None:
+                continue
+            hole = _Hole(layout.hole_label(column, row), column, row, point, span)
+            found.append(hole)
+            hole.deepest = round(span[1] - protocol.seeds.distal_margin_mm - ROUNDING_MM, RELATIVE_DIGITS)
+            if hole.deepest < span[0]:
+                length = span[1] - span[0]
+                hole.block(
+                    "distal edge",
+                    f"its axis crosses {length:.1f} mm of the target, too little for a seed "
+                    f"{protocol.seeds.distal_margin_mm:g} mm before the distal edge",
+                )
+            entry = skin_entry(external, point, layout.direction, span[0])
+            if entry is None:
+                hole.block("air", f"its axis reaches the target outside '{external.name}'")
+            elif entry.crossed_mm is not None:
+                apart = entry.depth_mm - entry.crossed_mm
+                hole.block(
+                    "air", f"its axis passes through the patient {apart:.0f} mm before it enters the skin"
+                )
+            elif entry.depth_mm <= 0:
+                hole.block("air", "the hole lies inside the skin")
+            hole.skin_depth = entry.depth_mm if entry is not None else 0.0
+    return found
+
+
+def _limit_by_length(holes: list[_Hole], tip_offset: float, protocol: Protocol) -> None:
+    longest = protocol.needle.max_needle_mm
+    for hole in holes:
+        if hole.deepest + tip_offset > longest - ROUNDING_MM:
+            hole.deepest, hole.limited_by = longest - ROUNDING_MM - tip_offset, "needle length"
+            if hole.deepest < hole.span[0]:
+                needed = hole.span[0] + tip_offset
+                hole.block(
+                    "needle length",
+                    f"needs {needed:.0f} mm from the hole to the first seed of {longest:g} mm",
+                )
+
+
+def _limit_by_obstacles(
+    holes: list[_Hole],
+    direction: Float,
+    obstacles: Sequence[Structure],
+    tip_offset: float,
+    protocol: Protocol,
+) -> None:
+    """Shorten needles to what lies before the first obstacle each would meet, or block them."""
+    reach = protocol.needle.radius_mm + protocol.obstacles.clearance_mm
+    for obstacle in obstacles:
+        judged = [hole for hole in holes if not hole.cause]
+        if not judged or obstacle.is_empty:
+            continue
+        points = np.array([hole.point_mm for hole in judged])
+        tips = np.array([hole.deepest for hole in judged]) + tip_offset
+        contacts = np.floor(contact_depth(points, direction, tips, obstacle, reach) * 1e6) / 1e6
+        for hole, contact in zip(judged, contacts.tolist(), strict=True):
+            if contact == np.inf:
+                continue
+            full = hole.deepest
+            hole.deepest, hole.limited_by = contact - tip_offset, obstacle.name
+            if hole.deepest < hole.span[0]:
+                gap = _clearance(hole, direction, obstacle, (contact, full + tip_offset), protocol)
+                passes = (
+                    f"passes {gap:.1f} mm from '{obstacle.name}'" if gap > 0 else f"meets '{obstacle.name}'"
+                )
+                hole.block(obstacle.name, f"{passes}, {contact:.0f} mm from the hole")
+
+
+def _clearance(
+    hole: _Hole, direction: Float, obstacle: Structure, depths: tuple[float, float], protocol: Protocol
+) -> float:
+    """Least distance of the needle's surface to an obstacle between two depths, at every mm; 0 in contact."""
+    along = np.linspace(depths[0], depths[1], int(depths[1] - depths[0]) + 2)
+    reach = protocol.needle.radius_mm + protocol.obstacles.clearance_mm
+    nearest = obstacle.distance_mm(hole.point_mm + along[:, None] * direction, reach + 1.0).min()
+    return max(float(nearest) - protocol.needle.radius_mm, 0.0)
+
+
+def _limit_by_skin(holes: list[_Hole], direction: Float, external: Structure, protocol: Protocol) -> None:
+    """Draw the deepest centres back until they are far enough from the skin on the far side.
+
+    Going back by what is missing skips no legal centre: the distance to the skin changes no faster than the
+    depth.
+    """
+    margin = protocol.seeds.skin_margin_mm + ROUNDING_MM
+    judged = [hole for hole in holes if not hole.cause]
+    while judged:
+        centres = np.array([hole.point_mm + hole.deepest * direction for hole in judged])
+        missing = margin - _depth_in_skin(external, centres, margin)
+        near = []
+        for hole, lacks in zip(judged, missing.tolist(), strict=True):
+            if lacks <= 0:
+                continue
+            hole.deepest, hole.limited_by = hole.deepest - max(lacks, ROUNDING_MM), "skin"
+            near.append(hole)
+            if hole.deepest < hole.span[0]:
+                wanted = protocol.seeds.skin_margin_mm
+                hole.block("skin", f"no part of its axis in the target is {wanted:g} mm from the skin")
+        judged = [hole for hole in near if not hole.cause]
+
+
+def _depth_in_skin(external: Structure, points_mm: Float, cutoff_mm: float) -> Float:
+    """Distance (n,) from points to the skin, positive inside the patient, at most just above the cutoff."""
+    return np.round(-external.signed_distance_mm(points_mm, cutoff_mm + 1.0), RELATIVE_DIGITS)
+
+
+def _needles(
+    holes: list[_Hole], direction: Float, external: Structure, tip_offset: float, protocol: Protocol
+) -> tuple[Needle, ...]:
+    """Candidates of every hole that is not blocked, those too near the skin left out."""
+    open_ = [hole for hole in holes if not hole.cause]
+    stacks = []
+    for hole in open_:
+        count = (
+            int(np.round((hole.deepest - hole.span[0]) / protocol.seeds.step_mm, RELATIVE_DIGITS) // 1) + 1
+        )
+        stacks.append(np.round(hole.deepest - protocol.seeds.step_mm * np.arange(count), RELATIVE_DIGITS))
+    if not open_:
+        return ()
+    centres = np.concatenate(
+        [h.point_mm + d[:, None] * direction for h, d in zip(open_, stacks, strict=True)]
+    )
+    margin = protocol.seeds.skin_margin_mm + ROUNDING_MM
+    legal = _depth_in_skin(external, centres, margin) >= margin
+    kept = np.split(legal, np.cumsum([len(depths) for depths in stacks])[:-1])
+    found = []
+    for hole, depths, keep in zip(open_, stacks, kept, strict=True):
+        found.append(
+            Needle(
+                hole=hole.label,
+                column=hole.column,
+                row=hole.row,
+                hole_mm=hole.point_mm,
+                skin_mm=hole.point_mm + hole.skin_depth * direction,
+                direction=direction,
+                depths_mm=depths[keep],
+                max_tip_depth_mm=float(depths[keep][0]) + tip_offset,
+                target_mm=hole.span,
+                shortened_by=hole.limited_by,
+            )
+        )
+    return tuple(found)
+
+
+def _near_pairs(points_mm: Float, spacing_mm: float) -> Int:
+    """Pairs (p, 2) of points nearer than a spacing, in order; points relative to something that moves
+    along."""
+    if len(points_mm) < 2:
+        return np.zeros((0, 2), dtype=np.int64)
+    pairs = cKDTree(points_mm).query_pairs(spacing_mm - 10.0**-RELATIVE_DIGITS, output_type="ndarray")
+    ordered: Int = pairs[np.lexsort(pairs.T[::-1])].astype(np.int64)
+    return ordered
+
+
+def _lost_axes(
+    layout: TemplateLayout, needles: Sequence[Needle], blocked: Sequence[_Hole]
+) -> tuple[Axes, list[str]]:
+    """Full axes of the holes that are blocked or shortened, and what is the matter with each."""
+    lost = [(h.column, h.row, h.span[1], f"hole {h.label} blocked: {h.reason}") for h in blocked]
+    for needle in needles:
+        if needle.shortened_by:
+            why = f"hole {needle.hole} shortened by {needle.shortened_by}"
+            lost.append((needle.column, needle.row, needle.target_mm[1], why))
+    axes = Axes(layout, [(column, row) for column, row, _, _ in lost], [end for _, _, end, _ in lost])
+    return axes, [why for _, _, _, why in lost]
+
+
+def _notes(
+    target: Structure,
+    external: Structure,
+    needles: Sequence[Needle],
+    blocked: Sequence[_Hole],
+    layers: Int,
+    causes: Sequence[str],
+    protocol: Protocol,
+) -> list[str]:
+    """Sentences on what could not be offered."""
+    notes = []
+    if blocked:
+        counts = _counted([hole.cause for hole in blocked])
+        notes.append(
+            f"{len(blocked)} of {len(blocked) + len(needles)} holes that cross the target blocked: {counts}"
+        )
+    shortened = [needle.shortened_by for needle in needles if needle.shortened_by]
+    if shortened:
+        notes.append(f"{len(shortened)} needles shortened: {_counted(shortened)}")
+    for layer in np.unique(layers).tolist():
+        here = [cause for cause, at in zip(causes, layers.tolist(), strict=True) if at == layer]
+        missed = [cause for cause in here if cause]
+        if missed:
+            notes.append(
+                f"layer {layer:+d}: {len(missed)} of {len(here)} edge points have no needle within "
+                f"{protocol.template.lateral_margin_mm:g} mm: {_most_common(missed)}"
+            )
+    beyond = np.abs(external.bounds_mm[:, 2] - target.bounds_mm[:, 2]).min()
+    if beyond < protocol.seeds.skin_margin_mm:
+        notes.append(
+            f"'{external.name}' ends {beyond:.1f} mm above or below the target: its cut face counts as skin; "
+            "draw it over more slices"
+        )
+    return notes
+
+
+def _counted(words: Sequence[str]) -> str:
+    """'Ribs 12, Aorta 3', the most frequent first."""
+    return ", ".join(
+        f"{word} {words.count(word)}" for word in sorted(set(words), key=lambda w: (-words.count(w), w))
+    )
+
+
+def _most_common(words: Sequence[str]) -> str:
+    return min(set(words), key=lambda word: (-words.count(word), word))
 
 
 def conflicts_between(one: Offer, other: Offer, protocol: Protocol) -> tuple[Int, Int]:
-    """Pairs (candidate of one, candidate of other) and (needle of one, needle of other) that are too near."""
-    raise NotImplementedError
+    """Pairs of two templates' candidates, and of their needles, that may not be used together.
+
+    Parameters
+    ----------
+    one, other : Offer
+        Offers of two templates of one plan.
+    protocol : Protocol
+        Spacing of seeds and of needles.
+
+    Returns
+    -------
+    seeds : (p, 2) array
+        Candidates (of one, of other) nearer than `min_spacing_mm`.
+    needles : (q, 2) array
+        Needles (of one, of other) that come nearer than `min_needle_spacing_mm`, axis to axis, between their
+        holes and the deepest tips they are offered with.
+    """
+    none = np.zeros((0, 2), dtype=np.int64)
+    if not (one.needles and other.needles):
+        return none, none
+    anchor = one.layout.origin_mm
+    within = protocol.seeds.min_spacing_mm - 10.0**-RELATIVE_DIGITS
+    trees = cKDTree(one.positions_mm - anchor), cKDTree(other.positions_mm - anchor)
+    near = trees[0].query_ball_tree(trees[1], within)
+    seeds = [(i, j) for i, found in enumerate(near) for j in sorted(found)]
+    gaps = segment_distances(*_segments(one, anchor), *_segments(other, anchor))
+    close = np.argwhere(gaps < protocol.needle.min_needle_spacing_mm + ROUNDING_MM)
+    return np.array(seeds, dtype=np.int64).reshape(-1, 2), close.astype(np.int64)
+
+
+def _segments(offered: Offer, anchor_mm: Float) -> tuple[Float, Float]:
+    """Holes (n, 3), relative to an anchor, and the vectors (n, 3) from them to the deepest tips."""
+    holes = np.array([needle.hole_mm for needle in offered.needles]) - anchor_mm
+    return holes, np.array([needle.max_tip_depth_mm * needle.direction for needle in offered.needles])
+
+
+def segment_distances(starts: Float, vectors: Float, other_starts: Float, other_vectors: Float) -> Float:
+    """Least distance (n, k) between each of n segments and each of k others, mm.
+
+    The squared distance is a convex function of the two places on the segments: it is least where both lines
+    come nearest, if that is on both segments, else where an end of one is nearest to the other.
+
+    Examples
+    --------
+    >>> up, side = np.array([[0.0, 0, 10]]), np.array([[10.0, 0, 0]])
+    >>> segment_distances(np.zeros((1, 3)), up, np.array([[2.0, 3, 5]]), side)
+    array([[3.60555128]])
+    """
+    gap = starts[:, None] - other_starts[None]
+    v, w = vectors[:, None], other_vectors[None]
+    vv, ww, vw = (v * v).sum(-1), (w * w).sum(-1), (v * w).sum(-1)
+    gv, gw = (gap * v).sum(-1), (gap * w).sum(-1)
+    det = vv * ww - vw**2
+    parallel = det <= 1e-12 * vv * ww
+    safe = np.where(parallel, 1.0, det)
+    s = np.where(parallel, 0.0, (vw * gw - ww * gv) / safe)
+    t = np.where(parallel, 0.0, (vv * gw - vw * gv) / safe)
+    inner = ~parallel & (s >= 0) & (s <= 1) & (t >= 0) & (t <= 1)
+    places = [(np.where(inner, s, 0.0), np.where(inner, t, np.clip(gw / ww, 0, 1)))]
+    for end in (0.0, 1.0):
+        places.append((np.full_like(s, end), np.clip((gw + end * vw) / ww, 0, 1)))
+        places.append((np.clip((end * vw - gv) / vv, 0, 1), np.full_like(t, end)))
+    found = [np.linalg.norm(gap + a[..., None] * v - b[..., None] * w, axis=-1) for a, b in places]
+    least: Float = np.min(found, axis=0)
+    return least

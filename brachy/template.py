@@ -1,9 +1,9 @@
 """The guide template: needle directions, the lattice of holes, and where the plate stands before the skin.
 
-A template is a plane outside the skin, perpendicular to the needles. A layer is a row plane: it holds the needle
-direction and the in-layer (column) axis, which is perpendicular to the direction of the head as far as the tilt
-allows. Columns are lettered from the left and rows numbered from the feet, as seen by one who looks along the
-needles with the patient's head up.
+A template is a plane outside the skin, perpendicular to the needles. A layer is a row plane: it holds the
+needle direction and the in-layer (column) axis, which is perpendicular to the direction of the head as far as
+the tilt allows. Columns are lettered from the left and rows numbered from the feet, as seen by one who looks
+along the needles with the patient's head up.
 """
 
 import re
@@ -21,8 +21,8 @@ Float = NDArray[np.float64]
 
 OFF_LATTICE_MM = np.array([0.003819, 0.002361])
 """Every lattice is moved by this along column and row. Contours that follow pixel edges and slices would else
-coincide exactly with planes and axes of holes, where rounding decides on which side a point lies. It is larger than
-the last digit kept in plan.json and without clinical meaning (engineering choice)."""
+coincide exactly with planes and axes of holes, where rounding decides on which side a point lies. It is
+larger than the last digit kept in plan.json and without clinical meaning (engineering choice)."""
 
 HEAD = np.array([0.0, 0.0, 1.0])
 
@@ -74,8 +74,8 @@ def template_axes(direction: ArrayLike) -> tuple[Float, Float]:
     -------
     column, row : (3,) arrays
         Unit vectors. `row` points toward the head as far as the tilt allows, `column` to the right of one who
-        looks along the needles with the patient's head up; both are perpendicular to the needles. Needles along
-        the body's axis have no such row: theirs points anterior.
+        looks along the needles with the patient's head up; both are perpendicular to the needles. Needles
+        along the body's axis have no such row: theirs points anterior.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def template_axes(direction: ArrayLike) -> tuple[Float, Float]:
     """
     along = np.asarray(direction, dtype=np.float64)
     if along.shape != (3,) or not np.isfinite(along).all() or not np.linalg.norm(along) > 1e-9:
-        raise UsageError(f"direction {direction} is not one: give three numbers x, y, z")
+        raise UsageError(f"direction {direction!r} is not one: give three numbers x, y, z")
     along = _unit(along)
     up = HEAD if abs(along @ HEAD) < 1 - 1e-9 else np.array([0.0, -1.0, 0.0])
     row = _unit(up - (up @ along) * along)
@@ -203,9 +203,10 @@ def lay_out(
 ) -> TemplateLayout:
     """Place a template before the skin so that its holes cover the target.
 
-    Layer 0 passes through the centroid of the axial section of largest target area, and with no offset one hole's
-    axis does. Rows and columns that no needle could use are left out. The plane is the nearest to the skin that
-    keeps every hole whose axis crosses the target, and half a pitch around it, `standoff_mm` or more outside.
+    Layer 0 passes through the centroid of the axial section of largest target area, and with no offset one
+    hole's axis does. Rows and columns that no needle could use are left out. The plane is the nearest to the
+    skin that keeps every hole whose axis crosses the target, and half a pitch around it, `standoff_mm` or
+    more outside.
 
     Parameters
     ----------
@@ -236,15 +237,15 @@ def lay_out(
     centre = largest_section_centroid(target)
     shift = np.asarray(offset_mm, dtype=np.float64) + OFF_LATTICE_MM
     low, high = _projection(target, centre, column, row)
-    first = np.ceil((low - overshoot_mm - shift) / pitch_mm).astype(int)
-    last = np.floor((high + overshoot_mm - shift) / pitch_mm).astype(int)
+    first = np.ceil((low - overshoot_mm - shift) / pitch_mm).astype(int).tolist()
+    last = np.floor((high + overshoot_mm - shift) / pitch_mm).astype(int).tolist()
 
     def axis_mm(i: float, j: float) -> Float:
         """Point of an axis beside the centroid: depths along it count from there."""
         moved: Float = centre + (i * pitch_mm + shift[0]) * column + (j * pitch_mm + shift[1]) * row
         return moved
 
-    crossing: dict[tuple[float, float], float] = {}
+    crossing: dict[tuple[int, int], float] = {}
     for j in range(first[1], last[1] + 1):
         for i in range(first[0], last[0] + 1):
             span = target_span(target, axis_mm(i, j), along, overshoot_mm)
@@ -252,10 +253,10 @@ def lay_out(
                 crossing[i, j] = span[0]
     if not crossing:
         raise BrachyError(
-            f"no hole's axis crosses target '{target.name}': it is narrower than the pitch of {pitch_mm:g} mm; "
-            "choose a smaller pitch or another offset"
+            f"no hole's axis crosses target '{target.name}': it is narrower than the pitch of "
+            f"{pitch_mm:g} mm; choose a smaller pitch or another offset"
         )
-    around = dict(crossing)
+    around = {(float(i), float(j)): depth for (i, j), depth in crossing.items()}
     for (i, j), depth in crossing.items():
         for corner in ((i - 0.5, j - 0.5), (i - 0.5, j + 0.5), (i + 0.5, j - 0.5), (i + 0.5, j + 0.5)):
             around[corner] = min(depth, around.get(corner, np.inf))
@@ -263,11 +264,12 @@ def lay_out(
     skin = [entry.depth_mm for entry in entries if entry is not None]
     if not skin:
         raise BrachyError(
-            f"target '{target.name}' does not lie inside '{external.name}': the outline of the patient must hold it"
+            f"target '{target.name}' does not lie inside '{external.name}': "
+            "the outline of the patient must hold it"
         )
     plane = np.round(min(skin) - standoff_mm, RELATIVE_DIGITS)
-    columns = [int(i) for i, _ in crossing]
-    rows = [int(j) for _, j in crossing] + [0]
+    columns = [i for i, _ in crossing]
+    rows = [j for _, j in crossing] + [0]
     return TemplateLayout(
         origin_mm=axis_mm(min(columns), min(rows)) + plane * along,
         direction=along,
@@ -284,7 +286,8 @@ def lay_out(
 def largest_section_centroid(target: Structure) -> Float:
     """Centroid (3,) of the axial section of largest area, mm.
 
-    Of sections equally large (to a millionth) the one nearest to the target's centroid counts, then the lower one.
+    Of sections equally large (to a millionth) the one nearest to the target's centroid counts, then the lower
+    one.
 
     Raises
     ------
