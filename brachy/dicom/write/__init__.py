@@ -1,0 +1,13 @@
+"""DICOM out: RT Plan of a permanent implant, RT Dose, RT Structure Set, CT series.
+
+Each function writes one file (or one series) whole or not at all and returns its SOP (or series) instance
+UID. The files of one plan refer to each other and to the CT. Nothing in them holds the time of writing: UIDs
+come from the content, dates from the case, and the same input gives the same bytes.
+"""
+
+from brachy.dicom.write.ctseries import write_ct
+from brachy.dicom.write.rtdose import write_dose
+from brachy.dicom.write.rtplan import write_plan
+from brachy.dicom.write.rtstruct import write_structures
+
+__all__ = ["write_ct", "write_dose", "write_plan", "write_structures"]

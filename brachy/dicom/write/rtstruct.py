@@ -1,0 +1,263 @@
+"""RT Structure Set: contours to 0.0001 mm that refer to the CT images (PS3.3 C.8.8.5, C.8.8.6, C.8.8.8)."""
+
+from collections.abc import Sequence
+from os import PathLike
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+
+from brachy.case import Case, Identity, SliceReference
+from brachy.dicom.write import modules
+from brachy.dicom.write.modules import dataset
+from brachy.errors import BrachyError
+from brachy.structures import Structure
+from brachy.uids import digest, identified, uid
+
+Float = NDArray[np.float64]
+
+STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
+"""SOP class RT Structure Set (PS3.4 table B.5-1)."""
+
+_STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"
+"""Detached Study Management, retired, but what RT Referenced Study Sequence still names (PS3.3 C.8.8.5)."""
+
+_TYPES = {
+    "target": "GTV",
+    "external": "EXTERNAL",
+    "ignore": "CONTROL",
+}
+"""RT ROI Interpreted Type of a role, where the structure brought none; the rest are ORGAN (C.8.8.8.1)."""
+
+_COLOURS = {
+    "target": (230, 40, 40),
+    "external": (160, 160, 160),
+    "liver": (150, 90, 60),
+    "bone": (240, 230, 200),
+    "vessel": (60, 90, 220),
+    "lung": (120, 200, 230),
+    "bile_duct": (70, 160, 70),
+    "gallbladder": (40, 120, 40),
+    "bowel": (230, 160, 70),
+    "organ": (190, 120, 200),
+}
+"""Display colour of a role, where the structure brought none (engineering choice)."""
+
+_CONTOUR_DATA = Tag(0x3006, 0x0050)
+
+
+def structure_set_uid(structures: Sequence[Structure], case: Case) -> str:
+    """SOP instance UID that `write_structures` gives to these structures."""
+    identity = identified(case).identity
+    parts: list[object] = [identity.study_uid, identity.frame_of_reference_uid, identity.ct_series_uid]
+    for structure, number in zip(structures, roi_numbers(structures), strict=True):
+        parts += [
+            number,
+            structure.name,
+            _type(structure),
+            _colour(structure),
+            digest(*structure.contours_mm),
+        ]
+    return uid("RT Structure Set", *parts)
+
+
+def write_structures(
+    structures: Sequence[Structure], case: Case, path: str | PathLike[str], label: str = "brachy"
+) -> str:
+    """Write structures as RT Structure Set.
+
+    Parameters
+    ----------
+    structures : sequence of Structure
+        Regions; a number that a structure brought is kept, the others are numbered on.
+    case : Case
+        The patient, the frame of reference, the CT slices that contours are drawn on.
+    path : path
+        File to write; one that exists is replaced.
+    label : str
+        Structure Set Label, 16 characters.
+
+    Returns
+    -------
+    str
+        SOP instance UID of the structure set.
+
+    Raises
+    ------
+    BrachyError
+        If there is no structure, or the file cannot be written.
+
+    References
+    ----------
+    DICOM PS3.3, A.19 (RT Structure Set IOD), C.8.8.5, C.8.8.6, C.8.8.8.
+    """
+    structures = tuple(structures)
+    if not structures:
+        raise BrachyError("a structure set needs a structure: there is none to write")
+    case = identified(case)
+    identity = case.identity
+    instance = structure_set_uid(structures, case)
+    numbers = roi_numbers(structures)
+    slices = SliceFinder(case)
+    content = modules.joined(
+        (
+            modules.sop_common(STRUCTURE_SET, instance),
+            modules.patient_and_study(identity),
+            modules.series("RTSTRUCT", uid("RT Structure Set series", instance), 2, "brachy structures"),
+            modules.frame_of_reference(identity),
+            _structure_set(structures, numbers, identity, label),
+            dataset(
+                ROIContourSequence=[
+                    _contours(structure, number, slices)
+                    for structure, number in zip(structures, numbers, strict=True)
+                ],
+                RTROIObservationsSequence=[
+                    dataset(
+                        ObservationNumber=index,
+                        ReferencedROINumber=number,
+                        RTROIInterpretedType=_type(structure),
+                        ROIInterpreter="",
+                    )
+                    for index, (structure, number) in enumerate(zip(structures, numbers, strict=True), 1)
+                ],
+                ApprovalStatus="UNAPPROVED",
+            ),
+        )
+    )
+    # a contour can be longer than the 64 kB that a decimal string has in explicit VR (PS3.5 7.1.2)
+    modules.save(content, path, implicit_vr=True)
+    return instance
+
+
+def roi_numbers(structures: Sequence[Structure]) -> list[int]:
+    """ROI Number of each structure: its own where that is the first of its kind, else the next free one.
+
+    Examples
+    --------
+    >>> roi_numbers([Structure("a", (), number=2), Structure("b", ()), Structure("c", (), number=2)])
+    [2, 1, 3]
+    """
+    kept: dict[int, int] = {}
+    for index, structure in enumerate(structures):
+        if structure.number is not None and structure.number >= 0:
+            kept.setdefault(structure.number, index)
+    by_index = {index: number for number, index in kept.items()}
+    found: list[int] = []
+    free = 1
+    for index in range(len(structures)):
+        if index in by_index:
+            found.append(by_index[index])
+            continue
+        while free in kept:
+            free += 1
+        kept[free] = index
+        found.append(free)
+    return found
+
+
+class SliceFinder:
+    """Finds the CT image that a planar contour lies on: the nearest, if it is within half the spacing."""
+
+    def __init__(self, case: Case) -> None:
+        self.slices: tuple[SliceReference, ...] = case.identity.slices
+        self._normal = case.grid.direction[:, 2]
+        self._half = 0.5 * float(case.grid.spacing_mm[2]) + 1e-3
+        self._depths = (
+            np.array([s.position_mm for s in self.slices], dtype=np.float64).reshape(-1, 3) @ self._normal
+        )
+
+    def find(self, contour_mm: Float) -> SliceReference | None:
+        """Reference for a contour (n, 3); None where it lies on no slice or across several."""
+        if not self.slices:
+            return None
+        depths = contour_mm @ self._normal
+        nearest = int(np.argmin(np.abs(self._depths - depths[0])))
+        return self.slices[nearest] if np.abs(depths - self._depths[nearest]).max() <= self._half else None
+
+
+def _structure_set(
+    structures: Sequence[Structure], numbers: Sequence[int], identity: Identity, label: str
+) -> Dataset:
+    """Module Structure Set (C.8.8.5)."""
+    images = [modules.reference(s.sop_class_uid, s.sop_instance_uid) for s in identity.slices]
+    frame = dataset(FrameOfReferenceUID=identity.frame_of_reference_uid)
+    if images:
+        series = dataset(SeriesInstanceUID=identity.ct_series_uid, ContourImageSequence=images)
+        study = modules.reference(_STUDY_CLASS, identity.study_uid)
+        study.update(dataset(RTReferencedSeriesSequence=[series]))
+        frame.update(dataset(RTReferencedStudySequence=[study]))
+    rois = [
+        dataset(
+            ROINumber=number,
+            ReferencedFrameOfReferenceUID=identity.frame_of_reference_uid,
+            ROIName=structure.name,
+            ROIGenerationAlgorithm="",
+        )
+        for structure, number in zip(structures, numbers, strict=True)
+    ]
+    found = dataset(
+        StructureSetLabel=label,
+        StructureSetDate=modules.dicom_date(identity.ct_date) or modules.dicom_date(identity.study_date),
+        StructureSetTime="",
+        ReferencedFrameOfReferenceSequence=[frame],
+        StructureSetROISequence=rois,
+    )
+    if identity.structure_set_uid:
+        origin = modules.reference(STRUCTURE_SET, identity.structure_set_uid)
+        found.update(dataset(PredecessorStructureSetSequence=[origin]))
+    return found
+
+
+def _type(structure: Structure) -> str:
+    return structure.interpreted_type or _TYPES.get(structure.role, "ORGAN" if structure.role else "")
+
+
+def _colour(structure: Structure) -> tuple[int, int, int]:
+    return structure.colour or _COLOURS.get(structure.role, (200, 200, 80))
+
+
+def _contours(structure: Structure, number: int, slices: SliceFinder) -> Dataset:
+    """Item of the ROI Contour Sequence."""
+    found = dataset(ReferencedROINumber=number, ROIDisplayColor=list(_colour(structure)))
+    items: list[Dataset] = []
+    for points in structure.contours_mm:
+        if len(points) > 1 and np.array_equal(points[0], points[-1]):
+            points = points[:-1]  # a closed contour does not repeat its first point
+        if len(points):
+            items.append(_contour(points, len(items) + 1, slices))
+    if items:
+        found.update(dataset(ContourSequence=items))
+    return found
+
+
+def _contour(points: Float, number: int, slices: SliceFinder) -> Dataset:
+    kinds = {1: "POINT", 2: "OPEN_PLANAR"}
+    item = dataset(
+        ContourNumber=number,
+        ContourGeometricType=kinds.get(len(points), "CLOSED_PLANAR"),
+        NumberOfContourPoints=len(points),
+    )
+    image = slices.find(points)
+    if image is not None:
+        item.update(
+            dataset(ContourImageSequence=[modules.reference(image.sop_class_uid, image.sop_instance_uid)])
+        )
+    # Written as text: a contour has thousands of numbers and pydicom would make an object of each.
+    data = contour_text(points)
+    item[_CONTOUR_DATA] = RawDataElement(_CONTOUR_DATA, "DS", len(data), data, 0, False, True)
+    return item
+
+
+def contour_text(points_mm: Float) -> bytes:
+    r"""Contour Data of points (n, 3): decimal strings with 4 decimals, an even number of bytes.
+
+    Examples
+    --------
+    >>> contour_text(np.array([[1.0, -2.5, 30.00004]]))
+    b'1\\-2.5\\30 '
+    """
+    numbers = [f"{value:.4f}".rstrip("0").rstrip(".") for value in points_mm.ravel().tolist()]
+    text = "\\".join("0" if number == "-0" else number for number in numbers).encode("ascii")
+    return text + b" " * (len(text) % 2)
