@@ -1,0 +1,243 @@
+"""DICOM in: a case, a structure set, a dose, or the seeds of any vendor's permanent implant. The public room.
+
+Whatever is inferred and not read is returned as an `assumed` sentence; what cannot be told is refused in one line.
+"""
+
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+
+from brachy.case import Case, InputFile
+from brachy.dicom.ct import Volume, read_series
+from brachy.dicom.files import StoredFile, looks_like_dicom, parse, reading, sha256, shown, stages, text
+from brachy.dicom.find import DOSE, PLAN, STRUCTURES, Found, find_case
+from brachy.dicom.rtdose import ImportedDose, ImportedDvh, imported_dose
+from brachy.dicom.rtplan import ImportedPlan, ImportedSetup, ImportedSource, imported_plan
+from brachy.dicom.structure_set import StructureSet, image_heights, structure_set
+from brachy.errors import BrachyError, UsageError
+from brachy.structures import Structure
+
+__all__ = [
+    "ImportedDose",
+    "ImportedDvh",
+    "ImportedPlan",
+    "ImportedSetup",
+    "ImportedSource",
+    "StructureSet",
+    "read_case",
+    "read_dose",
+    "read_plan",
+    "read_structure_set",
+    "read_structures",
+]
+
+
+def read_case(path: str | PathLike[str]) -> Case:
+    """CT and structures of a DICOM case.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        Any DICOM file of the case (CT slice, RTSTRUCT, RTPLAN, RTDOSE, DICOMDIR), a folder or a zip. The rest is
+        found by UID in the file's folder, the folders below and the folder above. Names do not matter.
+
+    Returns
+    -------
+    Case
+        `ct_hu` [z, y, x] with slices sorted along the normal of the images, on a right-handed grid in the patient
+        frame (LPS, mm); exact contours; `assumed` sentences. The same for any file of the folder.
+
+    Raises
+    ------
+    UsageError
+        If several series or structure sets could be meant (they are listed), or nothing there is DICOM.
+    BrachyError
+        If there is no CT; if it is of another frame of reference than the structure set, of another patient, has a
+        slice missing, twice, uneven or tilted; or if a file is unreadable. One line with place and mend.
+
+    References
+    ----------
+    DICOM PS3.3 C.7.6.2 (Image Plane), C.8.2.1 (CT Image), C.8.8.5 (Structure Set), C.8.8.6 (ROI Contour).
+
+    Examples
+    --------
+    >>> case = read_case("liver_abdomen/RTSTRUCT.dcm")  # doctest: +SKIP
+    >>> case.ct_hu.shape, case.structure("GTV").interpreted_type  # doctest: +SKIP
+    ((112, 101, 122), 'GTV')
+    """
+    given = Path(path)
+    with stages(given) as batches:
+        found = find_case(given, batches)
+        volume = read_series(found.series)
+        if found.structure_set is None:
+            return _case(volume, None, (), found)
+        file = found.structure_set.file
+        content = file.read()
+        with reading(file.place):
+            dataset = parse(content, file.name)
+            _check_whole(dataset, found)
+            structures = structure_set(
+                dataset, file.name, volume.grid, volume.identity.frame_of_reference_uid
+            )
+    _check_patient(volume, structures, file)
+    return _case(volume, structures, (InputFile(file.name, sha256(content)),), found)
+
+
+def _case(
+    volume: Volume, structures: StructureSet | None, added: tuple[InputFile, ...], found: Found
+) -> Case:
+    identity = volume.identity
+    if structures is not None:
+        identity = replace(
+            identity,
+            structure_set_uid=structures.uid,
+            frame_of_reference_uid=identity.frame_of_reference_uid or structures.frame_of_reference_uid,
+            patient_id=identity.patient_id or structures.patient_id,
+        )
+    return Case(
+        ct_hu=volume.hu,
+        grid=volume.grid,
+        structures=structures.structures if structures else (),
+        identity=identity,
+        inputs=tuple(sorted((*volume.inputs, *added), key=lambda entry: (entry.sha256, entry.name))),
+        assumed=(*volume.assumed, *found.notes, *(structures.assumed if structures else ())),
+    )
+
+
+def _check_whole(dataset: Dataset, found: Found) -> None:
+    """Refuse a CT of which only a part of the images that the structure set names is there."""
+    assert found.structure_set is not None
+    named = found.structure_set.series.get(found.series.uid, frozenset())
+    there = {image.sop_uid for image in (*found.series.images, *found.series.localizers)}
+    missing = sorted(named - there)
+    # where none is there, the images were renamed as a whole (anonymised): the geometry is checked all the same
+    if not missing or not named & there:
+        return
+    heights = image_heights(dataset)
+    placed = sorted(heights[uid] for uid in missing if uid in heights)
+    where = f"the one at z = {placed[0]:.2f} mm" if placed else f"UID {shown(missing[0])}"
+    raise BrachyError(
+        f"{len(missing)} of the {len(named)} CT images that {shown(found.structure_set.file.name)} refers to "
+        f"{'is' if len(missing) == 1 else 'are'} missing, e.g. {where}: export the whole series"
+    )
+
+
+def _check_patient(volume: Volume, structures: StructureSet, file: StoredFile) -> None:
+    ct, contours = volume.identity.patient_id, structures.patient_id
+    if ct and contours and ct.casefold() != contours.casefold():
+        raise BrachyError(
+            f"the CT is of patient '{shown(ct)}' and {shown(file.name)} of '{shown(contours)}': "
+            "export both again from one patient"
+        )
+
+
+def read_structure_set(path: str | PathLike[str]) -> StructureSet:
+    """Structures of one RTSTRUCT without its CT; the slice spacing is derived from the contours.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        The RTSTRUCT file.
+
+    Raises
+    ------
+    UsageError, BrachyError
+        If it is no RT Structure Set, or is broken.
+    """
+    _, dataset, name = _open(path, STRUCTURES, "an RT Structure Set")
+    with reading(name):
+        return structure_set(dataset, name)
+
+
+def read_structures(path: str | PathLike[str]) -> tuple[Structure, ...]:
+    """Structures of one RTSTRUCT (`read_structure_set` tells more).
+
+    Examples
+    --------
+    >>> [s.name for s in read_structures("prostate/SS001.dcm")]  # doctest: +SKIP
+    ['Prostate', 'Urètre', 'Rectum']
+    """
+    return read_structure_set(path).structures
+
+
+def read_dose(path: str | PathLike[str]) -> ImportedDose:
+    """Dose grid of one RTDOSE.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        The RTDOSE file; frames may ascend or descend, be relative or absolute, and lie in any orientation.
+
+    Returns
+    -------
+    ImportedDose
+        A `Dose` in Gy on a right-handed grid (patient frame, LPS, mm), with the file's own DVHs and references.
+
+    Raises
+    ------
+    UsageError, BrachyError
+        If it is no RT Dose, not in Gy, unevenly spaced, or broken.
+
+    References
+    ----------
+    DICOM PS3.3 C.8.8.3 (RT Dose), C.8.8.3.2 (Grid Frame Offset Vector), C.8.8.4 (RT DVH).
+
+    Examples
+    --------
+    >>> dose = read_dose("prostate/DO001.dcm")  # doctest: +SKIP
+    >>> dose.gy.shape, round(float(dose.gy.max()), 1)  # doctest: +SKIP
+    ((36, 120, 120), 1552.2)
+    """
+    _, dataset, name = _open(path, DOSE, "an RT Dose", pixels=True)
+    with reading(name):
+        return imported_dose(dataset, name)
+
+
+def read_plan(path: str | PathLike[str]) -> ImportedPlan:
+    """Seeds of one RTPLAN of a permanent implant, of any vendor.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        The RTPLAN file: a channel a seed, or a channel a needle with several positions.
+
+    Raises
+    ------
+    UsageError, BrachyError
+        If it is no RT Plan, is an HDR, PDR or external-beam plan, or is not PERMANENT; in one line, with the reason.
+
+    References
+    ----------
+    DICOM PS3.3 C.8.8.15 (RT Brachy Application Setups).
+
+    Examples
+    --------
+    >>> plan = read_plan("prostate/PL001.dcm")  # doctest: +SKIP
+    >>> len(plan), plan.sources[0].model  # doctest: +SKIP
+    (54, 'bard_stm1251')
+    """
+    content, dataset, name = _open(path, PLAN, "an RT Plan")
+    with reading(name):
+        return imported_plan(dataset, name, sha256(content))
+
+
+def _open(
+    path: str | PathLike[str], modality: str, what: str, pixels: bool = False
+) -> tuple[bytes, Dataset, str]:
+    """Bytes and data set of a single file that must be of one modality."""
+    given = Path(path)
+    if not given.is_file():
+        raise UsageError(f"no file {given}: give {what} file")
+    file = StoredFile(given.name, given.name, given)
+    content = file.read()
+    if not looks_like_dicom(content[:132]):
+        raise UsageError(f"{shown(given.name)} is no DICOM file: give {what} file")
+    with reading(given.name):
+        dataset = parse(content, given.name, pixels=pixels)
+        found = text(dataset, "Modality") or text(dataset, "SOPClassUID")
+    classes = {STRUCTURES: "481.3", PLAN: "481.5", DOSE: "481.2"}
+    if found != modality and not found.endswith(f".5.1.4.1.1.{classes[modality]}"):
+        raise UsageError(f"{shown(given.name)} is {shown(found) or 'of no known kind'}: give {what} file")
+    return content, dataset, given.name

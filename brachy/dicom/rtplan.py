@@ -1,0 +1,459 @@
+"""RT Plan in: the seeds of a permanent implant as any planning system writes them; everything else is refused."""
+
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, time
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from brachy import units
+from brachy.dicom.ct import day
+from brachy.dicom.files import declared_charset, integer, items, number, numbers, shown, text
+from brachy.errors import BrachyError, UsageError
+from brachy.implant import Implant
+from brachy.source import load_source
+
+Float = NDArray[np.float64]
+
+# Engineering choices: what a permanent seed can be. Seeds of 125I, 103Pd and 131Cs have 0.1 to 10 U, an HDR source
+# 40 000; half-lives of permanent nuclides are 2.7 d (198Au) to 60 d.
+STRENGTH_RANGE_U = (0.001, 200.0)
+HALF_LIFE_RANGE_DAYS = (1.0, 100.0)
+SAME_PLACE_MM = 0.01
+MOST_SEEDS = 5000
+TIME_TOLERANCE = 0.02
+
+_VENDOR_MODELS = Path(__file__).parent.parent / "data" / "vendor_models.toml"
+_NUCLIDE = re.compile(r"^(?:i125|125i|iodine125|iod125)")
+
+
+@dataclass(frozen=True)
+class ImportedSource:
+    """A kind of seed of an imported plan.
+
+    `model_as_written` is the vendor's name, `model` the shipped source it is mapped to by the table
+    `brachy/data/vendor_models.toml`, or None. `strength_U` is the air-kerma strength at `reference`.
+    """
+
+    number: int
+    model_as_written: str
+    model: str | None
+    manufacturer: str
+    strength_U: float
+    half_life_days: float
+    reference: datetime | None
+
+
+@dataclass(frozen=True)
+class ImportedSetup:
+    """An application setup: a template, a needle or, in some systems, a single seed."""
+
+    number: int
+    kind: str = ""
+    name: str = ""
+    dose_gy: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ImportedPlan:
+    """Seeds of a permanent implant that was read.
+
+    Attributes
+    ----------
+    positions_mm : (n, 3) array
+        Seed centres, patient frame (LPS), mm, in the order of the file.
+    axes : (n, 3) array or None
+        Unit vectors along the seeds; None where the file does not say: 1D dose only.
+    source_of, setup_of : (n,) int arrays
+        Index of each seed's `sources` and `setups`.
+    applicator_of : tuple of str
+        Needle (applicator) of each seed, "" where none is named.
+    prescription_gy : float or None
+        Prescribed dose, where the file states one.
+    assumed : tuple of str
+        What was inferred.
+    """
+
+    positions_mm: Float
+    axes: Float | None
+    source_of: NDArray[np.int64]
+    setup_of: NDArray[np.int64]
+    applicator_of: tuple[str, ...]
+    sources: tuple[ImportedSource, ...]
+    setups: tuple[ImportedSetup, ...]
+    prescription_gy: float | None = None
+    label: str = ""
+    approval: str = ""
+    uid: str = ""
+    structure_set_uid: str = ""
+    frame_of_reference_uid: str = ""
+    patient_id: str = ""
+    name: str = ""
+    sha256: str = ""
+    assumed: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.positions_mm)
+
+    @property
+    def strength_U(self) -> Float:
+        """Air-kerma strength of each seed, (n,) U, as the file states it."""
+        return np.array([self.sources[i].strength_U for i in self.source_of])
+
+    def implants(self, source: str | None = None, half_life_days: float | None = None) -> list[Implant]:
+        """Seeds as implants, one for each kind that is used.
+
+        Parameters
+        ----------
+        source : str, optional
+            Shipped model or source file for all seeds, instead of the mapped one.
+        half_life_days : float, optional
+            Overrides that of the plan, which overrides the source's.
+
+        Raises
+        ------
+        UsageError
+            If a seed model of the file is not in the table and `source` is not given.
+        """
+        found = []
+        for index, kind in enumerate(self.sources):
+            mine = self.source_of == index
+            if not mine.any():
+                continue
+            model = source or kind.model
+            if model is None:
+                raise UsageError(
+                    f"{shown(self.name)}: seed model '{shown(kind.model_as_written)}' is not in the table of vendors' "
+                    "names: say which it is with --source MODEL"
+                )
+            found.append(
+                Implant(
+                    load_source(model),
+                    self.positions_mm[mine],
+                    axes=None if self.axes is None else self.axes[mine],
+                    strength_U=kind.strength_U,
+                    half_life_days=half_life_days or kind.half_life_days,
+                )
+            )
+        return found
+
+
+def mapped_model(written: str) -> str | None:
+    """Shipped source file of a vendor's seed name, None where the table does not have it.
+
+    Examples
+    --------
+    >>> mapped_model("I-125 (STM 1251)"), mapped_model("Ir-192")
+    ('bard_stm1251', None)
+    """
+    return _vendor_models().get(_plain(written))
+
+
+def _plain(name: str) -> str:
+    """Letters and digits alone, small, without the nuclide in front."""
+    return _NUCLIDE.sub("", re.sub(r"[^a-z0-9]", "", name.casefold()))
+
+
+@cache
+def _vendor_models() -> dict[str, str]:
+    with _VENDOR_MODELS.open("rb") as stream:
+        table = tomllib.load(stream)
+    named = {_plain(name): model for model, entry in table.items() for name in entry["names"]}
+    return named | {_plain(model): model for model in table}
+
+
+def imported_plan(dataset: Dataset, name: str, sha256: str = "") -> ImportedPlan:
+    """Seeds of a parsed RTPLAN; see `brachy.dicom.read.read_plan`."""
+    where = shown(name)
+    _refuse_others(dataset, where)
+    notes: dict[str, None] = {}
+    charset = declared_charset(dataset)
+    sources = _sources(dataset, where, notes)
+    setups = _setups(dataset, where)
+    seeds = _seeds(dataset, sources, where, notes)
+    if not seeds:
+        raise BrachyError(f"{where} has no seed: its channels have no positions; export the plan again")
+    axes = _axes(seeds, where, notes)
+    prescription = _prescription(dataset, setups)
+    uids = [text(i, "ReferencedSOPInstanceUID") for i in items(dataset, "ReferencedStructureSetSequence")]
+    return ImportedPlan(
+        positions_mm=_frozen(np.array([seed.position for seed in seeds])),
+        axes=None if axes is None else _frozen(axes),
+        source_of=np.array([seed.source for seed in seeds], dtype=np.int64),
+        setup_of=np.array([seed.setup for seed in seeds], dtype=np.int64),
+        applicator_of=tuple(seed.applicator for seed in seeds),
+        sources=tuple(sources),
+        setups=tuple(setups),
+        prescription_gy=prescription,
+        label=text(dataset, "RTPlanLabel", charset),
+        approval=text(dataset, "ApprovalStatus"),
+        uid=text(dataset, "SOPInstanceUID"),
+        structure_set_uid=next((uid for uid in uids if uid), ""),
+        frame_of_reference_uid=text(dataset, "FrameOfReferenceUID"),
+        patient_id=text(dataset, "PatientID", charset),
+        name=name,
+        sha256=sha256,
+        assumed=tuple(notes),
+    )
+
+
+def _frozen(array: Float) -> Float:
+    array.setflags(write=False)
+    return array
+
+
+# ---- what it is ------------------------------------------------------------------------------------------------
+
+
+def _refuse_others(dataset: Dataset, where: str) -> None:
+    """Refuse everything but a permanent implant, with the reason."""
+    technique = text(dataset, "BrachyTreatmentTechnique").upper()
+    kind = text(dataset, "BrachyTreatmentType").upper()
+    sources = [_written_model(item) for item in items(dataset, "SourceSequence")]
+    source = f" with source '{shown(sources[0])}'" if sources and sources[0] else ""
+    mend = "only PERMANENT seed implants are read"
+    if kind in ("HDR", "MDR", "PDR"):
+        article = "a" if kind == "PDR" else "an"
+        raise BrachyError(f"{where} is {article} {kind} plan ({technique or 'no technique'}{source}): {mend}")
+    if technique != "PERMANENT":
+        if items(dataset, "BeamSequence") or items(dataset, "IonBeamSequence"):
+            raise BrachyError(f"{where} is an external-beam plan: {mend}")
+        if not items(dataset, "ApplicationSetupSequence"):
+            raise BrachyError(f"{where} has no brachytherapy application setups: {mend}")
+        raise BrachyError(
+            f"{where} is a brachytherapy plan of technique {technique or 'unknown'}{source}, not PERMANENT: {mend}"
+        )
+
+
+def _written_model(item: Dataset) -> str:
+    """Name of the seed as the vendor wrote it: one that the table knows, else the first that says anything."""
+    keywords = ("SourceModelID", "SourceDescription", "SourceIsotopeName")
+    written = [value for value in (text(item, keyword) for keyword in keywords) if value]
+    known = [value for value in written if mapped_model(value)]
+    return next(iter(known + written), "")
+
+
+def _sources(dataset: Dataset, where: str, notes: dict[str, None]) -> list[ImportedSource]:
+    found = []
+    for place, item in enumerate(items(dataset, "SourceSequence")):
+        source_number = integer(item, "SourceNumber")
+        written = _written_model(item)
+        strength = _strength(item, where, notes)
+        half_life = number(item, "SourceIsotopeHalfLife")
+        low, high = HALF_LIFE_RANGE_DAYS
+        if half_life is None or not low <= half_life <= high:
+            raise BrachyError(
+                f"{where}: half-life {half_life} d of '{shown(written)}' is not that of a permanent seed "
+                f"({low:g}-{high:g} d): export the plan again"
+            )
+        model = mapped_model(written)
+        if model is not None and abs(half_life / units.I125_HALF_LIFE_DAYS - 1) > TIME_TOLERANCE:
+            notes[f"half-life {half_life:g} d is the plan's; its seed '{written}' is 125I with 59.4 d"] = None
+        found.append(
+            ImportedSource(
+                number=place + 1 if source_number is None else source_number,
+                model_as_written=written,
+                model=model,
+                manufacturer=text(item, "SourceManufacturer"),
+                strength_U=strength,
+                half_life_days=half_life,
+                reference=_moment(item),
+            )
+        )
+    if not found:
+        raise BrachyError(f"{where} describes no source: its strength is unknown; export the plan again")
+    return found
+
+
+def _strength(item: Dataset, where: str, notes: dict[str, None]) -> float:
+    """Air-kerma strength in U. The reference air-kerma rate in uGy/h at 1 m is the number of U (AAPM TG-43U1 III.A)."""
+    unit = text(item, "SourceStrengthUnits").upper()
+    if unit not in ("", "AIR_KERMA_RATE"):
+        raise BrachyError(
+            f"{where}: its source strength is a {unit}, not an air-kerma rate: export it as such"
+        )
+    strength = number(item, "ReferenceAirKermaRate") or number(item, "SourceStrength")
+    low, high = STRENGTH_RANGE_U
+    if strength is None or not low <= strength <= high:
+        raise BrachyError(
+            f"{where}: reference air-kerma rate {strength} uGy/h at 1 m is not that of a permanent seed "
+            f"({low:g}-{high:g}): export the plan again"
+        )
+    if not unit:
+        notes[
+            "the source strength is an air-kerma rate in uGy/h at 1 m, that is U (the plan names no unit)"
+        ] = None
+    return strength
+
+
+def _moment(item: Dataset) -> datetime | None:
+    """Date and time at which the strength holds."""
+    on = day(text(item, "SourceStrengthReferenceDate"))
+    if on is None:
+        return None
+    digits = text(item, "SourceStrengthReferenceTime").replace(":", "")[:6].ljust(6, "0")
+    try:
+        at = time(int(digits[:2]), int(digits[2:4]), int(digits[4:6]))
+    except ValueError:
+        at = time()
+    return datetime.combine(on, at)
+
+
+def _setups(dataset: Dataset, where: str) -> list[ImportedSetup]:
+    doses: dict[int | None, float] = {}
+    for group in items(dataset, "FractionGroupSequence"):
+        for item in items(group, "ReferencedBrachyApplicationSetupSequence"):
+            dose = number(item, "BrachyApplicationSetupDose")
+            if dose is not None and dose > 0:
+                doses[integer(item, "ReferencedBrachyApplicationSetupNumber")] = dose
+    found = []
+    for place, item in enumerate(items(dataset, "ApplicationSetupSequence")):
+        setup_number = integer(item, "ApplicationSetupNumber")
+        found.append(
+            ImportedSetup(
+                number=place + 1 if setup_number is None else setup_number,
+                kind=text(item, "ApplicationSetupType"),
+                name=text(item, "ApplicationSetupName"),
+                dose_gy=doses.get(setup_number),
+            )
+        )
+    if not found:
+        raise BrachyError(f"{where} has no application setups: export the plan again")
+    return found
+
+
+def _prescription(dataset: Dataset, setups: Iterable[ImportedSetup]) -> float | None:
+    """Prescribed dose in Gy: of the dose references to targets, else of the setups, where they agree."""
+    targets = {
+        number(item, "TargetPrescriptionDose")
+        for item in items(dataset, "DoseReferenceSequence")
+        if text(item, "DoseReferenceType").upper() in ("TARGET", "")
+    } - {None, 0.0}
+    if len(targets) == 1:
+        return targets.pop()
+    if targets:
+        return None
+    doses = {setup.dose_gy for setup in setups}
+    return doses.pop() if len(doses) == 1 else None
+
+
+# ---- seeds -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Seed:
+    position: Float
+    axis: Float | None
+    source: int
+    setup: int
+    applicator: str
+
+
+def _seeds(
+    dataset: Dataset, sources: list[ImportedSource], where: str, notes: dict[str, None]
+) -> list[_Seed]:
+    place_of = {source.number: index for index, source in enumerate(sources)}
+    found: list[_Seed] = []
+    needles = 0
+    for setup_index, setup in enumerate(items(dataset, "ApplicationSetupSequence")):
+        for channel in items(setup, "ChannelSequence"):
+            called = f"{where}, setup {setup_index + 1}, channel {text(channel, 'ChannelNumber') or '?'}"
+            movement = text(channel, "SourceMovementType").upper()
+            if movement not in ("FIXED", "STEPWISE", ""):
+                raise BrachyError(f"{called}: its source moves ({movement}): only seeds that stay are read")
+            referenced = integer(channel, "ReferencedSourceNumber")
+            if referenced is None and len(sources) == 1:
+                source = 0
+                notes["channels that name no source have the only one of the plan"] = None
+            elif referenced in place_of:
+                source = place_of[referenced]
+            else:
+                raise BrachyError(f"{called} refers to source {referenced}, which the plan does not describe")
+            half_life = sources[source].half_life_days
+            _note_time(number(channel, "ChannelTotalTime"), half_life, notes)
+            applicator = text(channel, "SourceApplicatorID") or text(channel, "SourceApplicatorNumber")
+            places = _places(channel, called)
+            needles += len(places) > 1
+            found += [_Seed(at, axis, source, setup_index, applicator) for at, axis in places]
+            if len(found) > MOST_SEEDS:
+                raise BrachyError(f"{where} has more than {MOST_SEEDS} seeds: this is no implant plan")
+    if needles:
+        notes[f"{needles} channels hold several positions: each is one seed of full strength that stays"] = (
+            None
+        )
+    return found
+
+
+def _places(channel: Dataset, called: str) -> list[tuple[Float, Float | None]]:
+    """Seeds of a channel: position and axis of each place at which its source stays.
+
+    One seed is two control points at one place with growing weight; a needle of seeds is several such places, or
+    one control point for each. A place whose weight does not grow, beside others whose does, is a passage.
+    """
+    places: list[Float] = []
+    axes: list[Float | None] = []
+    weights: list[list[float]] = []
+    for point in items(channel, "BrachyControlPointSequence"):
+        position = np.array(numbers(point, "ControlPoint3DPosition"))
+        if position.shape != (3,):
+            raise BrachyError(
+                f"{called}: a control point has no position x, y, z: export the plan with 3D positions"
+            )
+        axis = _axis(point, called)
+        weight = number(point, "CumulativeTimeWeight")
+        if not places or np.linalg.norm(position - places[-1]) > SAME_PLACE_MM:
+            places.append(position)
+            axes.append(axis)
+            weights.append([])
+        elif axes[-1] is None:
+            axes[-1] = axis
+        if weight is not None:
+            weights[-1].append(weight)
+    grown = [w[-1] - w[0] if len(w) > 1 else None for w in weights]
+    stays = [g for g in grown if g is not None and g > 0]
+    if stays and max(stays) > (1 + TIME_TOLERANCE) * min(stays):
+        raise BrachyError(
+            f"{called}: its positions have unequal time weights, so they are no seeds of one strength: "
+            "export one channel for each seed"
+        )
+    kept = [k for k, g in enumerate(grown) if not (stays and g is not None and g <= 0)]
+    return [(places[k], axes[k]) for k in kept]
+
+
+def _axis(point: Dataset, called: str) -> Float | None:
+    values = np.array(numbers(point, "ControlPointOrientation"))
+    if not len(values):
+        return None
+    length = float(np.linalg.norm(values))
+    if values.shape != (3,) or length < 1e-6:
+        raise BrachyError(f"{called}: its orientation is no direction x, y, z: export the plan again")
+    return values / length
+
+
+def _axes(seeds: list[_Seed], where: str, notes: dict[str, None]) -> Float | None:
+    given = [seed.axis for seed in seeds if seed.axis is not None]
+    if len(given) == len(seeds):
+        return np.array(given)
+    if given:
+        notes[f"{len(seeds) - len(given)} of {len(seeds)} seeds have no orientation: dose in 1D only"] = None
+    else:
+        notes["the plan has no seed orientations: dose in 1D only"] = None
+    return None
+
+
+def _note_time(seconds: float | None, half_life_days: float, notes: dict[str, None]) -> None:
+    """A permanent seed stays for its mean life, T1/2 / ln 2; a time that says otherwise is not followed, but told."""
+    if not seconds:
+        return
+    mean_life = units.total_dose_hours(half_life_days) * 3600.0
+    if abs(seconds / mean_life - 1) > TIME_TOLERANCE:
+        notes[
+            f"the plan's time of a seed, {seconds / 86400:.1f} d, is not the mean life of {mean_life / 86400:.1f} d: "
+            "the dose is that to complete decay"
+        ] = None
