@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from brachy.lateral import Axes, edge_causes, edge_points, needed_tips
-from brachy.needle_path import RELATIVE_DIGITS, contact_depth, skin_entry, target_span
+from brachy.needle_path import RELATIVE_DIGITS, contact_depth, one_thread, skin_entry, target_span
 from brachy.protocol import Protocol
 from brachy.structures import Structure
 from brachy.template import TemplateLayout
@@ -123,6 +123,7 @@ class _Hole:
             self.cause, self.reason = cause, reason
 
 
+@one_thread()
 def offer(
     target: Structure,
     external: Structure,
@@ -266,27 +267,35 @@ def _limit_by_obstacles(
         points = np.array([hole.point_mm for hole in judged])
         tips = np.array([hole.deepest for hole in judged]) + tip_offset
         contacts = np.floor(contact_depth(points, direction, tips, obstacle, reach) * 1e6) / 1e6
-        for hole, contact in zip(judged, contacts.tolist(), strict=True):
+        lost = []
+        for hole, contact, tip in zip(judged, contacts.tolist(), tips.tolist(), strict=True):
             if contact == np.inf:
                 continue
-            full = hole.deepest
             hole.deepest, hole.limited_by = contact - tip_offset, obstacle.name
             if hole.deepest < hole.span[0]:
-                gap = _clearance(hole, direction, obstacle, (contact, full + tip_offset), protocol)
-                passes = (
-                    f"passes {gap:.1f} mm from '{obstacle.name}'" if gap > 0 else f"meets '{obstacle.name}'"
-                )
-                hole.block(obstacle.name, f"{passes}, {contact:.0f} mm from the hole")
+                lost.append((hole, contact, tip))
+        for (hole, contact, _), gap in zip(
+            lost, _clearances(lost, direction, obstacle, protocol), strict=True
+        ):
+            passes = f"passes {gap:.1f} mm from '{obstacle.name}'" if gap > 0 else f"meets '{obstacle.name}'"
+            hole.block(obstacle.name, f"{passes}, {contact:.0f} mm from the hole")
 
 
-def _clearance(
-    hole: _Hole, direction: Float, obstacle: Structure, depths: tuple[float, float], protocol: Protocol
-) -> float:
-    """Least distance of the needle's surface to an obstacle between two depths, at every mm; 0 in contact."""
-    along = np.linspace(depths[0], depths[1], int(depths[1] - depths[0]) + 2)
+def _clearances(
+    lost: Sequence[tuple[_Hole, float, float]], direction: Float, obstacle: Structure, protocol: Protocol
+) -> list[float]:
+    """Least distance of each needle's surface to an obstacle between two depths, at every mm; 0 in contact."""
+    if not lost:
+        return []
+    depths = [np.linspace(start, stop, int(stop - start) + 2) for _, start, stop in lost]
+    points = [
+        entry[0].point_mm + along[:, None] * direction for entry, along in zip(lost, depths, strict=True)
+    ]
     reach = protocol.needle.radius_mm + protocol.obstacles.clearance_mm
-    nearest = obstacle.distance_mm(hole.point_mm + along[:, None] * direction, reach + 1.0).min()
-    return max(float(nearest) - protocol.needle.radius_mm, 0.0)
+    gaps = obstacle.distance_mm(np.concatenate(points), reach + 1.0)
+    first = np.cumsum([0] + [len(along) for along in depths[:-1]])
+    least = np.minimum.reduceat(gaps, first) - protocol.needle.radius_mm
+    return [max(float(gap), 0.0) for gap in least]
 
 
 def _limit_by_skin(holes: list[_Hole], direction: Float, external: Structure, protocol: Protocol) -> None:
