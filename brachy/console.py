@@ -16,11 +16,16 @@ if TYPE_CHECKING:
     from brachy.recompute import DoseResult, MetricTable
     from brachy.source import Source
 
-_OUT = Console(highlight=False, markup=False, soft_wrap=False)
+_OUT = Console(highlight=False, markup=False)
 _ERR = Console(stderr=True, highlight=False, markup=False)
 
 _TARGET_COLUMNS = ("volume_cc", "D90_gy", "D100_gy", "V100_pct", "V150_pct", "V200_pct", "CI", "EI", "HI")
 _ORGAN_COLUMNS = ("volume_cc", "mean_gy", "D2cc_gy", "D0.1cc_gy", "max_gy")
+
+
+def _say(line: str = "") -> None:
+    """A line of prose, never broken: it may be piped."""
+    _OUT.print(line, soft_wrap=True)
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -103,14 +108,14 @@ def show_plan(plan: Plan, folder: Path | None) -> None:
     _show_judgement(plan)
     _show_implant(plan)
     for sentence in plan.assumed:
-        _OUT.print(f"assumed: {sentence}")
+        _say(f"assumed: {sentence}")
     for sentence in plan.limits:
-        _OUT.print(f"limit: {sentence}")
+        _say(f"limit: {sentence}")
     if plan.optimiser.get("interrupted"):
-        _OUT.print("interrupted: this is the best plan found until then")
-    _OUT.print("Not a medical device: for research and education.")
+        _say("interrupted: this is the best plan found until then")
+    _say("Not a medical device: for research and education.")
     if folder is not None:
-        _OUT.print(f"wrote {folder}")
+        _say(f"wrote {folder}")
 
 
 def _show_judgement(plan: Plan) -> None:
@@ -136,16 +141,16 @@ def _show_implant(plan: Plan) -> None:
     )
     total = sum(plan.sources[seed.source].air_kerma_strength_U for n in plan.needles for seed in n.seeds)
     _OUT.print()
-    _OUT.print(f"{plan.seed_count} seeds in {len(plan.needles)} needles; {kinds}; {total:.2f} U in all")
+    _say(f"{plan.seed_count} seeds in {len(plan.needles)} needles; {kinds}; {total:.2f} U in all")
 
 
 def show_dose(result: "DoseResult") -> None:
     """Summary of a recomputed dose and, with --like, of the comparison."""
-    _OUT.print(f"{result.seeds} seeds, {result.formalism}, {result.model}; maximum {result.max_gy:.1f} Gy")
+    _say(f"{result.seeds} seeds, {result.formalism}, {result.model}; maximum {result.max_gy:.1f} Gy")
     for line in result.lines:
-        _OUT.print(line)
+        _say(line)
     if result.output:
-        _OUT.print(f"wrote {result.output}")
+        _say(f"wrote {result.output}")
 
 
 def show_metrics(table: "MetricTable") -> None:
@@ -179,17 +184,17 @@ def show_source(source: "Source") -> None:
 
 def _show_entry(key: str, value: Any, indent: str) -> None:
     if isinstance(value, dict):
-        _OUT.print(f"{indent}{key}:")
+        _say(f"{indent}{key}:")
         for inner, item in value.items():
             _show_entry(str(inner), item, indent + "  ")
     elif isinstance(value, (list, tuple)) and value and isinstance(value[0], (list, tuple)):
-        _OUT.print(f"{indent}{key}:")
+        _say(f"{indent}{key}:")
         for row in value:
-            _OUT.print(f"{indent}  " + "  ".join(f"{number:g}" for number in row))
+            _say(f"{indent}  " + "  ".join(f"{number:g}" for number in row))
     elif isinstance(value, (list, tuple)):
-        _OUT.print(f"{indent}{key}: " + "; ".join(str(item) for item in value))
+        _say(f"{indent}{key}: " + "; ".join(str(item) for item in value))
     else:
-        _OUT.print(f"{indent}{key}: {value}")
+        _say(f"{indent}{key}: {value}")
 
 
 def show_protocols(listed: "Sequence[Protocol]") -> None:

@@ -1,0 +1,343 @@
+"""`brachy dose` and `brachy dvh`: the dose of any permanent-seed plan again, and metrics of any dose file."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brachy.case import Identity
+from brachy.errors import BrachyError, UsageError
+from brachy.grid import Dose, Grid
+from brachy.implant import Implant
+
+if TYPE_CHECKING:
+    from brachy.planfile import Plan
+
+BOX_MARGIN_MM = 50.0
+"""Without --like the grid is the seeds' bounding box and this much more (engineering choice)."""
+
+DEFAULT_METRICS = ("volume_cc", "mean_gy", "min_gy", "max_gy", "D90_gy", "D2cc_gy")
+
+
+@dataclass(frozen=True)
+class DoseResult:
+    """What `brachy dose` found."""
+
+    dose: Dose
+    seeds: int
+    model: str
+    formalism: str
+    output: str | None = None
+    lines: tuple[str, ...] = ()
+
+    @property
+    def max_gy(self) -> float:
+        """Highest dose of the grid in Gy."""
+        return float(self.dose.gy.max())
+
+    def summary(self) -> dict[str, Any]:
+        """The object printed by --json."""
+        from brachy.planfile import rounded
+
+        data: dict[str, Any] = rounded({"output": self.output, "max_gy": self.max_gy, "seeds": self.seeds})
+        return data
+
+
+@dataclass(frozen=True)
+class MetricTable:
+    """What `brachy dvh` found: {ROI: {metric: value}}."""
+
+    metrics: tuple[str, ...]
+    values: dict[str, dict[str, float | None]]
+    notes: tuple[str, ...] = field(default=())
+
+    def to_csv(self) -> str:
+        """CSV text: a row a structure, the metrics' names as header."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("roi", *self.metrics))
+        for roi, values in self.values.items():
+            writer.writerow((_safe(roi), *("" if values[m] is None else values[m] for m in self.metrics)))
+        return text.getvalue()
+
+
+def _safe(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def recompute(
+    plan: str | Path,
+    *,
+    like: Path | None = None,
+    spacing_mm: float | None = None,
+    source: str | None = None,
+    formalism: str | None = None,
+    days: float | None = None,
+    out: Path | None = None,
+    force: bool = False,
+) -> DoseResult:
+    """Dose of a plan again, on a dose file's grid or round its seeds.
+
+    Parameters
+    ----------
+    plan : path
+        Plan folder, plan.json, or any vendor's RTPLAN of a permanent implant.
+    like : path, optional
+        RTDOSE whose grid is used and whose dose is compared.
+    spacing_mm : float, optional
+        Voxel size of a grid round the seeds (bounding box and 50 mm); 1 mm by default.
+    source, formalism : str, optional
+        Instead of those of the plan; an imported plan is 1D unless told otherwise.
+    days : float, optional
+        Dose until this day after implantation; complete decay by default.
+    out : path, optional
+        RTDOSE file to write; never over an existing one without `force`.
+
+    Raises
+    ------
+    UsageError
+        For options that exclude each other or a file that exists.
+    BrachyError
+        If the plan cannot be read, or `like` is of another frame of reference.
+    """
+    from brachy.dosimetry import dose
+
+    if like is not None and spacing_mm is not None:
+        raise UsageError("--like and --grid exclude each other: the dose file brings its own grid")
+    if spacing_mm is not None and not 0.1 <= spacing_mm <= 20:
+        raise UsageError(f"--grid {spacing_mm:g}: give a voxel size from 0.1 to 20 mm")
+    if days is not None and not days > 0:
+        raise UsageError(f"--days {days:g}: give days above 0")
+    if out is not None and out.exists() and not force:
+        raise UsageError(f"{out} exists: choose another name or add --force")
+    seeds = _load(Path(plan), source, formalism)
+    reference = None
+    if like is not None:
+        from brachy.dicom.read import read_dose
+
+        reference = read_dose(like)
+        frames = {reference.frame_of_reference_uid, seeds.identity.frame_of_reference_uid} - {""}
+        if len(frames) > 1:
+            raise BrachyError(
+                f"{like.name} has another frame of reference than the plan: give a dose of the same CT"
+            )
+        grid = reference.grid
+    else:
+        positions = np.vstack([implant.positions_mm for implant in seeds.implants])
+        grid = Grid.around(
+            positions.min(axis=0) - BOX_MARGIN_MM, positions.max(axis=0) + BOX_MARGIN_MM, spacing_mm or 1.0
+        )
+    found = dose(grid, seeds.implants, formalism=seeds.formalism, days=days)
+    lines = [*seeds.notes]
+    if reference is not None:
+        lines += _comparison(found, reference, seeds.implants)
+    if out is not None:
+        _write(found, seeds, out, days)
+    return DoseResult(
+        found,
+        sum(len(implant) for implant in seeds.implants),
+        ", ".join(dict.fromkeys(implant.source.name for implant in seeds.implants)),
+        seeds.formalism,
+        None if out is None else str(out),
+        tuple(lines),
+    )
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    implants: list[Implant]
+    formalism: Literal["1D", "2D"]
+    identity: Identity
+    plan_uid: str
+    notes: tuple[str, ...]
+
+
+def _load(path: Path, source: str | None, formalism: str | None) -> _Loaded:
+    if not path.exists():
+        raise BrachyError(f"no plan at {path}: give a plan folder, a plan.json or an RTPLAN")
+    if path.is_dir() or path.suffix == ".json":
+        return _own(path, source, formalism)
+    from brachy.dicom.read import read_plan
+
+    imported = read_plan(path)
+    identity, uid = _identity(path)
+    notes = tuple(f"assumed: {note}" for note in imported.assumed)
+    return _Loaded(imported.implants(source=source), _formalism(formalism, "1D"), identity, uid, notes)
+
+
+def _own(path: Path, source: str | None, formalism: str | None) -> _Loaded:
+    from brachy.planfile import Plan
+    from brachy.source import load_source
+
+    made = Plan.load(path)
+    implants = made.implants()
+    if source is not None:
+        other = load_source(source)
+        implants = [
+            Implant(other, i.positions_mm, i.axes, strength_U=i.strength_U, half_life_days=i.half_life_days)
+            for i in implants
+        ]
+    written = (path if path.is_dir() else path.parent) / "RTPLAN.dcm"
+    identity, uid = _identity_of(made), ""
+    if written.is_file():
+        identity, uid = _identity(written)
+    return _Loaded(
+        [i for i in implants if len(i)], _formalism(formalism, made.evaluation.formalism), identity, uid, ()
+    )
+
+
+def _formalism(given: str | None, default: Literal["1D", "2D"]) -> Literal["1D", "2D"]:
+    if given is None:
+        return default
+    if given.upper() == "1D":
+        return "1D"
+    if given.upper() == "2D":
+        return "2D"
+    raise UsageError(f"--formalism {given}: choose 1D or 2D")
+
+
+def _identity_of(made: "Plan") -> Identity:
+    return Identity(
+        patient_id=made.case.patient_id,
+        study_uid=made.case.study_uid,
+        frame_of_reference_uid=made.case.frame_of_reference_uid,
+    )
+
+
+def _identity(path: Path) -> tuple[Identity, str]:
+    """Patient, study and frame of reference of a DICOM file, for objects written beside it; and its own UID."""
+    from brachy.dicom.files import declared_charset, parse, reading, text
+
+    with reading(path.name):
+        content = parse(path.read_bytes(), path.name)
+        charset = declared_charset(content)
+
+        def value(keyword: str) -> str:
+            return text(content, keyword, charset)
+
+        return Identity(
+            patient_id=value("PatientID"),
+            patient_name=value("PatientName"),
+            patient_birth_date=value("PatientBirthDate"),
+            patient_sex=value("PatientSex"),
+            study_uid=value("StudyInstanceUID"),
+            study_id=value("StudyID"),
+            study_date=value("StudyDate"),
+            study_time=value("StudyTime"),
+            accession_number=value("AccessionNumber"),
+            referring_physician=value("ReferringPhysicianName"),
+            frame_of_reference_uid=value("FrameOfReferenceUID"),
+            is_dicom=True,
+        ), value("SOPInstanceUID")
+
+
+def _comparison(found: Dose, reference: Dose, implants: Sequence[Implant]) -> list[str]:
+    """Ratio to the file's own dose, outside the seeds: the two regions that the literature compares."""
+    lines = []
+    for threshold, apart in ((100.0, 3.0), (5.0, 5.0)):
+        ratio = ratios(found, reference, implants, threshold, apart)
+        if not len(ratio):
+            continue
+        within = 100.0 * float(np.mean(np.abs(ratio - 1.0) <= 0.007))
+        lines.append(
+            f"over {threshold:g} Gy and beyond {apart:g} mm of a seed, {len(ratio)} voxels: this / file "
+            f"median {np.median(ratio):.4f}, {within:.1f} % within 0.7 %"
+        )
+    return lines
+
+
+def ratios(
+    found: Dose, reference: Dose, implants: Sequence[Implant], over_gy: float, beyond_mm: float
+) -> NDArray[np.float64]:
+    """Ratio found / reference (n,) in voxels of at least `over_gy` in the reference and `beyond_mm` of any seed."""
+    from scipy.spatial import cKDTree
+
+    flat = reference.gy.reshape(-1)
+    chosen = np.flatnonzero(flat >= over_gy)
+    nz, ny, nx = reference.grid.shape
+    z, y, x = np.unravel_index(chosen, (nz, ny, nx))
+    points = reference.grid.index_to_mm(np.stack([x, y, z], axis=1))
+    seeds = cKDTree(np.vstack([implant.positions_mm for implant in implants]))
+    far = seeds.query(points)[0] > beyond_mm
+    ratio: NDArray[np.float64] = found.gy.reshape(-1)[chosen[far]] / flat[chosen[far]].astype(np.float64)
+    return ratio
+
+
+def _write(found: Dose, seeds: _Loaded, out: Path, days: float | None) -> None:
+    from brachy.dicom.write import write_dose
+    from brachy.uids import uid
+
+    until = "to complete decay" if days is None else f"to day {days:g}"
+    reference = seeds.plan_uid or uid("plan", seeds.identity.study_uid, seeds.identity.patient_id)
+    write_dose(
+        found,
+        None,
+        seeds.identity,
+        out,
+        plan_instance_uid=reference,
+        comment=f"TG-43 {seeds.formalism}, water, {until}",
+    )
+
+
+def dose_volume_table(
+    dose_file: Path,
+    structure_file: Path,
+    prescriptions: Mapping[str | None, float],
+    metrics: Sequence[str] = (),
+) -> MetricTable:
+    """Metrics of every structure of an RTSTRUCT in the dose of an RTDOSE.
+
+    Parameters
+    ----------
+    dose_file, structure_file : path
+        RTDOSE and RTSTRUCT.
+    prescriptions : mapping
+        ROI name (None: all others) to Gy; needed by V100_pct and the like.
+    metrics : sequence of str
+        Metric names; by default volume, mean, minimum, maximum, D90 and D2cc (and V100, V150, V200 with a
+        prescription).
+
+    Raises
+    ------
+    UsageError
+        If a metric is unknown, or needs a prescription that is not given.
+    BrachyError
+        If a file cannot be read, or the two have different frames of reference.
+    """
+    from brachy.dicom.read import read_dose, read_structure_set
+    from brachy.dose_volume import dvh, metric, parse_metric
+
+    names = tuple(parse_metric(name).name for name in metrics) or _default_metrics(prescriptions)
+    found = read_dose(dose_file)
+    drawn = read_structure_set(structure_file)
+    frames = {found.frame_of_reference_uid, drawn.frame_of_reference_uid} - {""}
+    if len(frames) > 1:
+        raise BrachyError(
+            f"{dose_file.name} and {structure_file.name} have different frames of reference: "
+            "give structures drawn on the CT of this dose"
+        )
+    known = {structure.name for structure in drawn.structures}
+    for roi in prescriptions:
+        if roi is not None and roi not in known:
+            raise UsageError(f"--prescription {roi}=...: no such ROI; there are {', '.join(sorted(known))}")
+    values: dict[str, dict[str, float | None]] = {}
+    notes = [*found.assumed, *drawn.assumed]
+    for structure in drawn.structures:
+        if not structure.contours_mm:
+            notes.append(f"{structure.name} has no contour")
+            continue
+        histogram = dvh(found, structure)
+        notes += [f"{structure.name}: {note}" for note in histogram.notes]
+        prescription = prescriptions.get(structure.name, prescriptions.get(None))
+        values[structure.name] = {name: metric(histogram, name, prescription) for name in names}
+    return MetricTable(names, values, tuple(notes))
+
+
+def _default_metrics(prescriptions: Mapping[str | None, float]) -> tuple[str, ...]:
+    return (*DEFAULT_METRICS, "V100_pct", "V150_pct", "V200_pct") if prescriptions else DEFAULT_METRICS
