@@ -192,3 +192,34 @@ def _clip_to_box(
         ends = (np.array([low, high])[:, None] - points_mm[:, k]) / direction[k]
         start, stop = np.maximum(start, ends.min(axis=0)), np.minimum(stop, ends.max(axis=0))
     return start, stop
+
+
+def segment_distances(starts: Float, vectors: Float, other_starts: Float, other_vectors: Float) -> Float:
+    """Least distance (n, k) between each of n segments and each of k others, mm.
+
+    The squared distance is a convex function of the two places on the segments: it is least where both lines
+    come nearest, if that is on both segments, else where an end of one is nearest to the other.
+
+    Examples
+    --------
+    >>> up, side = np.array([[0.0, 0, 10]]), np.array([[10.0, 0, 0]])
+    >>> segment_distances(np.zeros((1, 3)), up, np.array([[2.0, 3, 5]]), side)
+    array([[3.60555128]])
+    """
+    gap = starts[:, None] - other_starts[None]
+    v, w = vectors[:, None], other_vectors[None]
+    vv, ww, vw = (v * v).sum(-1), (w * w).sum(-1), (v * w).sum(-1)
+    gv, gw = (gap * v).sum(-1), (gap * w).sum(-1)
+    det = vv * ww - vw**2
+    parallel = det <= 1e-12 * vv * ww
+    safe = np.where(parallel, 1.0, det)
+    s = np.where(parallel, 0.0, (vw * gw - ww * gv) / safe)
+    t = np.where(parallel, 0.0, (vv * gw - vw * gv) / safe)
+    inner = ~parallel & (s >= 0) & (s <= 1) & (t >= 0) & (t <= 1)
+    places = [(np.where(inner, s, 0.0), np.where(inner, t, np.clip(gw / ww, 0, 1)))]
+    for end in (0.0, 1.0):
+        places.append((np.full_like(s, end), np.clip((gw + end * vw) / ww, 0, 1)))
+        places.append((np.clip((end * vw - gv) / vv, 0, 1), np.full_like(t, end)))
+    found = [np.linalg.norm(gap + a[..., None] * v - b[..., None] * w, axis=-1) for a, b in places]
+    least: Float = np.min(found, axis=0)
+    return least

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from brachy.lateral import Axes, edge_causes, edge_points, needed_tips
-from brachy.needle_path import RELATIVE_DIGITS, contact_depth, one_thread, skin_entry, target_span
+from brachy.needle_path import (
+    RELATIVE_DIGITS,
+    contact_depth,
+    one_thread,
+    segment_distances,
+    skin_entry,
+    target_span,
+)
 from brachy.protocol import Protocol
 from brachy.structures import Structure
 from brachy.template import TemplateLayout
@@ -131,6 +138,7 @@ def offer(
     layout: TemplateLayout,
     protocol: Protocol,
     capsule_length_mm: float,
+    edges: bool = True,
 ) -> Offer:
     """Needles and candidate seeds of one template that obey every rule of the protocol.
 
@@ -148,6 +156,8 @@ def offer(
         Margins, clearances, step, needle length.
     capsule_length_mm : float
         Length of a seed.
+    edges : bool
+        False leaves out the edge points of the lateral margin, which take most of the time when tilted.
 
     Returns
     -------
@@ -179,7 +189,7 @@ def offer(
     positions = places[needle_of] + depths[:, None] * layout.direction
     blocked = [hole for hole in holes if hole.cause]
     margin = protocol.template.lateral_margin_mm
-    points, layer = edge_points(target, layout)
+    points, layer = edge_points(target, layout) if edges else (np.zeros((0, 3)), np.zeros(0, dtype=np.int64))
     max_tips = np.array([needle.max_tip_depth_mm for needle in needles])
     ends = [n.max_tip_depth_mm if n.shortened_by else n.target_mm[1] for n in needles]
     extended = np.array([not needle.shortened_by for needle in needles], dtype=bool)
@@ -437,13 +447,6 @@ def _most_common(words: Sequence[str]) -> str:
 def conflicts_between(one: Offer, other: Offer, protocol: Protocol) -> tuple[Int, Int]:
     """Pairs of two templates' candidates, and of their needles, that may not be used together.
 
-    Parameters
-    ----------
-    one, other : Offer
-        Offers of two templates of one plan.
-    protocol : Protocol
-        Spacing of seeds and of needles.
-
     Returns
     -------
     seeds : (p, 2) array
@@ -469,34 +472,3 @@ def _segments(offered: Offer, anchor_mm: Float) -> tuple[Float, Float]:
     """Holes (n, 3), relative to an anchor, and the vectors (n, 3) from them to the deepest tips."""
     holes = np.array([needle.hole_mm for needle in offered.needles]) - anchor_mm
     return holes, np.array([needle.max_tip_depth_mm * needle.direction for needle in offered.needles])
-
-
-def segment_distances(starts: Float, vectors: Float, other_starts: Float, other_vectors: Float) -> Float:
-    """Least distance (n, k) between each of n segments and each of k others, mm.
-
-    The squared distance is a convex function of the two places on the segments: it is least where both lines
-    come nearest, if that is on both segments, else where an end of one is nearest to the other.
-
-    Examples
-    --------
-    >>> up, side = np.array([[0.0, 0, 10]]), np.array([[10.0, 0, 0]])
-    >>> segment_distances(np.zeros((1, 3)), up, np.array([[2.0, 3, 5]]), side)
-    array([[3.60555128]])
-    """
-    gap = starts[:, None] - other_starts[None]
-    v, w = vectors[:, None], other_vectors[None]
-    vv, ww, vw = (v * v).sum(-1), (w * w).sum(-1), (v * w).sum(-1)
-    gv, gw = (gap * v).sum(-1), (gap * w).sum(-1)
-    det = vv * ww - vw**2
-    parallel = det <= 1e-12 * vv * ww
-    safe = np.where(parallel, 1.0, det)
-    s = np.where(parallel, 0.0, (vw * gw - ww * gv) / safe)
-    t = np.where(parallel, 0.0, (vv * gw - vw * gv) / safe)
-    inner = ~parallel & (s >= 0) & (s <= 1) & (t >= 0) & (t <= 1)
-    places = [(np.where(inner, s, 0.0), np.where(inner, t, np.clip(gw / ww, 0, 1)))]
-    for end in (0.0, 1.0):
-        places.append((np.full_like(s, end), np.clip((gw + end * vw) / ww, 0, 1)))
-        places.append((np.clip((end * vw - gv) / vv, 0, 1), np.full_like(t, end)))
-    found = [np.linalg.norm(gap + a[..., None] * v - b[..., None] * w, axis=-1) for a, b in places]
-    least: Float = np.min(found, axis=0)
-    return least
