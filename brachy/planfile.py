@@ -8,12 +8,12 @@ import hashlib
 import json
 import math
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from brachy.errors import BrachyError
 from brachy.implant import Implant
@@ -29,7 +29,8 @@ MAX_BYTES = 64_000_000
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # "constants": a number that is none reaches `rounded`, which refuses it, and does not become null on the way
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants")
 
 
 class PlanInput(_Record):
@@ -96,14 +97,14 @@ class PlanSeed(_Record):
 
     position_mm: Vector
     depth_mm: float
-    source: int = 0
+    source: int = Field(0, ge=0)
 
 
 class PlanNeedle(_Record):
     """A loaded needle; depth_mm = |tip - hole|; seeds from the tip backwards."""
 
     hole: str
-    template: int = 0
+    template: int = Field(0, ge=0)
     hole_mm: Vector
     skin_mm: Vector
     tip_mm: Vector
@@ -152,7 +153,7 @@ class Evaluation(_Record):
 
 
 class Plan(_Record):
-    """A plan; see DESIGN of plan.json in docs/formats.md."""
+    """A plan; plan.json is described in docs/formats.md."""
 
     format: Literal["brachy-plan"] = "brachy-plan"
     version: Literal[1] = 1
@@ -171,6 +172,17 @@ class Plan(_Record):
     rules: tuple[RuleResult, ...] = ()
     check: dict[str, Any] = Field(default_factory=dict)
     optimiser: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _indices_exist(self) -> "Plan":
+        for needle in self.needles:
+            if needle.template >= len(self.templates):
+                raise ValueError(
+                    f"needle {needle.hole} is of template {needle.template}, which the plan does not have"
+                )
+            if any(seed.source >= len(self.sources) for seed in needle.seeds):
+                raise ValueError(f"a seed of needle {needle.hole} is of a source that the plan does not have")
+        return self
 
     @property
     def seed_count(self) -> int:
@@ -217,33 +229,42 @@ class Plan(_Record):
             If it is missing, not a plan, of a newer version, broken, or changed since it was written.
         """
         file = Path(path)
-        if file.is_dir():
-            file = file / "plan.json"
-        if not file.is_file():
-            raise BrachyError(f"no plan at {path}: give a plan folder or its plan.json")
-        if file.stat().st_size > MAX_BYTES:
-            raise BrachyError(f"{file.name} is larger than {MAX_BYTES // 1_000_000} MB: this is no plan.json")
         try:
-            data = json.loads(file.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise BrachyError(
-                f"{file.name} is not valid JSON ({error}): restore it from its backup"
-            ) from None
+            if file.is_dir():
+                file = file / "plan.json"
+            if not file.is_file():
+                raise BrachyError(f"no plan at {path}: give a plan folder or its plan.json")
+            if file.stat().st_size > MAX_BYTES:
+                raise BrachyError(f"{file} is larger than {MAX_BYTES // 1_000_000} MB: this is no plan.json")
+            content = file.read_bytes()
+        except (OSError, ValueError) as error:
+            raise BrachyError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from None
+        try:
+            data = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise BrachyError(f"{file} is not valid JSON ({error}): restore it from its backup") from None
         if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise BrachyError(f"{file.name} is not a brachy plan: its 'format' is not '{FORMAT}'")
+            raise BrachyError(f"{file} is not a brachy plan: its 'format' is not '{FORMAT}'")
         if data.get("version") != VERSION:
+            found = repr(data.get("version"))[:20]
+            raise BrachyError(f"{file} has version {found}; this program reads version {VERSION}")
+        try:
+            unchanged = data.get("checksum") == checksum_of(data)
+        except (ValueError, RecursionError):
+            unchanged = False  # a number beyond all bounds, half a character: we never wrote that
+        if not unchanged:
             raise BrachyError(
-                f"{file.name} has version {data.get('version')}; this program reads version {VERSION}"
-            )
-        if data.get("checksum") != checksum_of(data):
-            raise BrachyError(
-                f"{file.name} was changed after it was written (its checksum differs): plan again, "
+                f"{file} was changed after it was written (its checksum differs): plan again, "
                 "or use --from PLAN --edit CSV for a change by hand"
             )
         try:
             return Plan.model_validate(data)
         except ValidationError as error:
-            raise BrachyError(f"{file.name}: {first_problem(error)}") from None
+            raise BrachyError(f"{file}: {first_problem(error)}") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def rounded(value: Any, digits: int = 6) -> Any:
@@ -295,20 +316,17 @@ def write_bytes_whole(path: Path, content: bytes) -> None:
     BrachyError
         If the folder does not exist or cannot be written.
     """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise BrachyError(f"cannot write {path}: {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "wb") as stream:
+        # "x" never follows or replaces what another process put there, and leaves the permissions to the umask
+        with temporary.open("xb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise BrachyError(f"cannot write {path}: {error.strerror}") from None
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
