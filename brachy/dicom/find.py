@@ -269,8 +269,6 @@ def _start(given: Path, pool: _Pool) -> Header | Series:
                 f"{shown(given.name)} is {header.modality or 'DICOM of no known kind'}: give a CT slice, "
                 "an RTSTRUCT, RTPLAN or RTDOSE of the case"
             )
-        if given.name.upper() != "DICOMDIR":
-            raise UsageError(f"{shown(given.name)} is no DICOM file: give a .dcm file, a folder or a zip")
     return _start_of_folder(given, pool)
 
 
@@ -360,7 +358,7 @@ def _give_up(start: Header | Series | None, pool: _Pool, given: Path) -> Found:
         ]
         if strangers:
             raise BrachyError(_stranger(strangers[0], start))
-        return Found(start, None, ("no structure set refers to this CT: it has no structures",))
+        return Found(start, None, ("no structure set was found that refers to this CT",))
     if start is None:
         raise UsageError(f"no DICOM file in {shown(given.name)}: give the folder that holds the CT series")
     structure_set: Header | None = start

@@ -11,7 +11,17 @@ from pydicom.dataset import Dataset
 
 from brachy.case import Case, InputFile
 from brachy.dicom.ct import Volume, read_series
-from brachy.dicom.files import StoredFile, looks_like_dicom, parse, reading, sha256, shown, stages, text
+from brachy.dicom.files import (
+    StoredFile,
+    is_zip,
+    looks_like_dicom,
+    parse,
+    reading,
+    sha256,
+    shown,
+    stages,
+    text,
+)
 from brachy.dicom.find import DOSE, PLAN, STRUCTURES, Found, find_case
 from brachy.dicom.rtdose import ImportedDose, ImportedDvh, imported_dose
 from brachy.dicom.rtplan import ImportedPlan, ImportedSetup, ImportedSource, imported_plan
@@ -68,6 +78,12 @@ def read_case(path: str | PathLike[str]) -> Case:
     ((112, 101, 122), 'GTV')
     """
     given = Path(path)
+    if (
+        given.is_file()
+        and not is_zip(given)
+        and not StoredFile(given.name, given.name, given).looks_like_dicom()
+    ):
+        raise UsageError(f"{shown(given.name)} is no DICOM file: give a .dcm file, a folder or a zip")
     with stages(given) as batches:
         found = find_case(given, batches)
         volume = read_series(found.series)
