@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brachy.contouring import expanded_contours, mask_contours, section_points
-from brachy.core import polygon, slabs
+from brachy.core import polygon, raster, slabs
 from brachy.errors import BrachyError
 from brachy.grid import Grid
 
@@ -168,7 +168,7 @@ class Structure:
             to_cells[1, 2] = -box[1] * rows / size[1]
             area, mean_x, mean_y = np.zeros((3, rows, 1))
             edges = stack.edges[stack.first_edge[s] : stack.first_edge[s + 1]]
-            polygon.add_coverage(edges, to_cells, 1.0, area, mean_x, mean_y)
+            raster.add_coverage(edges, to_cells, 1.0, area, mean_x, mean_y)
             total = max(float(area.sum()), 1e-300)
             centroid = box[:2] + np.array([mean_x.sum(), mean_y.sum() / rows]) / total * size
             found[s] = (total * size[0] * size[1] / rows, *centroid)
@@ -325,7 +325,7 @@ class Structure:
         to_cells[:, 2] += 0.5
         middle = (grid.spacing_mm[2] * np.arange(grid.shape[0]) - start[2]) * np.sign(along[2, 2])
         half = 0.5 * grid.spacing_mm[2]
-        polygon.fractions(own.stack, np.ascontiguousarray(to_cells), middle - half, middle + half, out)
+        raster.fractions(own.stack, np.ascontiguousarray(to_cells), middle - half, middle + half, out)
         return np.clip(out, 0.0, 1.0, out=out)
 
     def _counted_fractions(self, grid: Grid, out: NDArray[np.float32]) -> NDArray[np.float32]:

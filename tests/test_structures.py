@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from brachy.core import polygon
+from brachy.core import polygon, raster
 from brachy.errors import BrachyError
 from brachy.grid import Grid
 from brachy.structures import Structure
@@ -415,7 +415,7 @@ def test_kernels_on_a_unit_square():
 def test_coverage_of_a_triangle_has_exact_areas_and_moments():
     edges = np.array([[0, 0, 2, 0], [2, 0, 0, 2], [0, 2, 0, 0]], dtype=float)
     area, mean_x, mean_y = np.zeros((3, 2, 2))
-    polygon.add_coverage(edges, np.eye(2, 3), 1.0, area, mean_x, mean_y)
+    raster.add_coverage(edges, np.eye(2, 3), 1.0, area, mean_x, mean_y)
     np.testing.assert_allclose(area, [[1, 0.5], [0.5, 0]])
     np.testing.assert_allclose(mean_x, [[0.5, 2 / 3], [1 / 6, 0]], atol=1e-12)
     np.testing.assert_allclose(mean_y, [[0.5, 1 / 6], [2 / 3, 0]], atol=1e-12)
@@ -425,7 +425,7 @@ def test_coverage_of_a_triangle_has_exact_areas_and_moments():
 def test_coverage_of_crossing_edges_is_exact():
     bow = np.array([[0, 0, 2, 2], [2, 2, 2, 0], [2, 0, 0, 2], [0, 2, 0, 0]], dtype=float)
     area = np.zeros((1, 1))
-    polygon.add_coverage(
+    raster.add_coverage(
         bow, np.array([[0.5, 0, 0], [0, 0.5, 0]]), 1.0, area, np.zeros((0, 0)), np.zeros((0, 0))
     )
     assert area[0, 0] == pytest.approx(0.5, abs=1e-9)
@@ -436,5 +436,5 @@ def test_fractions_share_a_voxel_between_slabs():
     edges = np.array([[0, 0, 1, 0], [1, 0, 1, 1], [1, 1, 0, 1], [0, 1, 0, 0]], dtype=float)
     stack = polygon.make_stack([edges, 0.5 * edges], np.array([0.0, 1.0]), np.array([1.0, 2.0]))
     out = np.zeros((2, 1, 1), dtype=np.float32)
-    polygon.fractions(stack, np.eye(2, 3), np.array([0.5, 1.5]), np.array([1.5, 2.5]), out)
+    raster.fractions(stack, np.eye(2, 3), np.array([0.5, 1.5]), np.array([1.5, 2.5]), out)
     np.testing.assert_allclose(out.ravel(), [0.5 + 0.125, 0.125])

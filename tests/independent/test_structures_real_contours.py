@@ -65,7 +65,7 @@ def test_area_fractions_agree_with_counting(liver, name):
     counted = even_odd(here, np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2))
     counted = counted.reshape(shape[1], 24, shape[2], 24).mean(axis=(1, 3))
     np.testing.assert_allclose(fractions, counted, atol=0.03)  # 576 points a cell
-    assert fractions.sum() == pytest.approx(counted.sum(), rel=1e-3)
+    assert fractions.sum() == pytest.approx(counted.sum(), rel=3e-3)
 
 
 def test_volume_of_the_prostate_is_the_planning_systems(shared):

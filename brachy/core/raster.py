@@ -1,0 +1,272 @@
+"""Kernels that lay a lattice over polygons: exact area fractions, voxel fractions, samples with exact weights."""
+
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+
+from brachy.core.polygon import Float, Int, Stack
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _add_edge(row: Any, xa: float, ya: float, xb: float, yb: float, sign: float, moments: bool) -> None:
+    """Add the area to the right of one straight edge, within one row of cells, to the row's accumulators.
+
+    `row` (5, n + 1): area in the cell, height passed on to all cells further right, and with `moments` the
+    first moments in x and y within the cell and the moment in y passed on. Cells are unit squares; x may
+    lie outside.
+    """
+    n = row.shape[1] - 1
+    if xa > xb:
+        xa, xb, ya, yb = xb, xa, yb, ya
+    if xa >= n:
+        return
+    slope = (yb - ya) / (xb - xa) if xb > xa else 0.0
+    if xa < 0.0:  # what is left of the window covers it fully
+        y = ya - xa * slope if xb > 0.0 else yb
+        row[1, 0] += sign * abs(y - ya)
+        row[4, 0] += sign * abs(y - ya) * 0.5 * (y + ya)
+        if xb <= 0.0:
+            return
+        xa, ya = 0.0, y
+    stop_x = min(xb, float(n))
+    x0, y0 = xa, ya
+    j = int(x0)
+    while True:
+        x1 = min(float(j + 1), stop_x)
+        y1 = yb if x1 == xb else ya + (x1 - xa) * slope
+        height = sign * abs(y1 - y0)
+        row[0, j] += height * (j + 1 - 0.5 * (x0 + x1))
+        row[1, j + 1] += height
+        if moments:
+            row[2, j] += height * (0.5 * (j + 1) ** 2 - (x0 * x0 + x0 * x1 + x1 * x1) / 6.0)
+            row[3, j] += height * (
+                0.5 * (j + 1) * (y0 + y1) - (x0 * (2.0 * y0 + y1) + x1 * (y0 + 2.0 * y1)) / 6.0
+            )
+            row[4, j + 1] += height * 0.5 * (y0 + y1)
+        if x1 >= stop_x:
+            return
+        x0, y0 = x1, y1
+        j += 1
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _oriented(edges: Float, to_cells: Float) -> Float:
+    """Edges (n, 4) in cell units as x0, y0, x1, y1 with y0 < y1, sorted by y0; horizontal ones left out."""
+    found = np.empty((len(edges), 4))
+    count = 0
+    for e in range(len(edges)):
+        x0 = to_cells[0, 0] * edges[e, 0] + to_cells[0, 1] * edges[e, 1] + to_cells[0, 2]
+        y0 = to_cells[1, 0] * edges[e, 0] + to_cells[1, 1] * edges[e, 1] + to_cells[1, 2]
+        x1 = to_cells[0, 0] * edges[e, 2] + to_cells[0, 1] * edges[e, 3] + to_cells[0, 2]
+        y1 = to_cells[1, 0] * edges[e, 2] + to_cells[1, 1] * edges[e, 3] + to_cells[1, 2]
+        if y0 < y1:
+            found[count, 0], found[count, 1], found[count, 2], found[count, 3] = x0, y0, x1, y1
+            count += 1
+        elif y1 < y0:
+            found[count, 0], found[count, 1], found[count, 2], found[count, 3] = x1, y1, x0, y0
+            count += 1
+    found = found[:count]
+    return found[np.argsort(found[:, 1], kind="mergesort")]
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _x_at(edge: Float, y: float) -> float:
+    return edge[0] + (y - edge[1]) * (edge[2] - edge[0]) / (edge[3] - edge[1])
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _band_end(edges: Float, order: Int, n: int, top: float, bottom: float) -> float:
+    """Sort the n edges of a band by x; where two cross within it, return the height of the first crossing."""
+    for _ in range(64):
+        middle = 0.5 * (top + bottom)
+        for i in range(1, n):  # insertion sort: a handful of edges, nearly sorted
+            e = order[i]
+            x = _x_at(edges[e], middle)
+            k = i
+            while k > 0 and _x_at(edges[order[k - 1]], middle) > x:
+                order[k] = order[k - 1]
+                k -= 1
+            order[k] = e
+        end = bottom
+        for i in range(1, n):
+            a, b = edges[order[i - 1]], edges[order[i]]
+            gap0 = _x_at(b, top) - _x_at(a, top)
+            gap1 = _x_at(b, bottom) - _x_at(a, bottom)
+            if min(gap0, gap1) < -1e-9 and max(gap0, gap1) > 1e-9:
+                y = top + (bottom - top) * gap0 / (gap0 - gap1)
+                if y > top + 1e-9 and y < end - 1e-9:
+                    end = y
+        if end == bottom:
+            break
+        bottom = end
+    return bottom
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def add_coverage(edges: Float, to_cells: Float, weight: float, area: Any, mean_x: Any, mean_y: Any) -> None:
+    """Add weight x the exact area that polygons cover in each cell of a lattice, by the even-odd rule.
+
+    A row of cells is cut into bands at the vertices and crossings of the edges; within a band the edges
+    have one order, every second pair encloses area, and the area right of a straight edge has a closed form
+    in each cell.
+
+    Parameters
+    ----------
+    edges : (k, 4) array
+        u0, v0, u1, v1 of closed polygons.
+    to_cells : (2, 3) array
+        Affine map to cell units: cell (j, i) is the unit square [i, i + 1] x [j, j + 1].
+    weight : float
+        Factor.
+    area : (ny, nx) array
+        Added to.
+    mean_x, mean_y : (ny, nx) arrays
+        First moments, added to; arrays of size 0 leave them out.
+    """
+    ny, nx = area.shape
+    moments = mean_x.size > 0
+    sides = _oriented(edges, to_cells)
+    active = np.empty(len(sides), dtype=np.int64)
+    order = np.empty(len(sides), dtype=np.int64)
+    row = np.zeros((5, nx + 1))
+    count, following = 0, 0
+    for j in range(ny):
+        while following < len(sides) and sides[following, 1] < j + 1:
+            active[count] = following
+            following += 1
+            count += 1
+        kept = 0
+        for k in range(count):
+            if sides[active[k], 3] > j:
+                active[kept] = active[k]
+                kept += 1
+        count = kept
+        if count == 0:
+            continue
+        left, right = float(nx), 0.0
+        top = float(j)
+        while top < j + 1:
+            bottom = float(j + 1)
+            n = 0
+            for k in range(count):
+                e = active[k]
+                if sides[e, 1] > top:
+                    bottom = min(bottom, sides[e, 1])
+                elif sides[e, 3] > top:
+                    bottom = min(bottom, sides[e, 3])
+                    order[n] = e
+                    n += 1
+            if n > 1:
+                bottom = _band_end(sides, order, n, top, bottom)
+            for k in range(n):
+                xa, xb = _x_at(sides[order[k]], top), _x_at(sides[order[k]], bottom)
+                left, right = min(left, xa, xb), max(right, xa, xb)
+                _add_edge(row, xa, top, xb, bottom, 1.0 if k % 2 == 0 else -1.0, moments)
+            top = bottom
+        height, height_y = 0.0, 0.0
+        start, stop = int(max(left, 0.0)), int(min(max(right, -1.0) + 1.0, float(nx)))
+        for i in range(start, stop):
+            height += row[1, i]
+            area[j, i] += weight * (row[0, i] + height)
+            if moments:
+                height_y += row[4, i]
+                mean_x[j, i] += weight * (row[2, i] + height * (i + 0.5))
+                mean_y[j, i] += weight * (row[3, i] + height_y)
+        row[:, start : min(stop, nx) + 1] = 0.0
+
+
+@njit(cache=True, error_model="numpy", nogil=True, parallel=True)
+def fractions(stack: Stack, to_cells: Float, low: Float, high: Float, out: Any) -> None:
+    """Fraction of each voxel in the solid; slices of `out` [z, y, x] reach from low[z] to high[z] along w."""
+    nothing = np.empty((0, 0))
+    for z in prange(out.shape[0]):
+        for s in range(len(stack.low)):
+            common = min(high[z], stack.high[s]) - max(low[z], stack.low[s])
+            if common > 1e-9:
+                edges = stack.edges[stack.first_edge[s] : stack.first_edge[s + 1]]
+                add_coverage(edges, to_cells, common / (high[z] - low[z]), out[z], nothing, nothing)
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def samples(stack: Stack, step: float, zones: Float) -> tuple[Float, Float]:
+    """Points (n, 3) that stand for cells of a stack, and the cells' exact volumes (n,) in mm3.
+
+    One lattice of square cells is laid over each slab, which is cut along w into equal layers no thicker
+    than a cell. Cells are `step` wide within zone 0, twice as wide within zone 1, and so on; outside the
+    last zone twice as wide again. A full cell is represented by a point that an additive recurrence places
+    within it, so that no direction of the dose lines up with the lattice; a cut cell by the centroid of its
+    part inside.
+
+    Parameters
+    ----------
+    stack : Stack
+        The structure.
+    step : float
+        Width of the smallest cells, mm.
+    zones : (k, 6) array
+        Nested boxes: u min, v min, u max, v max as multiples of the cells' width OUTSIDE the box, w min, w
+        max in mm.
+
+    References
+    ----------
+    The recurrence is the generalised golden ratio of degree 3, x^4 = x + 1 (M. Roberts, 2018).
+    """
+    golden = 1.2207440846057596
+    advance = np.array([1.0 / golden, 1.0 / golden**2, 1.0 / golden**3])
+    capacity = 1024
+    points = np.empty((capacity, 3))
+    volumes = np.empty(capacity)
+    count = 0
+    for s in range(len(stack.low)):
+        edges = stack.edges[stack.first_edge[s] : stack.first_edge[s + 1]]
+        box = stack.slab_boxes[s]
+        thickness = stack.high[s] - stack.low[s]
+        finest = 0
+        while finest < len(zones) and (stack.high[s] <= zones[finest, 4] or stack.low[s] >= zones[finest, 5]):
+            finest += 1
+        for level in range(finest, len(zones) + 1):
+            cell = step * 2.0**level
+            window = np.floor(box[:4] / cell)
+            window[2:] += 1.0
+            if level < len(zones):
+                window[:2] = np.maximum(window[:2], 2.0 * zones[level, :2])
+                window[2:] = np.minimum(window[2:], 2.0 * zones[level, 2:4])
+            nx = int(window[2] - window[0])
+            ny = int(window[3] - window[1])
+            if nx <= 0 or ny <= 0:
+                continue
+            area = np.zeros((ny, nx))
+            mean_x = np.zeros((ny, nx))
+            mean_y = np.zeros((ny, nx))
+            to_cells = np.array([[1.0 / cell, 0.0, -window[0]], [0.0, 1.0 / cell, -window[1]]])
+            add_coverage(edges, to_cells, 1.0, area, mean_x, mean_y)
+            layers = int(np.ceil(thickness / cell - 1e-9))
+            for j in range(ny):
+                for i in range(nx):
+                    part = area[j, i]
+                    if part < 1e-7:
+                        continue
+                    if level > finest:  # the finer zone within has its own cells
+                        hole = zones[level - 1]
+                        if hole[0] <= window[0] + i < hole[2] and hole[1] <= window[1] + j < hole[3]:
+                            continue
+                    if count + layers > capacity:
+                        capacity = 2 * capacity + layers
+                        more_points = np.empty((capacity, 3))
+                        more_points[:count] = points[:count]
+                        points = more_points
+                        more_volumes = np.empty(capacity)
+                        more_volumes[:count] = volumes[:count]
+                        volumes = more_volumes
+                    for layer in range(layers):
+                        at = (0.5 + (count + 1) * advance) % 1.0
+                        if part < 1.0 - 1e-7:
+                            at[0] = min(max(mean_x[j, i] / part - i, 0.0), 1.0)
+                            at[1] = min(max(mean_y[j, i] / part - j, 0.0), 1.0)
+                        points[count, 0] = (window[0] + i + at[0]) * cell
+                        points[count, 1] = (window[1] + j + at[1]) * cell
+                        points[count, 2] = stack.low[s] + (layer + at[2]) * thickness / layers
+                        volumes[count] = part * cell * cell * thickness / layers
+                        count += 1
+    return points[:count].copy(), volumes[:count].copy()
