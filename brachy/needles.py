@@ -459,7 +459,7 @@ def conflicts_between(one: Offer, other: Offer, protocol: Protocol) -> tuple[Int
     if not (one.needles and other.needles):
         return none, none
     anchor = one.layout.origin_mm
-    within = protocol.seeds.min_spacing_mm - 10.0**-RELATIVE_DIGITS
+    within = protocol.seeds.min_spacing_mm + ROUNDING_MM
     trees = cKDTree(one.positions_mm - anchor), cKDTree(other.positions_mm - anchor)
     near = trees[0].query_ball_tree(trees[1], within)
     seeds = [(i, j) for i, found in enumerate(near) for j in sorted(found)]

@@ -1,11 +1,57 @@
-"""Every rule of the protocol, recomputed from a finished plan's geometry alone, with its worst case and place."""
+"""Every rule of the protocol, recomputed from a finished plan's geometry alone, with its worst case and place.
 
-from collections.abc import Sequence
+Nothing here looks at how the needles were chosen: paths are sampled at `SAMPLE_MM` and closed in on where they come
+near, seeds and holes are measured as they stand in the plan.
+"""
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brachy.errors import UsageError
+from brachy.lateral import edge_points
+from brachy.needle_path import AIR_GAP_MM
 from brachy.planfile import PlanNeedle, PlanTemplate, RuleResult
 from brachy.protocol import Protocol
 from brachy.source import Source
 from brachy.structures import Structure
+from brachy.template import TemplateLayout, parse_hole
+
+Float = NDArray[np.float64]
+
+SAMPLE_MM = 0.5
+"""Paths are sampled at this distance before the search closes in (engineering choice)."""
+
+TOLERANCE_MM = 0.01
+"""A rule counts as kept to this: a position in plan.json has 6 significant digits (engineering choice)."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Line:
+    """A needle of the plan as arrays."""
+
+    name: str
+    needle: PlanNeedle
+    hole: Float
+    tip: Float
+    direction: Float
+    seeds: Float
+    """(k, 3)"""
+    target: Structure
+    span: tuple[float, float]
+    """Depths from the hole at which the axis first enters and last leaves the target; NaN if it misses it."""
+
+    @property
+    def length(self) -> float:
+        return float(np.linalg.norm(self.tip - self.hole))
+
+    @property
+    def depths(self) -> Float:
+        """Depth of each seed from the hole along the needle."""
+        found: Float = (self.seeds - self.hole) @ self.direction
+        return found
 
 
 def check_rules(
@@ -16,9 +62,414 @@ def check_rules(
     protocol: Protocol,
     source: Source,
 ) -> tuple[RuleResult, ...]:
-    """Check every rule.
+    """Check every rule of a protocol on a finished plan.
 
-    `targets` are the planned targets (as expanded) with their prescriptions in Gy; a template's `target` is the
-    name of one of them. `structures` carry their roles: one external, and the obstacles among them.
+    Parameters
+    ----------
+    needles : sequence of PlanNeedle
+        Loaded needles, patient frame (LPS), mm.
+    templates : sequence of PlanTemplate
+        Their templates; each one's `target` is the name of one of `targets`.
+    targets : sequence of (Structure, float)
+        The planned targets (as expanded), with their prescriptions in Gy.
+    structures : sequence of Structure
+        With their roles: one "external", and among the others the obstacles.
+    protocol : Protocol
+        The rules.
+    source : Source
+        The seed, for the length of its capsule.
+
+    Returns
+    -------
+    tuple of RuleResult
+        Every rule: its limit, the worst case, where that is, and whether the rule is kept (to `TOLERANCE_MM`).
+
+    Raises
+    ------
+    UsageError
+        If there is no external, or a template names a target that is not given.
+
+    References
+    ----------
+    The rules and where their numbers come from: plans/liver-metastasis.toml.
     """
-    raise NotImplementedError
+    external = next((s for s in structures if s.role == "external" and not s.is_empty), None)
+    if external is None:
+        raise UsageError("no structure has the role 'external': give one in the protocol's [roles]")
+    planned = {structure.name: structure for structure, _ in targets}
+    for template in templates:
+        if template.target not in planned:
+            raise UsageError(
+                f"a template is for target '{template.target}', which is not among the plan's targets"
+            )
+    target_names = {s.name for s, _ in targets}
+    obstacles = [s for s in structures if s.role in protocol.obstacles.roles and s.name not in target_names]
+    obstacles = [s for s in obstacles if not s.is_empty]
+    overshoot = protocol.template.lateral_overshoot_mm
+    lines = [_line(needle, templates, planned, overshoot) for needle in needles]
+    results = [_clearance(lines, role, obstacles, protocol) for role in protocol.obstacles.roles]
+    results += [
+        _seeds_to_skin(lines, external, protocol),
+        _distal_edge(lines, protocol),
+        _within_target(lines),
+        _needle_length(lines, protocol),
+        _needle_spacing(lines, protocol),
+        _seed_spacing(lines, protocol),
+    ]
+    tip_offset = protocol.needle.tip_to_seed_mm + 0.5 * source.capsule_length_mm
+    reach = _Reach(obstacles, external, protocol, tip_offset)
+    for index, template in enumerate(templates):
+        own = [line for line in lines if line.needle.template == index]
+        several = f", {template.target}" if len(templates) > 1 else ""
+        results += _lateral(own, template, planned[template.target], several, reach)
+    results += [
+        _standoff(lines, external, protocol),
+        _skin_entry(lines, external),
+        _on_lattice(lines, templates),
+        _first_seed(lines, protocol, source),
+        _depths(lines),
+    ]
+    low, high = protocol.prescription.allowed_gy
+    gy = max((dose for _, dose in targets), key=lambda dose: max(low - dose, dose - high), default=None)
+    mci, (weak, strong) = protocol.source.activity_mCi, protocol.source.allowed_mCi
+    prescribed = next((s.name for s, dose in targets if dose == gy), "")
+    results += [
+        _result(
+            "prescription", f"{low:g}-{high:g} Gy", gy, gy is None or low <= gy <= high, prescribed, "Gy"
+        ),
+        _result("activity", f"{weak:g}-{strong:g} mCi", mci, weak <= mci <= strong, source.name, "mCi"),
+    ]
+    return tuple(results)
+
+
+def _line(
+    needle: PlanNeedle, templates: Sequence[PlanTemplate], planned: dict[str, Structure], overshoot_mm: float
+) -> _Line:
+    hole, tip = np.array(needle.hole_mm), np.array(needle.tip_mm)
+    direction = (tip - hole) / np.linalg.norm(tip - hole)
+    target = planned[templates[needle.template].target]
+    inside = target.line_intervals(hole, direction)
+    span = (np.nan, np.nan)
+    if len(inside):
+        span = (float(inside[0, 0]), float(inside[-1, 1]))
+    elif overshoot_mm > 0:  # an axis that only passes near counts where it is so near
+        depths = np.arange(0.0, np.linalg.norm(target.centroid_mm - hole) + 300.0, 0.02)
+        near = depths[
+            target.distance_mm(hole + depths[:, None] * direction, overshoot_mm + 1.0) <= overshoot_mm
+        ]
+        span = (float(near[0]), float(near[-1])) if len(near) else span
+    name = f"needle {needle.hole}" + (f" of template {needle.template + 1}" if len(templates) > 1 else "")
+    seeds = np.array([seed.position_mm for seed in needle.seeds]).reshape(-1, 3)
+    return _Line(name, needle, hole, tip, direction, seeds, target, span)
+
+
+def _result(
+    rule: str, limit: str, worst: float | None, met: bool, where: str = "", unit: str = "mm"
+) -> RuleResult:
+    """One row; no needle at all keeps every rule."""
+    return RuleResult(rule=rule, limit=limit, worst=worst, unit=unit, where=where, met=bool(met))
+
+
+def _at_least(rule: str, limit: float, found: Iterable[tuple[float, str]], sign: str = ">=") -> RuleResult:
+    """Rule that the smallest of (value, where) is at least the limit."""
+    worst, where = min(found, key=lambda pair: pair[0], default=(None, ""))
+    met = worst is None or worst >= limit - TOLERANCE_MM
+    return _result(rule, f"{sign} {limit:g} mm", _finite(worst), met, where)
+
+
+def _at_most(rule: str, limit: float, found: Iterable[tuple[float, str]]) -> RuleResult:
+    """Rule that the largest of (value, where) is at most the limit."""
+    worst, where = max(found, key=lambda pair: pair[0], default=(None, ""))
+    met = worst is None or worst <= limit + TOLERANCE_MM
+    return _result(rule, f"<= {limit:g} mm", _finite(worst), met, where)
+
+
+def _finite(value: float | None) -> float | None:
+    """None for an infinite value, which stands for something that is missing altogether."""
+    return value if value is None or np.isfinite(value) else None
+
+
+def nearest_on_path(start_mm: Float, end_mm: Float, structure: Structure) -> tuple[float, float]:
+    """Least distance of a straight path to a structure, and the depth from the start at which it is so near.
+
+    Sampled at `SAMPLE_MM`, then every stretch that may hide a smaller value, since a distance changes no faster than
+    the place, is sampled ten times finer, and again; the result is exact to 0.0025 mm.
+    """
+    length = float(np.linalg.norm(end_mm - start_mm))
+    unit = (end_mm - start_mm) / length
+
+    def distance(depths: Float) -> Float:
+        return structure.distance_mm(start_mm + depths[:, None] * unit, cutoff)
+
+    cutoff = np.inf
+    coarse = distance(length * np.arange(9) / 8.0)
+    cutoff = float(coarse.min()) + 1.0
+    count = int(np.ceil(length / SAMPLE_MM))
+    left, step = np.arange(count) * (length / count), length / count
+    best, place = np.inf, 0.0
+    for _ in range(3):
+        near, far = distance(left), distance(left + step)
+        for depths, gaps in ((left, near), (left + step, far)):
+            k = int(gaps.argmin())
+            if gaps[k] < best:
+                best, place = float(gaps[k]), float(depths[k])
+        hiding = left[0.5 * (near + far - step) < best]
+        step /= 10.0
+        left = (hiding[:, None] + step * np.arange(10)).ravel()
+        if not len(left):
+            break
+    return best, place
+
+
+def _clearance(
+    lines: Sequence[_Line], role: str, obstacles: Sequence[Structure], protocol: Protocol
+) -> RuleResult:
+    found = []
+    for obstacle in (s for s in obstacles if s.role == role):
+        for line in lines:
+            gap, depth = nearest_on_path(line.hole, line.tip, obstacle)
+            gap -= protocol.needle.radius_mm
+            found.append((gap, f"{line.name}, {obstacle.name}, {depth:.0f} mm from the hole"))
+    result = _at_least(f"needle to {role.replace('_', ' ')}", protocol.obstacles.clearance_mm, found)
+    return result if found else result.model_copy(update={"where": "no such structure" if lines else ""})
+
+
+def _seeds_to_skin(lines: Sequence[_Line], external: Structure, protocol: Protocol) -> RuleResult:
+    found = []
+    for line in lines:
+        gaps = -external.signed_distance_mm(line.seeds)
+        found += [(float(gap), f"{line.name}, seed {k + 1}") for k, gap in enumerate(gaps)]
+    return _at_least("seed to skin", protocol.seeds.skin_margin_mm, found, ">")
+
+
+def _distal_edge(lines: Sequence[_Line], protocol: Protocol) -> RuleResult:
+    found = []
+    for line in lines:
+        if len(line.seeds):
+            found.append(_or_missed(line, line.span[1] - float(line.depths.max())))
+    return _at_least("seed to distal edge", protocol.seeds.distal_margin_mm, found)
+
+
+def _within_target(lines: Sequence[_Line]) -> RuleResult:
+    found = []
+    for line in lines:
+        for k, depth in enumerate(line.depths.tolist()):
+            gap, where = _or_missed(line, min(depth - line.span[0], line.span[1] - depth))
+            found.append((gap, f"{where}, seed {k + 1}"))
+    return _at_least("seed between first entry and last exit", 0.0, found)
+
+
+def _or_missed(line: _Line, gap: float) -> tuple[float, str]:
+    """A gap to an end of the target, or minus the distance by which the needle misses the target."""
+    if np.isfinite(gap):
+        return gap, line.name
+    return -nearest_on_path(line.hole, line.tip, line.target)[0], f"{line.name} misses {line.target.name}"
+
+
+def _needle_length(lines: Sequence[_Line], protocol: Protocol) -> RuleResult:
+    return _at_most(
+        "needle length", protocol.needle.max_needle_mm, [(line.length, line.name) for line in lines]
+    )
+
+
+def _needle_spacing(lines: Sequence[_Line], protocol: Protocol) -> RuleResult:
+    found = []
+    for k, one in enumerate(lines):
+        for other in lines[:k]:
+            gap = _path_to_path(one, other)
+            found.append((gap, f"{other.name} and {one.name}"))
+    return _at_least("between needles", protocol.needle.min_needle_spacing_mm, found)
+
+
+def _path_to_path(one: _Line, other: _Line) -> float:
+    """Least distance of two needles' axes: along one it is convex, so the least sample's neighbours hold it."""
+    low, high = 0.0, one.length
+    for _ in range(4):
+        depths = np.linspace(low, high, 101)
+        gaps = _to_segment(one.hole + depths[:, None] * one.direction, other.hole, other.tip)
+        k = int(gaps.argmin())
+        low, high = depths[max(k - 1, 0)], depths[min(k + 1, 100)]
+    return float(gaps.min())
+
+
+def _to_segment(points_mm: Float, start_mm: Float, end_mm: Float) -> Float:
+    """Distance (n,) of points to a segment."""
+    along = end_mm - start_mm
+    part = np.clip((points_mm - start_mm) @ along / (along @ along), 0.0, 1.0)
+    found: Float = np.linalg.norm(points_mm - start_mm - part[:, None] * along, axis=1)
+    return found
+
+
+def _seed_spacing(lines: Sequence[_Line], protocol: Protocol) -> RuleResult:
+    names = [f"{line.name}, seed {k + 1}" for line in lines for k in range(len(line.seeds))]
+    found = []
+    if len(names) > 1:
+        seeds = np.concatenate([line.seeds for line in lines])
+        gaps = np.linalg.norm(seeds[:, None] - seeds[None], axis=2)
+        gaps[np.tril_indices(len(seeds))] = np.inf
+        i, j = np.unravel_index(int(gaps.argmin()), gaps.shape)
+        found.append((float(gaps[i, j]), f"{names[i]} and {names[j]}"))
+    return _at_least("between seeds", protocol.seeds.min_spacing_mm, found)
+
+
+@dataclass(frozen=True, eq=False)
+class _Reach:
+    """What decides how far a needle may go."""
+
+    obstacles: Sequence[Structure]
+    external: Structure
+    protocol: Protocol
+    tip_offset: float
+
+    def hindrance(self, start: Float, hole: Float, direction: Float, centre_depth: float) -> str:
+        """What keeps a seed centre from a depth, with the path from `start` to its tip; "" if nothing does."""
+        rules = self.protocol
+        tip_depth = centre_depth + self.tip_offset
+        tip = hole + tip_depth * direction
+        for obstacle in self.obstacles:
+            gap = nearest_on_path(start, tip, obstacle)[0] - rules.needle.radius_mm
+            if gap < rules.obstacles.clearance_mm - TOLERANCE_MM:
+                return f"{obstacle.name} at {max(gap, 0.0):.1f} mm"
+        if tip_depth > rules.needle.max_needle_mm + TOLERANCE_MM:
+            return f"needle length {tip_depth:.0f} mm"
+        centre = hole + centre_depth * direction
+        if (
+            -float(self.external.signed_distance_mm(centre[None])[0])
+            < rules.seeds.skin_margin_mm - TOLERANCE_MM
+        ):
+            return "the skin"
+        return ""
+
+
+def _lateral(
+    lines: Sequence[_Line], template: PlanTemplate, target: Structure, several: str, reach: _Reach
+) -> list[RuleResult]:
+    """One row a layer: the edge point of the target that is farthest from a used needle, and the cause."""
+    margin = reach.protocol.template.lateral_margin_mm
+    layout = TemplateLayout(
+        np.array(template.origin_mm),
+        np.array(template.direction),
+        np.array(template.column),
+        np.array(template.row),
+        template.spacing_mm,
+        template.columns,
+        template.rows,
+        template.central_row,
+        template.target,
+    )
+    points, layers = edge_points(target, layout)
+    gaps = np.full(len(points), np.inf)
+    for line in lines:
+        end = line.length
+        full = line.span[1] - reach.protocol.seeds.distal_margin_mm
+        if not np.isfinite(full):
+            continue
+        if full <= end - reach.tip_offset or not reach.hindrance(
+            line.tip, line.hole, line.direction, full - 0.01
+        ):
+            end = max(line.span[1], end)
+        gaps = np.minimum(gaps, _to_segment(points, line.hole, line.hole + end * line.direction))
+    results = []
+    for layer in sorted(np.unique(layers).tolist(), key=lambda number: (abs(number), -number)):
+        here = np.flatnonzero(layers == layer)
+        k = here[int(gaps[here].argmax())]
+        rule = f"target edge to needle, layer {layer:+d}{several}"
+        if not lines:
+            results.append(_result(rule, f"<= {margin:g} mm", None, False, "no needle"))
+            continue
+        x, y, z = points[k].tolist()
+        where = f"at ({x:.1f}, {y:.1f}, {z:.1f})"
+        if gaps[k] > margin + TOLERANCE_MM:
+            missed = int((gaps[here] > margin + TOLERANCE_MM).sum())
+            where += f" and {missed - 1} more of {len(here)} points: {_cause(points[k], layout, lines, target, reach)}"
+        results.append(_at_most(rule, margin, [(float(gaps[k]), where)]))
+    return results
+
+
+def _cause(
+    point: Float, layout: TemplateLayout, lines: Sequence[_Line], target: Structure, reach: _Reach
+) -> str:
+    """Why no needle passes near an edge point: what is the matter with the hole nearest to it."""
+    margin = reach.protocol.template.lateral_margin_mm
+    used = {line.needle.hole for line in lines}
+    near = []
+    for row in range(1, layout.rows + 1):
+        for column in range(layout.columns):
+            hole = layout.hole_mm(column, row)
+            off = point - hole
+            across = float(np.linalg.norm(off - (off @ layout.direction) * layout.direction))
+            inside = target.line_intervals(hole, layout.direction)
+            if across <= margin and len(inside):
+                near.append((round(across, 6), layout.hole_label(column, row), hole, float(inside[0, 0])))
+    for _, label, hole, enters in sorted(near, key=lambda entry: entry[:2]):
+        if label in used:
+            return f"needle {label} does not reach so far"
+        hindrance = reach.hindrance(hole, hole, layout.direction, enters)
+        return (
+            f"hole {label} is blocked by {hindrance}" if hindrance else f"hole {label} is free but not used"
+        )
+    return f"no hole's axis crosses the target within {margin:g} mm of it"
+
+
+def _standoff(lines: Sequence[_Line], external: Structure, protocol: Protocol) -> RuleResult:
+    found = []
+    for line in lines:
+        inside = external.line_intervals(line.hole, line.direction)
+        inside = inside[inside[:, 1] > 0.0]
+        found.append((float(inside[0, 0]) if len(inside) else -np.inf, line.name))
+    return _at_least("template to skin, along a needle", protocol.template.standoff_mm, found)
+
+
+def _skin_entry(lines: Sequence[_Line], external: Structure) -> RuleResult:
+    """The recorded entry lies on the skin, and nothing of the patient before it."""
+    found = []
+    for line in lines:
+        skin = np.array(line.needle.skin_mm)
+        depth = float((skin - line.hole) @ line.direction)
+        before = np.arange(depth - 300.0, depth - AIR_GAP_MM, SAMPLE_MM)
+        crossed = SAMPLE_MM * int(external.contains(line.hole + before[:, None] * line.direction).sum())
+        if crossed:
+            found.append((crossed, f"{line.name} crosses the patient before its entry"))
+        off = abs(float(external.signed_distance_mm(skin[None])[0]))
+        found.append((off, line.name))
+    return _at_most("skin entry", 0.0, found)
+
+
+def _on_lattice(lines: Sequence[_Line], templates: Sequence[PlanTemplate]) -> RuleResult:
+    """Holes where their labels say, tips and seeds on the straight line from there."""
+    found = []
+    for line in lines:
+        template = templates[line.needle.template]
+        column, row = parse_hole(line.needle.hole)
+        along, up = np.array(template.column), np.array(template.row)
+        hole = np.array(template.origin_mm) + template.spacing_mm * (column * along + (row - 1) * up)
+        off = float(np.linalg.norm(line.hole - hole))
+        for point in (line.tip, *line.seeds):
+            way = point - hole
+            direction = np.array(template.direction)
+            off = max(off, float(np.linalg.norm(way - (way @ direction) * direction)))
+        outside = column >= template.columns or row > template.rows
+        found.append((np.inf, f"{line.name} is no hole of its template") if outside else (off, line.name))
+    return _at_most("hole, tip and seeds on the template's lattice", 0.0, found)
+
+
+def _first_seed(lines: Sequence[_Line], protocol: Protocol, source: Source) -> RuleResult:
+    wanted = protocol.needle.tip_to_seed_mm + 0.5 * source.capsule_length_mm
+    found = []
+    for line in lines:
+        if len(line.seeds):
+            gap = float(np.linalg.norm(line.seeds - line.tip, axis=1).min())
+            found.append((abs(gap - wanted), line.name))
+    return _at_most(f"tip to first seed centre, off {wanted:g} mm", 0.0, found)
+
+
+def _depths(lines: Sequence[_Line]) -> RuleResult:
+    """Recorded depths against the recorded places."""
+    found = []
+    for line in lines:
+        from_skin = float(np.linalg.norm(line.tip - np.array(line.needle.skin_mm)))
+        off = max(abs(line.needle.depth_mm - line.length), abs(line.needle.depth_from_skin_mm - from_skin))
+        for seed, place in zip(line.needle.seeds, line.seeds, strict=True):
+            off = max(off, abs(seed.depth_mm - float(np.linalg.norm(line.tip - place))))
+        found.append((off, line.name))
+    return _at_most("recorded depths", 0.0, found)
