@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from brachy.errors import UsageError
 from brachy.lateral import edge_points
-from brachy.needle_path import AIR_GAP_MM
+from brachy.needle_path import AIR_GAP_MM, one_thread
 from brachy.planfile import PlanNeedle, PlanTemplate, RuleResult
 from brachy.protocol import Protocol
 from brachy.source import Source
@@ -54,6 +54,7 @@ class _Line:
         return found
 
 
+@one_thread()
 def check_rules(
     needles: Sequence[PlanNeedle],
     templates: Sequence[PlanTemplate],
@@ -202,10 +203,11 @@ def nearest_on_path(start_mm: Float, end_mm: Float, structure: Structure) -> tup
         return structure.distance_mm(start_mm + depths[:, None] * unit, cutoff)
 
     cutoff = np.inf
-    coarse = distance(length * np.arange(9) / 8.0)
+    coarse = distance(np.linspace(0.0, length, 9, dtype=np.float64))
     cutoff = float(coarse.min()) + 1.0
     count = int(np.ceil(length / SAMPLE_MM))
-    left, step = np.arange(count) * (length / count), length / count
+    step = length / count
+    left: Float = step * np.arange(count, dtype=np.float64)
     best, place = np.inf, 0.0
     for _ in range(3):
         near, far = distance(left), distance(left + step)
