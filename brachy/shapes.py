@@ -1,0 +1,414 @@
+"""Solids of the digital phantoms: exact sections at a height, inside or outside, and their share of each voxel.
+
+Everything is in mm in the patient's frame (LPS: x to the patient's left, y to the back, z to the head). A section's
+vertices lie on the solid's surface; chords leave it by `SAGITTA_MM` at most.
+"""
+
+import math
+from functools import cached_property
+from itertools import pairwise, product
+from typing import Annotated, Any, Literal
+
+import contourpy
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from brachy.grid import Grid
+
+Float = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Pair = tuple[Number, Number]
+Triple = tuple[Number, Number, Number]
+
+SAGITTA_MM = 0.01
+"""A chord of a section leaves a curved surface by this at most (engineering choice)."""
+
+LATTICE_MM = 0.5
+"""Step of the lattice on which the outline of a tube is first found, before it is moved onto the surface."""
+
+STEP_MM = 0.5
+"""A tube's centre line is cut into pieces no longer than this."""
+
+
+class _Solid(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @property
+    def bounds_mm(self) -> Float:
+        """Lowest and highest corner, (2, 3)."""
+        raise NotImplementedError
+
+    def contains(self, x: Float, y: Float, z: Float) -> Bool:
+        """Whether points lie inside; coordinates in mm that broadcast together."""
+        raise NotImplementedError
+
+    def section(self, z_mm: float) -> list[Float]:
+        """Outlines (n, 2) of the cut at a height; an outline inside another is a hole."""
+        raise NotImplementedError
+
+
+def _ellipse(semi_axes_mm: tuple[float, float]) -> Float:
+    """Points (n, 2) of the unit circle, dense enough for an ellipse of these semi-axes."""
+    # a chord of the circle has the sagitta 1 - cos(pi / n), stretched by the long semi-axis at most
+    count = max(12, math.ceil(math.pi / math.sqrt(2.0 * SAGITTA_MM / max(semi_axes_mm))))
+    angle = 2.0 * np.pi * np.arange(count) / count
+    return np.column_stack([np.cos(angle), np.sin(angle)])
+
+
+def _turn(degrees: float) -> Float:
+    """Rotation (2, 2) about the axis to the head, from x toward y."""
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return np.array([[c, -s], [s, c]])
+
+
+class Ellipsoid(_Solid):
+    """An ellipsoid of any orientation.
+
+    Examples
+    --------
+    >>> ball = Ellipsoid(kind="ellipsoid", centre_mm=(0, 0, 0), semi_axes_mm=(10, 10, 10))
+    >>> outline = ball.section(6.0)[0]
+    >>> bool(abs((outline**2).sum(axis=1) - 64).max() < 1e-9), ball.section(10.5)
+    (True, [])
+    """
+
+    kind: Literal["ellipsoid"]
+    centre_mm: Triple
+    semi_axes_mm: tuple[Length, Length, Length] = Field(description="before it is turned: along x, y, z")
+    turn_deg: Triple = Field((0.0, 0.0, 0.0), description="turns about x, then y, then z, degrees")
+
+    @cached_property
+    def _form(self) -> Float:
+        """Matrix M (3, 3) of the surface p' M p = 1."""
+        rotation = np.eye(3)
+        for axis, degrees in enumerate(self.turn_deg):
+            one = np.eye(3)
+            rest = [(1, 2), (2, 0), (0, 1)][axis]
+            one[np.ix_(rest, rest)] = _turn(degrees)
+            rotation = one @ rotation
+        return rotation @ np.diag(1.0 / np.square(self.semi_axes_mm)) @ rotation.T
+
+    @property
+    def bounds_mm(self) -> Float:
+        """Lowest and highest corner, (2, 3)."""
+        half = np.sqrt(np.diag(np.linalg.inv(self._form)))
+        return np.array([self.centre_mm - half, self.centre_mm + half])
+
+    def contains(self, x: Float, y: Float, z: Float) -> Bool:
+        """Whether points lie inside; coordinates in mm that broadcast together."""
+        x, y, z = x - self.centre_mm[0], y - self.centre_mm[1], z - self.centre_mm[2]
+        m = self._form
+        level = m[0, 0] * x**2 + m[1, 1] * y**2 + m[2, 2] * z**2
+        inside: Bool = level + 2.0 * (m[0, 1] * x * y + m[0, 2] * x * z + m[1, 2] * y * z) <= 1.0
+        return inside
+
+    def section(self, z_mm: float) -> list[Float]:
+        """Ellipse of the cut at a height."""
+        flat, mixed = self._form[:2, :2], self._form[:2, 2]
+        inverse, height = np.linalg.inv(flat), z_mm - self.centre_mm[2]
+        middle = -inverse @ mixed * height
+        left = 1.0 - height**2 * (self._form[2, 2] - mixed @ inverse @ mixed)
+        if left <= 1e-9:
+            return []
+        values, vectors = np.linalg.eigh(flat)
+        semi = np.sqrt(left / values)
+        points = _ellipse((float(semi[0]), float(semi[1]))) * semi
+        return [points @ vectors.T + middle + np.asarray(self.centre_mm[:2])]
+
+
+class EllipticCylinder(_Solid):
+    """An elliptic cylinder along the head axis, solid or hollow.
+
+    Examples
+    --------
+    >>> size = {"centre_mm": (0, 0), "semi_axes_mm": (20, 10), "z_mm": (-5, 5)}
+    >>> skin = EllipticCylinder(kind="elliptic_cylinder", wall_mm=2, **size)
+    >>> len(skin.section(0.0)), skin.contains(np.array([19.0, 0.0]), 0.0, 0.0).tolist()
+    (2, [True, False])
+    """
+
+    kind: Literal["elliptic_cylinder"]
+    centre_mm: Pair = Field(description="x, y of its axis")
+    semi_axes_mm: tuple[Length, Length] = Field(description="before it is turned: along x, y")
+    z_mm: Pair = Field(description="from, to")
+    turn_deg: Number = Field(0.0, description="turn about z, degrees")
+    wall_mm: Length | None = Field(None, description="hollow, with semi-axes smaller by this; None: solid")
+
+    @model_validator(mode="after")
+    def _possible(self) -> "EllipticCylinder":
+        if self.z_mm[0] >= self.z_mm[1]:
+            raise ValueError("z_mm must rise")
+        if self.wall_mm is not None and self.wall_mm >= min(self.semi_axes_mm):
+            raise ValueError("wall_mm must be smaller than the semi-axes")
+        return self
+
+    @cached_property
+    def _walls(self) -> list[Float]:
+        """Semi-axes of the outer and, where hollow, the inner surface."""
+        outer = np.asarray(self.semi_axes_mm)
+        return [outer] if self.wall_mm is None else [outer, outer - self.wall_mm]
+
+    @property
+    def bounds_mm(self) -> Float:
+        """Lowest and highest corner, (2, 3)."""
+        half = np.sqrt(np.square(_turn(self.turn_deg)) @ np.square(self.semi_axes_mm))
+        centre = np.asarray(self.centre_mm)
+        return np.array([[*(centre - half), self.z_mm[0]], [*(centre + half), self.z_mm[1]]])
+
+    def contains(self, x: Float, y: Float, z: Float) -> Bool:
+        """Whether points lie inside; coordinates in mm that broadcast together."""
+        x, y = x - self.centre_mm[0], y - self.centre_mm[1]
+        (c, _), (d, _) = _turn(self.turn_deg)
+        u, v = c * x + d * y, c * y - d * x
+        inside: Bool = (z >= self.z_mm[0]) & (z <= self.z_mm[1])
+        for wall, (a, b) in enumerate(self._walls):
+            inside = inside & (((u / a) ** 2 + (v / b) ** 2 <= 1.0) == (wall == 0))
+        return inside
+
+    def section(self, z_mm: float) -> list[Float]:
+        """Ellipse, or two where it is hollow."""
+        if not self.z_mm[0] <= z_mm <= self.z_mm[1]:
+            return []
+        around = _ellipse(self.semi_axes_mm)
+        return [(around * semi) @ _turn(self.turn_deg).T + np.asarray(self.centre_mm) for semi in self._walls]
+
+
+class Box(_Solid):
+    """A box along the axes.
+
+    Examples
+    --------
+    >>> Box(kind="box", low_mm=(0, 0, 0), high_mm=(2, 3, 4)).section(1.0)[0].tolist()
+    [[0.0, 0.0], [2.0, 0.0], [2.0, 3.0], [0.0, 3.0]]
+    """
+
+    kind: Literal["box"]
+    low_mm: Triple
+    high_mm: Triple
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Box":
+        if any(low >= high for low, high in zip(self.low_mm, self.high_mm, strict=True)):
+            raise ValueError("high_mm must lie above low_mm on each axis")
+        return self
+
+    @property
+    def bounds_mm(self) -> Float:
+        """Lowest and highest corner, (2, 3)."""
+        return np.array([self.low_mm, self.high_mm], dtype=np.float64)
+
+    def contains(self, x: Float, y: Float, z: Float) -> Bool:
+        """Whether points lie inside; coordinates in mm that broadcast together."""
+        inside = np.ones((), dtype=bool)
+        for at, low, high in zip((x, y, z), self.low_mm, self.high_mm, strict=True):
+            inside = inside & (at >= low) & (at <= high)
+        return np.asarray(inside)
+
+    def section(self, z_mm: float) -> list[Float]:
+        """Rectangle of the cut at a height."""
+        (x0, y0, z0), (x1, y1, z1) = self.bounds_mm
+        return [np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])] if z0 <= z_mm <= z1 else []
+
+
+class _Swept(_Solid):
+    """All points within a radius of a centre line; its ends are round."""
+
+    radius_mm: Length
+
+    def _line(self) -> Float:
+        """Corners (n, 3) of the centre line."""
+        raise NotImplementedError
+
+    @cached_property
+    def _centres(self) -> Float:
+        """Centre line in steps of `STEP_MM` or less, (n, 3)."""
+        corners = self._line()
+        pieces = [corners[:1]]
+        for start, end in pairwise(corners):
+            steps = max(1, math.ceil(float(np.linalg.norm(end - start)) / STEP_MM))
+            pieces.append(start + (end - start) * (np.arange(1, steps + 1) / steps)[:, None])
+        return np.concatenate(pieces)
+
+    @cached_property
+    def _tree(self) -> Any:
+        return cKDTree(self._centres)
+
+    def nearest(self, points_mm: Float, within_mm: float) -> tuple[Float, Float]:
+        """Distance (n,) to the centre line, inf beyond `within_mm`, and the nearest point of it (n, 3)."""
+        distance, index = self._tree.query(points_mm, distance_upper_bound=within_mm + STEP_MM)
+        distance, foot = np.array(distance), np.zeros((len(points_mm), 3))
+        found = np.flatnonzero(np.isfinite(distance))
+        p, i = points_mm[found], index[found]
+        foot[found] = self._centres[i]
+        for first in (
+            np.maximum(i - 1, 0),
+            np.minimum(i, len(self._centres) - 2),
+        ):  # the pieces before and after
+            start, along = self._centres[first], self._centres[first + 1] - self._centres[first]
+            share = np.einsum("ni,ni->n", p - start, along) / np.einsum("ni,ni->n", along, along)
+            q = start + np.clip(share, 0.0, 1.0)[:, None] * along
+            d = np.linalg.norm(p - q, axis=1)
+            better = d < distance[found]
+            distance[found[better]], foot[found[better]] = d[better], q[better]
+        return distance, foot
+
+    @property
+    def bounds_mm(self) -> Float:
+        """Lowest and highest corner, (2, 3)."""
+        return np.array(
+            [self._centres.min(axis=0) - self.radius_mm, self._centres.max(axis=0) + self.radius_mm]
+        )
+
+    def contains(self, x: Float, y: Float, z: Float) -> Bool:
+        """Whether points lie inside; coordinates in mm that broadcast together."""
+        x, y, z = np.broadcast_arrays(x, y, z)
+        points = np.column_stack([x.ravel(), y.ravel(), z.ravel()])
+        inside: Bool = (self.nearest(points, self.radius_mm)[0] <= self.radius_mm).reshape(x.shape)
+        return inside
+
+    def section(self, z_mm: float) -> list[Float]:
+        """Outlines of the cut: followed on a lattice, then moved onto the surface by Newton's method."""
+        near = self._centres[np.abs(self._centres[:, 2] - z_mm) < self.radius_mm]
+        if not len(near):
+            return []
+        rim = self.radius_mm + 2 * LATTICE_MM
+        low, high = near[:, :2].min(axis=0) - rim, near[:, :2].max(axis=0) + rim
+        x, y = (np.arange(low[k], high[k] + LATTICE_MM, LATTICE_MM) for k in (0, 1))
+        xx, yy = np.meshgrid(x, y)
+        points = np.column_stack([xx.ravel(), yy.ravel(), np.full(xx.size, z_mm)])
+        beyond = rim + STEP_MM
+        level = np.minimum(self.nearest(points, rim)[0], beyond).reshape(xx.shape) - self.radius_mm
+        outlines = []
+        for line in contourpy.contour_generator(x, y, level).lines(0.0):
+            flat = np.array(line[:-1], dtype=np.float64)
+            for _ in range(6):
+                distance, foot = self.nearest(np.column_stack([flat, np.full(len(flat), z_mm)]), rim)
+                slope = (flat - foot[:, :2]) / distance[:, None]
+                step = -(distance - self.radius_mm)[:, None] * slope / np.square(slope).sum(axis=1)[:, None]
+                # where the cut only grazes the tube the slope is small: short steps keep it from overshooting
+                flat = flat + np.clip(step, -0.5 * LATTICE_MM, 0.5 * LATTICE_MM)
+            if len(flat) >= 3:
+                outlines.append(flat)
+        return outlines
+
+
+class Tube(_Swept):
+    """A tube along a polyline: a vessel, a duct.
+
+    Examples
+    --------
+    >>> vein = Tube(kind="tube", points_mm=[(0, 0, -9), (0, 0, 9)], radius_mm=4)
+    >>> outline = vein.section(1.0)[0]
+    >>> bool(abs(np.linalg.norm(outline, axis=1) - 4).max() < 1e-9)
+    True
+    """
+
+    kind: Literal["tube"]
+    points_mm: list[Triple] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Tube":
+        if any(a == b for a, b in pairwise(self.points_mm)):
+            raise ValueError("points_mm repeats a point")
+        return self
+
+    def _line(self) -> Float:
+        return np.array(self.points_mm, dtype=np.float64)
+
+
+class Arc(_Swept):
+    """A rib: a tube along an elliptic arc round the trunk, rising or falling evenly.
+
+    Its angle is named as a needle's azimuth: 0 in front, 90 at the patient's left, 180 at the back, 270 at the
+    right; at angle az the centre line is at centre + (a sin az, -b cos az).
+
+    Examples
+    --------
+    >>> course = {"centre_mm": (0, 0), "semi_axes_mm": (150, 100), "azimuth_deg": (190, 300), "z_mm": (40, -20)}
+    >>> rib = Arc(kind="arc", radius_mm=4, **course)
+    >>> rib.bounds_mm.round(1).tolist()[0][0]
+    -154.0
+    """
+
+    kind: Literal["arc"]
+    centre_mm: Pair = Field(description="x, y of the ellipse")
+    semi_axes_mm: tuple[Length, Length] = Field(description="of the centre line, along x, y")
+    azimuth_deg: Pair = Field(description="from, to")
+    z_mm: Pair = Field(description="height at the first and the last angle")
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Arc":
+        if not 0 < abs(self.azimuth_deg[1] - self.azimuth_deg[0]) <= 360:
+            raise ValueError("azimuth_deg must go from one angle to another, by 360 at most")
+        return self
+
+    def _line(self) -> Float:
+        first, last = self.azimuth_deg
+        share = np.linspace(0.0, 1.0, max(2, math.ceil(abs(last - first)) + 1))  # about a degree each
+        angle = np.radians(first + share * (last - first))
+        x = self.centre_mm[0] + self.semi_axes_mm[0] * np.sin(angle)
+        y = self.centre_mm[1] - self.semi_axes_mm[1] * np.cos(angle)
+        return np.column_stack([x, y, self.z_mm[0] + share * (self.z_mm[1] - self.z_mm[0])])
+
+
+Shape = Annotated[Ellipsoid | EllipticCylinder | Box | Tube | Arc, Field(discriminator="kind")]
+
+
+def voxel_share(
+    shape: Shape, grid: Grid, supersample: int
+) -> tuple[tuple[slice, slice, slice], Float] | None:
+    """Share of each voxel that lies inside a shape.
+
+    Parameters
+    ----------
+    shape : Shape
+        Solid.
+    grid : Grid
+        Along the patient's axes.
+    supersample : int
+        Each voxel that the surface passes is sampled this often along each axis.
+
+    Returns
+    -------
+    (slices, share) or None
+        Part of the volume round the shape, and the share 0 ... 1 there, [z, y, x]; None where it misses the grid.
+    """
+    low, high = grid.mm_to_index(shape.bounds_mm)
+    last = np.array(grid.shape[::-1]) - 1
+    if (low > last + 0.5).any() or (high < -0.5).any():
+        return None
+    first = np.clip(np.floor(low).astype(int) - 1, 0, last)
+    end = np.clip(np.ceil(high).astype(int) + 1, 0, last)
+    size = end - first + 1
+
+    def inside(index: list[Float]) -> Bool:
+        """Inside or not on the lattice of these indices along x, y, z, [z, y, x]."""
+        x, y, z = (grid.origin_mm[k] + grid.spacing_mm[k] * index[k] for k in range(3))
+        found = shape.contains(x[None, None, :], y[None, :, None], z[:, None, None])
+        return np.broadcast_to(found, (len(z), len(y), len(x)))
+
+    # a voxel is mixed where its corners and its centre disagree, or a neighbour's do
+    centres = inside([first[k] + np.arange(size[k], dtype=np.float64) for k in range(3)])
+    corners = inside([first[k] - 0.5 + np.arange(size[k] + 1, dtype=np.float64) for k in range(3)])
+    count = centres.astype(np.int8)
+    for dz, dy, dx in product((0, 1), repeat=3):
+        count += corners[dz : dz + size[2], dy : dy + size[1], dx : dx + size[0]]
+    mixed = ndimage.binary_dilation((count > 0) & (count < 9))
+    share = centres.astype(np.float64)
+    z, y, x = np.nonzero(mixed)
+    offsets = (np.arange(supersample) + 0.5) / supersample - 0.5
+    fine = np.array(list(product(offsets, repeat=3)))
+    samples = [
+        grid.origin_mm[k] + grid.spacing_mm[k] * (index[:, None] + first[k] + fine[:, k])
+        for k, index in enumerate((x, y, z))
+    ]
+    share[z, y, x] = shape.contains(*samples).mean(axis=1)
+    x0, y0, z0 = first.tolist()
+    nx, ny, nz = size.tolist()
+    return (slice(z0, z0 + nz), slice(y0, y0 + ny), slice(x0, x0 + nx)), share
