@@ -246,6 +246,33 @@ def unverified_names() -> list[str]:
     return sorted(path.stem for path in (resources.folder("sources") / UNVERIFIED).glob("*.toml"))
 
 
+def model_named(text: str) -> str | None:
+    """Shipped name of the model that a vendor calls `text`, or None if no source file lists that name.
+
+    Spelling is compared by letters and digits alone, with or without a leading "I-125". The names are the
+    `aliases` of the source files; docs/source-files.md lists them.
+
+    Examples
+    --------
+    >>> model_named("I-125 (STM 1251)")
+    'bard_stm1251'
+    >>> model_named("some seed") is None
+    True
+    """
+    wanted = _spelling(text)
+    for name in (*resources.names("sources"), *unverified_names()):
+        data = tomllib.loads(_find(name).read_text("utf-8"))
+        if wanted in {_spelling(alias) for alias in (name, data["model"], *data["aliases"])}:
+            return name
+    return None
+
+
+def _spelling(text: str) -> str:
+    letters = "".join(c for c in text.casefold() if c.isalnum())
+    shorter = letters.removeprefix("i125").removeprefix("125i")
+    return shorter or letters
+
+
 def _find(model: str) -> Path:
     path = Path(model)
     if path.suffix.lower() == ".csv":

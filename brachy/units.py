@@ -41,6 +41,42 @@ def mci_from_strength(strength_u: float) -> float:
     return strength_u / U_PER_MCI_APPARENT
 
 
+def strength_from_mbq(apparent_mbq: float) -> float:
+    """Air-kerma strength in U of an apparent 125I activity in MBq.
+
+    Examples
+    --------
+    >>> round(strength_from_mbq(25.9), 4)
+    0.889
+    """
+    return strength_from_mci(apparent_mbq / MBQ_PER_MCI)
+
+
+def mbq_from_strength(strength_u: float) -> float:
+    """Apparent 125I activity in MBq of an air-kerma strength in U.
+
+    Examples
+    --------
+    >>> round(mbq_from_strength(0.889), 4)
+    25.9
+    """
+    return mci_from_strength(strength_u) * MBQ_PER_MCI
+
+
+def strength_from_contained_mci(contained_mci: float, u_per_contained_mci: float) -> float:
+    """Air-kerma strength in U of a CONTAINED activity in mCi.
+
+    The factor belongs to the seed (what its capsule lets out): it is never assumed, the source file states it.
+    Reading a contained activity as apparent, or the other way, is a factor of about 1.7 for a 6711-type seed.
+
+    Examples
+    --------
+    >>> round(strength_from_contained_mci(1.2, 0.741), 4)
+    0.8892
+    """
+    return contained_mci * u_per_contained_mci
+
+
 def decay_factor(days: float, half_life_days: float = I125_HALF_LIFE_DAYS) -> float:
     """Fraction of the strength left after `days` (more than 1 for negative days).
 

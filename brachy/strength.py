@@ -1,0 +1,164 @@
+"""What to order and what will leave the room: strength needed, order list, air-kerma rate, half-life used."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from brachy.errors import UsageError
+from brachy.units import I125_HALF_LIFE_DAYS, days_between, decay_factor, mci_from_strength
+
+SPARE_FRACTION = 0.05
+"""Spare seeds on an order: 5 % of the count, rounded up (engineering choice)."""
+
+
+@dataclass(frozen=True)
+class OrderLine:
+    """Seeds of one model and strength to order."""
+
+    model: str
+    strength_U: float
+    planned: int
+    spares: int
+
+    @property
+    def count(self) -> int:
+        """Seeds to order, spares included."""
+        return self.planned + self.spares
+
+    @property
+    def apparent_activity_mCi(self) -> float:
+        """Apparent activity of one seed, mCi."""
+        return mci_from_strength(self.strength_U)
+
+    @property
+    def total_strength_U(self) -> float:
+        """Air-kerma strength of all seeds ordered, U."""
+        return self.count * self.strength_U
+
+    @property
+    def total_activity_mCi(self) -> float:
+        """Apparent activity of all seeds ordered, mCi."""
+        return mci_from_strength(self.total_strength_U)
+
+
+def order_list(
+    seeds: Iterable[tuple[str, float]], spare_fraction: float = SPARE_FRACTION
+) -> tuple[OrderLine, ...]:
+    """Seeds to order, a line for each model and strength, in the order of first use.
+
+    Parameters
+    ----------
+    seeds : iterable of (model, strength_U)
+        One entry for each planned seed.
+    spare_fraction : float
+        Spares as a fraction of the planned seeds, rounded up to whole seeds.
+
+    Raises
+    ------
+    UsageError
+        If the fraction is negative or a strength is not positive.
+
+    Examples
+    --------
+    >>> line, = order_list([("amersham_6711", 0.889)] * 61)
+    >>> line.count, round(line.total_strength_U, 3), round(line.total_activity_mCi, 2)
+    (65, 57.785, 45.5)
+    """
+    if not spare_fraction >= 0:
+        raise UsageError(f"spare fraction {spare_fraction}: give 0 or more")
+    counts: dict[tuple[str, float], int] = {}
+    for model, strength in seeds:
+        if not strength > 0:
+            raise UsageError(f"seed {model} has strength {strength} U: give more than 0")
+        counts[model, strength] = counts.get((model, strength), 0) + 1
+    return tuple(
+        OrderLine(model, strength, planned, math.ceil(planned * spare_fraction - 1e-9))
+        for (model, strength), planned in counts.items()
+    )
+
+
+def strength_needed(strength_U: float, achieved_gy: float, wanted_gy: float) -> float:
+    """Strength of every seed at which a loading that gives `achieved_gy` with `strength_U` gives `wanted_gy`.
+
+    Dose is proportional to air-kerma strength, so any of D90, the minimum or a point dose may be meant, as long as both
+    are the same.
+
+    Raises
+    ------
+    UsageError
+        If a value is not positive.
+
+    Examples
+    --------
+    >>> round(strength_needed(0.889, achieved_gy=118.0, wanted_gy=120.0), 4)
+    0.9041
+    """
+    if not (strength_U > 0 and achieved_gy > 0 and wanted_gy > 0):
+        raise UsageError("strength needed: strength, achieved and wanted dose must be more than 0")
+    return strength_U * wanted_gy / achieved_gy
+
+
+def strength_on_day(
+    strength_U: float,
+    strength_on: date | datetime,
+    day: date | datetime,
+    half_life_days: float = I125_HALF_LIFE_DAYS,
+) -> float:
+    """Air-kerma strength on `day` of a seed certified with `strength_U` on `strength_on`.
+
+    Examples
+    --------
+    >>> round(strength_on_day(1.0, date(2026, 1, 1), date(2026, 1, 31)), 4)
+    0.7046
+    """
+    return strength_U * decay_factor(days_between(strength_on, day), half_life_days)
+
+
+def air_kerma_rate_at_1m(strengths_U: Iterable[float]) -> float:
+    """Air-kerma rate at 1 m of all seeds together, uGy/h, in free space.
+
+    1 U is 1 uGy/h at 1 m by definition. Tissue, which takes away most of it, is left out: an upper bound.
+
+    References
+    ----------
+    Nath et al., Med. Phys. 22, 209 (1995), AAPM TG-43, definition of air-kerma strength.
+
+    Examples
+    --------
+    >>> round(air_kerma_rate_at_1m([0.889] * 61), 3)
+    54.229
+    """
+    return math.fsum(strengths_U)
+
+
+def half_life_used(
+    source_days: float, plan_days: float | None = None, protocol_days: float | None = None
+) -> tuple[float, str | None]:
+    """Half-life by precedence protocol, imported plan, source; and what it does if it is not 59.4 d.
+
+    Returns
+    -------
+    days : float
+        The half-life to use.
+    note : str or None
+        One sentence for `assumed`, or None for 59.4 d.
+
+    Examples
+    --------
+    >>> half_life_used(59.4, protocol_days=60.2)
+    (60.2, 'half-life 60.2 d (protocol) instead of 59.4 d: total dose changes by +1.35 %')
+    """
+    days, origin = source_days, "source"
+    if plan_days is not None:
+        days, origin = plan_days, "imported plan"
+    if protocol_days is not None:
+        days, origin = protocol_days, "protocol"
+    if abs(days - I125_HALF_LIFE_DAYS) < 1e-9:
+        return days, None
+    change = 100.0 * (days / I125_HALF_LIFE_DAYS - 1.0)
+    note = (
+        f"half-life {days:g} d ({origin}) instead of {I125_HALF_LIFE_DAYS:g} d: "
+        f"total dose changes by {change:+.2f} %"
+    )
+    return days, note
