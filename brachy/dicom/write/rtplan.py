@@ -108,12 +108,10 @@ def write_plan(
 
 
 def _structure_set(who: Case | Identity, structures: tuple[Structure, ...] | None) -> str:
-    if structures is not None and isinstance(who, Case):
-        return structure_set_uid(structures, who)
     identity = modules.identity_of(who)
-    if identity.structure_set_uid or not isinstance(who, Case):
+    if not isinstance(who, Case) or (structures is None and identity.is_dicom):
         return identity.structure_set_uid
-    return structure_set_uid(who.structures, who)
+    return structure_set_uid(who.structures if structures is None else structures, who)
 
 
 def _numbers_by_name(who: Case | Identity, structures: tuple[Structure, ...] | None) -> dict[str, int]:

@@ -204,7 +204,7 @@ def _structure_set(
         ReferencedFrameOfReferenceSequence=[frame],
         StructureSetROISequence=rois,
     )
-    if identity.structure_set_uid:
+    if identity.is_dicom and identity.structure_set_uid:
         origin = modules.reference(STRUCTURE_SET, identity.structure_set_uid)
         found.update(dataset(PredecessorStructureSetSequence=[origin]))
     return found

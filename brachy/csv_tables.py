@@ -1,0 +1,186 @@
+"""CSV tables of a plan: needles, dose-volume curves, and the form for what was placed (docs/formats.md).
+
+RFC 4180, UTF-8, units in the header. A name that a spreadsheet would take for a formula gets a leading apostrophe.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from brachy.planfile import Plan, PlanNeedle
+from brachy.source import Source
+from brachy.template import parse_hole
+
+NEEDLES_HEADER = (
+    "template",
+    "hole",
+    "layer",
+    "order",
+    "azimuth_deg",
+    "tilt_deg",
+    "entry_x_mm",
+    "entry_y_mm",
+    "entry_z_mm",
+    "tip_x_mm",
+    "tip_y_mm",
+    "tip_z_mm",
+    "depth_from_template_mm",
+    "depth_from_skin_mm",
+    "seeds",
+    "loading_from_tip",
+    "seed_depths_from_tip_mm",
+)
+DVH_HEADER = ("roi", "dose_gy", "volume_cc", "volume_pct")
+PLACED_HEADER = ("template", "hole", "seed", "state", "x_mm", "y_mm", "z_mm")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """CSV text, RFC 4180."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def safe_text(text: str) -> str:
+    """Text of a cell that no spreadsheet takes for a formula.
+
+    Examples
+    --------
+    >>> safe_text("=1+1"), safe_text("Liver")
+    ("'=1+1", 'Liver')
+    """
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text
+
+
+def number(value: float) -> str:
+    """A number of 6 significant digits, as in plan.json; never "-0".
+
+    Examples
+    --------
+    >>> number(12.3456789), number(-0.0), number(120.0)
+    ('12.3457', '0', '120')
+    """
+    return "0" if value == 0 else f"{value:.6g}"
+
+
+def needles_csv(plan: Plan) -> str:
+    """A row a needle, in the order of insertion."""
+    lengths = [Source.from_dict(source.data, name=source.model).capsule_length_mm for source in plan.sources]
+    rows = []
+    for order, needle in enumerate(in_order_of_insertion(plan), 1):
+        azimuth, tilt = direction_angles(needle.direction)
+        rows.append(
+            (
+                needle.template + 1,
+                safe_text(needle.hole),
+                layer_of(needle, plan),
+                order,
+                azimuth,
+                tilt,
+                *map(number, needle.skin_mm),
+                *map(number, needle.tip_mm),
+                number(needle.depth_mm),
+                number(needle.depth_from_skin_mm),
+                len(needle.seeds),
+                loading_text(needle, lengths),
+                " ".join(number(seed.depth_mm) for seed in needle.seeds),
+            )
+        )
+    return table(NEEDLES_HEADER, rows)
+
+
+def layer_of(needle: PlanNeedle, plan: Plan) -> int:
+    """Number of the needle's layer: 0 through the target's largest section, positive toward the head."""
+    _, row = parse_hole(needle.hole)
+    return row - plan.templates[needle.template].central_row
+
+
+def in_order_of_insertion(plan: Plan) -> list[PlanNeedle]:
+    """Needles template by template, layers 0, +1, -1, +2 ..., columns from A."""
+
+    def key(needle: PlanNeedle) -> tuple[int, int, bool, int]:
+        layer = layer_of(needle, plan)
+        return needle.template, abs(layer), layer < 0, parse_hole(needle.hole)[0]
+
+    return sorted(plan.needles, key=key)
+
+
+def direction_angles(direction: Sequence[float]) -> tuple[str, str]:
+    """Azimuth (0 to 360) and tilt in degrees of a direction, to 0.01.
+
+    Examples
+    --------
+    >>> direction_angles((-1.0, 0.0, 0.0)), direction_angles((0.0, 0.866025, 0.5))
+    (('90', '0'), ('0', '30'))
+    """
+    x, y, z = direction
+    across = math.hypot(x, y)
+    azimuth = math.degrees(math.atan2(-x, y)) if across > 1e-9 else 0.0
+    return number(round(azimuth, 2) % 360.0), number(round(math.degrees(math.atan2(z, across)), 2))
+
+
+def loading_text(needle: PlanNeedle, capsule_lengths_mm: Sequence[float]) -> str:
+    """What goes into the needle, from the tip: "seed, 5.5 mm spacer, seed".
+
+    A spacer is the gap between the ends of two capsules, to 0.01 mm. Where a plan has several sources, a seed names
+    its own.
+
+    Parameters
+    ----------
+    needle : PlanNeedle
+        Seeds by their depth from the tip.
+    capsule_lengths_mm : sequence of float
+        Of each source of the plan, mm.
+    """
+    words = []
+    end = 0.0
+    for index, seed in enumerate(sorted(needle.seeds, key=lambda seed: seed.depth_mm)):
+        half = capsule_lengths_mm[seed.source] / 2
+        gap = round(seed.depth_mm - half - end, 2)
+        if gap < 0:
+            words.append(f"{number(-gap)} mm overlap" if index else f"{number(-gap)} mm beyond the tip")
+        elif gap > 0:
+            words.append(f"{number(gap)} mm {'spacer' if index else 'gap'}")
+        words.append("seed" if len(capsule_lengths_mm) == 1 else f"seed of source {seed.source + 1}")
+        end = seed.depth_mm + half
+    return ", ".join(words)
+
+
+def dvh_csv(curves: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> str:
+    """Cumulative dose-volume curves, a row a point: `{roi: (dose_gy, volume_cc)}`.
+
+    volume_pct is of the structure's whole volume, its first and largest value.
+
+    Raises
+    ------
+    ValueError
+        If a curve's two arrays differ in length, or its volume grows with dose.
+    """
+    rows: list[tuple[str, str, str, str]] = []
+    for roi, curve in curves.items():
+        dose, volume = (np.asarray(each, dtype=np.float64) for each in curve)
+        if dose.shape != volume.shape or dose.ndim != 1:
+            raise ValueError(f"the curve of '{roi}' has {dose.shape} doses and {volume.shape} volumes")
+        if (np.diff(volume) > 1e-9 * np.abs(volume[:-1])).any():
+            raise ValueError(f"the curve of '{roi}' is not cumulative: its volume grows with dose")
+        whole = float(volume[0]) if len(volume) else 0.0
+        for gy, cc in zip(dose.tolist(), volume.tolist(), strict=True):
+            percent = number(100.0 * cc / whole) if whole > 0 else ""
+            rows.append((safe_text(roi), number(gy), number(cc), percent))
+    return table(DVH_HEADER, rows)
+
+
+def placed_csv(plan: Plan) -> str:
+    """The form for what was placed: a row a seed, in the order of insertion, its state still empty."""
+    rows = [
+        (needle.template + 1, safe_text(needle.hole), index, "", "", "", "")
+        for needle in in_order_of_insertion(plan)
+        for index in range(1, len(needle.seeds) + 1)
+    ]
+    return table(PLACED_HEADER, rows)
