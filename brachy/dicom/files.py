@@ -286,33 +286,41 @@ def text(dataset: Dataset, keyword: str, charset: Sequence[str] | None = None) -
             return ""
         several = not isinstance(value, (str, bytes)) and isinstance(value, Sequence)
         return printable("\\".join(str(part) for part in value) if several else str(value))
-    return printable(_decoded(raw, charset))
+    return printable(_decoded(raw, charset)[0])
 
 
-def _decoded(raw: bytes, charset: Sequence[str] | None) -> str:
+def guessed(dataset: Dataset, keyword: str, charset: Sequence[str] | None = None) -> bool:
+    """Whether `text` had to guess the character set of an element."""
+    raw = _raw(dataset, keyword)
+    return raw is not None and not _decoded(raw, charset)[1]
+
+
+def _decoded(raw: bytes, charset: Sequence[str] | None) -> tuple[str, bool]:
+    """Text of bytes, and whether it is as the file declares."""
     if raw.isascii() and b"\x1b" not in raw:
-        return raw.decode("ascii")
+        return raw.decode("ascii"), True
     if charset:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             try:
-                return decode_bytes(raw, list(charset), set(b"\\^="))
+                return decode_bytes(raw, list(charset), set(b"\\^=")), True
             except (UserWarning, UnicodeError, LookupError, ValueError):
                 pass
     try:
-        return raw.decode("utf-8")
+        return raw.decode("utf-8"), False
     except UnicodeDecodeError:
-        return raw.decode("iso8859-1")
+        return raw.decode("iso8859-1"), False
 
 
 def declared_charset(dataset: Dataset) -> list[str] | None:
-    """Python names of the Specific Character Set of a file; None where it declares none."""
+    """Python names of the Specific Character Set of a file; None where it declares none that is known."""
     declared = [part.strip() for part in text(dataset, "SpecificCharacterSet").split("\\")]
     if not any(declared):
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return convert_encodings(declared)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        names = convert_encodings(declared)
+    return None if any("default encoding" in str(warning.message) for warning in told) else names
 
 
 def printable(value: str) -> str:

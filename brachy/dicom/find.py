@@ -367,7 +367,7 @@ def _give_up(start: Header | Series | None, pool: _Pool, given: Path) -> Found:
         if structure_set is None:
             raise BrachyError(
                 f"the structure set of {shown(start.file.name)}, UID {start.structure_set_uid or 'not named'}, "
-                f"is neither in its folder nor in the one above: put both into one folder{pool.hint()}"
+                f"is neither in its folder nor in the one above: give a folder that holds both{pool.hint()}"
             )
     assert structure_set is not None
     near = [
@@ -380,7 +380,7 @@ def _give_up(start: Header | Series | None, pool: _Pool, given: Path) -> Found:
     named = next(iter(sorted(structure_set.series)), "not named")
     raise BrachyError(
         f"no CT for {shown(structure_set.file.name)}: its series, UID {shown(named)}, is neither in its folder nor "
-        f"in the one above; put both into one folder{pool.hint()}"
+        f"in the one above; give a folder that holds both{pool.hint()}"
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from brachy.dicom.files import declared_charset, integer, items, numbers, shown, text
+from brachy.dicom.files import declared_charset, guessed, integer, items, numbers, shown, text
 from brachy.errors import BrachyError
 from brachy.grid import Grid
 from brachy.structures import Structure
@@ -146,8 +146,10 @@ def _title(roi: Dataset, number: int | None, place: int, charset: Sequence[str] 
     if len(title) > LONGEST_NAME:
         title = title[:LONGEST_NAME].rstrip()
         notes.add(f"its name was cut to {LONGEST_NAME} characters", title)
-    if charset is None and not title.isascii():
-        notes.add("the file declares no character set; the name was read as it makes sense", title)
+    if guessed(roi, "ROIName", charset):
+        notes.add(
+            "its name is not in a character set that the file declares: read as UTF-8 or Latin-1", title
+        )
     return title
 
 
