@@ -121,7 +121,7 @@ def check_rules(
     reach = _Reach(obstacles, external, protocol, tip_offset)
     for index, template in enumerate(templates):
         own = [line for line in lines if line.needle.template == index]
-        several = f", {template.target}" if len(templates) > 1 else ""
+        several = f", template {index + 1} ({template.target})" if len(templates) > 1 else ""
         results += _lateral(own, template, planned[template.target], several, reach)
     results += [
         _standoff(lines, external, protocol),

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from brachy.errors import BrachyError, UsageError
 from brachy.grid import Grid
-from brachy.needle_path import RELATIVE_DIGITS, skin_entry, target_span
+from brachy.needle_path import RELATIVE_DIGITS, one_thread, skin_entry, target_span
 from brachy.structures import Structure
 
 Float = NDArray[np.float64]
@@ -191,6 +191,7 @@ def parse_hole(label: str) -> tuple[int, int]:
     return column - 1, int(found.group(2))
 
 
+@one_thread()
 def lay_out(
     target: Structure,
     external: Structure,
