@@ -26,20 +26,54 @@ ROLES = (
 """Every role. `organ` is evaluated but is no obstacle; `ignore` is neither."""
 
 _TARGET_TYPES = {"PTV", "CTV", "GTV"}
-_IGNORED_TYPES = {"SUPPORT", "FIXATION", "MARKER", "REGISTRATION", "ISOCENTER", "CONTRAST_AGENT", "BOLUS"}
+_ORGAN_TYPES = {
+    "ORGAN",
+    "AVOIDANCE",
+    "OAR",
+    "CAVITY",
+    "CONTROL",
+    "TREATED_VOLUME",
+    "IRRAD_VOLUME",
+    "DOSE_REGION",
+}
+_IGNORED_TYPES = {
+    *("SUPPORT", "FIXATION", "MARKER", "REGISTRATION", "ISOCENTER", "CONTRAST_AGENT", "BOLUS", "DEVICE"),
+    *("BRACHY_CHANNEL", "BRACHY_ACCESSORY", "BRACHY_SRC_APP", "BRACHY_CHNL_SHLD", "DOSE_MEASUREMENT"),
+}
 
-# Words are matched whole, after the name is lowered and split at spaces, underscores, digits and capitals.
+# Words are matched whole, after the name is split at spaces, underscores, digits and capitals. The first row that
+# fits decides: the vertebral artery is a vessel, the hepatic flexure bowel.
 _WORDS: tuple[tuple[str, str], ...] = (
-    ("target", r"gtv|ctv|ptv|tumou?rs?|target|metastas[ie]s|lesions?"),
-    ("external", r"body|external|skin|outline|patient"),
-    ("bone", r"ribs?|bones?|vertebrae?|costal|cartilages?|sternum|spine|scapulae?|pelvis|sacrum|femurs?|femoral"),
-    ("vessel", r"aorta|ivc|svc|veins?|venous|vena|arter(?:y|ies)|arterial|vessels?|portal|cava|hepatic"),
-    ("lung", r"lungs?|pleura"),
-    ("bile_duct", r"bile|biliary|ducts?|cbd"),
+    ("target", r"i?gtv|ctv|ptv|itv|tumou?rs?|target|metastas[ie]s|mets?|lesions?|hcc|pvtt"),
+    (
+        "vessel",
+        r"aorta|ivc|svc|sm[av]|veins?|venous|vena|arter(?:y|ies)|arterial|vessels?|great ves|vascular|portal?|cava|"
+        r"(?:brachiocephalic|c(?:o)?eliac) trunk",
+    ),
+    (
+        "bone",
+        r"ribs?|ribcage|bones?|bony|vertebra[el]?|vbs?|costal|cartilages?|cartlg|sternum|manubrium|spine|spinous|"
+        r"scapulae?|clavi(?:cle|cula)[se]?|hips?|(?<!renal )pelvis|sacrum|coccyx|femurs?|femoral|humer(?:us|i)|skull|"
+        r"mandible|skeleton",
+    ),
+    ("bile_duct", r"bile|biliary|ducts?|choledoch(?:us|al)|cbd|chd"),
     ("gallbladder", r"gall ?bladder"),
-    ("bowel", r"bowel|colon|duodenum|intestines?|jejunum|ileum|stomach|o?esophagus|rectum|sigmoid|caecum|cecum"),
-    ("liver", r"liver|hepar"),
+    (
+        "bowel",
+        r"bowels?|colon|colic|flexure|duodenum|intestines?|jejunum|ileum|stomach|gastric|o?esophagus|rectum|sigmoid|"
+        r"ca?ecum|appendix",
+    ),
+    ("lung", r"lungs?|pleurae?"),
+    ("liver", r"liver|hepar|hepatic"),
 )
+
+# The outline is the outline only where its name says nothing else: "Body of pancreas" is not.
+_OUTLINE = r"(?:(?:body|external|skin|outline|patient|contour|surface|outer|auto|ct|trun[ck])\b ?)+"
+_OUTLINE_NEEDS = r"\b(?:body|external|skin|outline|patient)\b"
+
+# "Liver-GTV" and "LungsMinusPTV" are organs less the target.
+_LESS = r"(?<=\w)\s*-\s*(?:i?gtv|ctv|ptv|itv|tumou?r|target|lesion).*"
+_LESS_WORDS = r" (?:minus|without|excl|excluding|sub|not|sans)\b.*"
 
 
 @dataclass(frozen=True)
@@ -50,7 +84,9 @@ class RoleGuess:
     source: str
 
 
-def guess_role(name: str, interpreted_type: str = "", overrides: Mapping[str, str] | None = None) -> RoleGuess:
+def guess_role(
+    name: str, interpreted_type: str = "", overrides: Mapping[str, str] | None = None
+) -> RoleGuess:
     """Role of one structure.
 
     Parameters
@@ -84,14 +120,27 @@ def guess_role(name: str, interpreted_type: str = "", overrides: Mapping[str, st
         return RoleGuess("external", "type")
     if kind in _IGNORED_TYPES:
         return RoleGuess("ignore", "type")
-    words = " ".join(re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+", name)).lower()
+    whole = _words(name)
+    words = re.sub(_LESS_WORDS, "", _words(re.sub(_LESS, "", name, flags=re.IGNORECASE)))
+    # an ORGAN drawn as such is never the target or the outline, whatever it is called, nor is what is left of one
+    organ = kind in _ORGAN_TYPES
+    if not organ and re.fullmatch(_OUTLINE, words) and re.search(_OUTLINE_NEEDS, words):
+        return RoleGuess("organ", "default") if words != whole else RoleGuess("external", "name")
+    if re.match(
+        r"[AV]_[A-Z][a-z]", name
+    ):  # A_Hepatic, V_Portal: arteries and veins as AAPM TG-263 writes them
+        return RoleGuess("vessel", "name")
     for role, pattern in _WORDS:
-        if re.search(rf"\b(?:{pattern})\b", words):
-            # an ORGAN drawn as such is never the target or the outline, whatever it is called
-            if kind in {"ORGAN", "AVOIDANCE", "OAR"} and role in {"target", "external"}:
-                continue
+        if re.search(rf"\b(?:{pattern})\b", words) and not (role == "target" and (organ or words != whole)):
             return RoleGuess(role, "name")
     return RoleGuess("organ", "default")
+
+
+def _words(name: str) -> str:
+    """A name as lower-case words: "PortalSplenicVein_2" is "portal splenic vein"."""
+    # GTVp, GTVn, CTVnd: the letter behind says which, and is no word
+    name = re.sub(r"((?:GTV|CTV|PTV|ITV))[a-z]{1,2}(?![a-z])", r"\1", name)
+    return " ".join(re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+", name)).lower()
 
 
 def check_overrides(overrides: Mapping[str, str], names: Iterable[str]) -> list[str]:
