@@ -365,10 +365,10 @@ class Structure:
     def expanded(self, margin_mm: float, clip: Sequence["Structure"] = ()) -> "Structure":
         """Return the structure with a margin in all three dimensions, kept within every structure of `clip`.
 
-        What was drawn stays inside, whatever the clip. The surface is that of the shape interpolated between the
-        contours. On spheres of 10-30 mm radius with margins of 2-10 mm every contour of the result is within half a
-        slice spacing of the exact surface (slices of 1-5 mm), its volume within 3.1 % (1-2.5 mm). A margin of 0
-        returns the structure itself.
+        What was drawn stays inside, whatever the clip. The surface is that of the shape interpolated
+        between the contours. On spheres of 10-30 mm radius with margins of 2-10 mm every contour of the
+        result is within half a slice spacing of the exact surface (slices of 1-5 mm), its volume within 3.1
+        % (1-2.5 mm). A margin of 0 returns the structure itself.
 
         Raises
         ------
@@ -397,6 +397,24 @@ class Structure:
             slice_spacing_mm=self.slab_stack.spacing,
             notes=(*self.notes, note),
         )
+
+    def with_ends(self, low_mm: float, high_mm: float) -> "Structure":
+        """Return the structure with its lowest and its highest slab longer (or shorter) by so many mm.
+
+        Examples
+        --------
+        >>> square = [[0, 0, 0], [20, 0, 0], [20, 10, 0], [0, 10, 0]]
+        >>> Structure("box", [square], slice_spacing_mm=4.0).with_ends(1.0, -2.0).bounds_mm[:, 2]
+        array([-3.,  0.])
+        """
+        other = replace(self)
+        stack = self.slab_stack.stack
+        low, high = stack.low.copy(), stack.high.copy()
+        low[0] -= low_mm
+        high[-1] += high_mm
+        changed = self.slab_stack._replace(stack=stack._replace(low=low, high=high))
+        object.__setattr__(other, "slab_stack", changed)
+        return other
 
     def moved(self, matrix: ArrayLike) -> "Structure":
         """Return the structure moved by a rigid 4 x 4 matrix (patient mm to patient mm).

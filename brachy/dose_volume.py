@@ -1,0 +1,414 @@
+"""Evaluation of a plan: metrics of every structure, CI, EI and HI of every target, goals.
+
+`dvh` and the metrics' names are offered here, too: this is the room to import from.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brachy import dosimetry
+from brachy.errors import UsageError
+from brachy.grid import Dose, Grid
+from brachy.histograms import dose_from_seeds, dvh, interpolated, listed, seeds_mm
+from brachy.implant import Implant
+from brachy.metrics import DVH, INDICES, Metric, Uncertainty, metric, parse_metric
+from brachy.planfile import GoalResult
+from brachy.protocol import Goal
+from brachy.sampling import Lattice, sample
+from brachy.structures import Structure
+
+Float = NDArray[np.float64]
+
+METRICS = (
+    "volume_cc",
+    "mean_gy",
+    "max_gy",
+    "D90_gy",
+    "D100_gy",
+    "V100_pct",
+    "V150_pct",
+    "V200_pct",
+    "D2cc_gy",
+    "D1cc_gy",
+    "D0.1cc_gy",
+)
+"""What is told of every structure."""
+
+UNCERTAIN = ("D90_gy", "V100_pct")
+"""Metrics whose uncertainty is told."""
+
+REGION_MM = 1.0
+"""Lattice on which the region at or above the prescription is counted (engineering choice)."""
+
+REGION_MARGIN_MM = 10.0
+"""It starts this far beyond targets and seeds and grows by as much until its border is below the prescription."""
+
+MOST_VOXELS = 3_000_000
+"""With more voxels than this the lattice is coarser (engineering choice)."""
+
+
+@dataclass(frozen=True)
+class TargetDose:
+    """A target and the dose prescribed to it, Gy to complete decay."""
+
+    structure: Structure
+    prescription_gy: float
+
+
+def evaluate(
+    implants: Implant | Sequence[Implant],
+    structures: Sequence[Structure],
+    targets: Sequence[TargetDose],
+    external: Structure | None = None,
+    formalism: str = "1D",
+    days: float | None = None,
+    goals: Sequence[Goal] = (),
+) -> dict[str, Any]:
+    """Evaluation of an implant, as it stands in plan.json.
+
+    With several targets a point belongs to the one that holds it, to the smallest of those that do, else to
+    the nearest. D90, V100 and the doses are of a target as drawn; V150, V200, CI, EI and HI are of what
+    belongs to it, without the boost inside. V100 and the like of an organ use the highest prescription.
+
+    Parameters
+    ----------
+    implants : Implant or sequence of Implant
+        Seeds.
+    structures : sequence of Structure
+        What to evaluate; targets need not be repeated.
+    targets : sequence of TargetDose
+        Targets with their prescriptions.
+    external : Structure, optional
+        Outline of the patient, to which the region at or above the prescription is confined.
+    formalism, days
+        As of `brachy.dosimetry.dose`.
+    goals : sequence of Goal
+        Their metrics are added to the usual ones.
+
+    Returns
+    -------
+    dict
+        `formalism`; `grid`, on which CI and EI were counted; `sampling` of each structure; `structures`,
+        metrics by name, None where a structure has none; `uncertainty` of D90 and V100 of the targets with
+        their parts; `other_formalism`, D90 of the targets under the other one, where the seeds have axes.
+
+    Raises
+    ------
+    UsageError
+        If there is no target, or a goal names an unknown metric.
+
+    Notes
+    -----
+    CI = (TV_Rx / TV) (TV_Rx / V_Rx), EI = 100 (V_Rx outside the target) / TV, HI = (V100 - V150) / V100.
+
+    Examples
+    --------
+    >>> from brachy.source import load_source
+    >>> angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    >>> ring = 8 * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
+    >>> ball = Structure("ball", [ring + [0, 0, z] for z in (-4, -2, 0, 2, 4)])
+    >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], strength_U=6.0)
+    >>> found = evaluate(seed, [], [TargetDose(ball, 120.0)])["structures"]["ball"]
+    >>> found["V100_pct"] > 95, 0 < found["CI"] < 1
+    (True, True)
+    """
+    if not targets:
+        raise UsageError("nothing to evaluate the dose against: name a target and its prescription")
+    named = {target.structure.name: target for target in targets}
+    others = [s for s in structures if s.name not in named]
+    extra = _goal_metrics(goals)
+    highest = max(targets, key=lambda target: target.prescription_gy)
+    region = _Region.around(listed(implants), targets, external, formalism, days)
+    result: dict[str, Any] = {
+        "formalism": formalism,
+        "grid": region.description,
+        "sampling": {},
+        "structures": {},
+        "uncertainty": {},
+        "other_formalism": {},
+    }
+    other = "2D" if formalism == "1D" else "1D"
+    for target in targets:
+        name, rx = target.structure.name, target.prescription_gy
+        found = dvh(implants, target.structure, formalism=formalism, days=days, prescription_gy=rx)
+        own = _own_part(found, target, targets, implants, formalism, days)
+        values = _values(found, (*METRICS, *extra), rx)
+        values.update(_values(own, ("V150_pct", "V200_pct"), rx))
+        values.update(_indices(own, rx, region.outside_cc[name]))
+        result["structures"][name] = values
+        result["sampling"][name] = _sampling(found)
+        result["uncertainty"][name] = _uncertainty(found, rx)
+        if other == "1D" or all(implant.axes is not None for implant in listed(implants)):
+            under = dvh(implants, target.structure, formalism=other, days=days, sampling=None)
+            result["other_formalism"][name] = {"D90_gy": _known(under.D(90))}
+    for structure in others:
+        found = dvh(
+            implants, structure, formalism=formalism, days=days, prescription_gy=highest.prescription_gy
+        )
+        result["structures"][structure.name] = _values(found, (*METRICS, *extra), highest.prescription_gy)
+        result["sampling"][structure.name] = {
+            **_sampling(found),
+            "prescription_gy": highest.prescription_gy,
+            "prescription_of": highest.structure.name,
+        }
+    return result
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _values(found: DVH, names: Iterable[str], prescription_gy: float) -> dict[str, float | None]:
+    return {name: _known(metric(found, name, prescription_gy)) for name in names}
+
+
+def _goal_metrics(goals: Sequence[Goal]) -> tuple[str, ...]:
+    names = [parse_metric(goal.metric).name for goal in goals]
+    return tuple(dict.fromkeys(name for name in names if name not in (*METRICS, *INDICES)))
+
+
+def _sampling(found: DVH) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "samples": found.samples,
+        "cell_mm": found.step_mm,
+        "widest_cell_mm": found.widest_mm,
+        "settled": found.settled,
+    }
+    if found.notes:
+        described["notes"] = list(found.notes)
+    return described
+
+
+def _uncertainty(found: DVH, prescription_gy: float) -> dict[str, float]:
+    """Total of D90 and V100, then its two parts."""
+    told: dict[str, float] = {}
+    for name in UNCERTAIN:
+        parts = found.uncertainty(name, prescription_gy)
+        told[name] = parts.total
+        told[f"{name}_sampling"] = parts.sampling
+        if np.isfinite(parts.slices):
+            told[f"{name}_slices"] = parts.slices
+    return told
+
+
+def _indices(own: DVH, prescription_gy: float, outside_cc: float) -> dict[str, float | None]:
+    volume = float(own.cell_cc.sum())
+    covered, hot = own.V(prescription_gy), own.V(1.5 * prescription_gy)
+    if volume <= 0:
+        return dict.fromkeys(INDICES)
+    region = covered + outside_cc
+    return {
+        "CI": covered / volume * covered / region if region > 0 else 0.0,
+        "EI": 100.0 * outside_cc / volume,
+        "HI": (covered - hot) / covered if covered > 0 else None,
+    }
+
+
+def _own_part(
+    found: DVH,
+    target: TargetDose,
+    targets: Sequence[TargetDose],
+    implants: Implant | Sequence[Implant],
+    formalism: str,
+    days: float | None,
+) -> DVH:
+    """Histogram of what belongs to a target: without what smaller targets hold."""
+    inner = [t.structure for t in targets if t is not target and _smaller(t.structure, target.structure)]
+    if not inner:
+        return found
+    samples = sample(target.structure, seeds_mm(implants), Lattice(found.step_mm, found.widest_mm))
+    own = ~np.any([structure.contains(samples.points_mm) for structure in inner], axis=0)
+    gy = dose_from_seeds(implants, formalism, days)(samples.points_mm[own])
+    order = np.argsort(gy, kind="stable")
+    cells = samples.cell_cc[own][order]
+    return replace(found, dose_gy=gy[order], cell_cc=cells, volume_cc=float(cells.sum()), coarser=None)
+
+
+def _smaller(one: Structure, other: Structure) -> bool:
+    return (one.volume_cc, one.name) < (other.volume_cc, other.name)
+
+
+class _Region(NamedTuple):
+    """Where the dose outside the targets reaches their prescriptions: cc for each target, and the lattice."""
+
+    outside_cc: dict[str, float]
+    description: dict[str, Any]
+
+    @staticmethod
+    def around(
+        implants: Sequence[Implant],
+        targets: Sequence[TargetDose],
+        external: Structure | None,
+        formalism: str,
+        days: float | None,
+    ) -> "_Region":
+        frame = targets[0].structure
+        dose, spacing = _grown_dose(implants, targets, frame, external, formalism, days)
+        grid, gy = dose.grid, np.asarray(dose.gy)
+        outside = np.ones(grid.shape, dtype=np.float32) if external is None else external.fraction_mask(grid)
+        free = np.ones(grid.shape, dtype=np.float32)
+        for target in targets:
+            free *= 1.0 - target.structure.fraction_mask(grid)
+        outside = np.maximum(outside + free - 1.0, 0.0)
+        least = min(target.prescription_gy for target in targets)
+        z, y, x = np.nonzero((gy >= least) & (outside > 0))
+        share, dose_there = outside[z, y, x].astype(np.float64), gy[z, y, x]
+        nearest = np.zeros(len(z), dtype=np.int64)
+        if len(targets) > 1:
+            points = grid.index_to_mm(np.stack([x, y, z], axis=1))
+            ordered = sorted(range(len(targets)), key=lambda i: targets[i].structure.volume_cc)
+            away = np.stack([targets[i].structure.distance_mm(points) for i in ordered])
+            nearest = np.array(ordered)[np.argmin(np.round(away, 6), axis=0)]
+        counted = {}
+        for i, target in enumerate(targets):
+            there = (nearest == i) & (dose_there >= target.prescription_gy)
+            counted[target.structure.name] = float(share[there].sum()) * grid.voxel_cc
+        description = {"spacing_mm": spacing, "shape": list(grid.shape), "origin_mm": grid.origin_mm.tolist()}
+        return _Region(counted, description)
+
+
+def _grown_dose(
+    implants: Sequence[Implant],
+    targets: Sequence[TargetDose],
+    frame: Structure,
+    external: Structure | None,
+    formalism: str,
+    days: float | None,
+) -> tuple[Dose, float]:
+    """Dose on a lattice along the first target's frame that no border voxel of which reaches a prescription."""
+    least = min(target.prescription_gy for target in targets)
+    boxes = [_local_box(frame, target.structure) for target in targets]
+    seeds = frame.to_local(seeds_mm(implants))
+    low = np.min([box[0] for box in boxes] + ([seeds.min(axis=0)] if len(seeds) else []), axis=0)
+    high = np.max([box[1] for box in boxes] + ([seeds.max(axis=0)] if len(seeds) else []), axis=0)
+    bounds = None if external is None or external.is_empty else _local_box(frame, external)
+    margin = np.full((2, 3), REGION_MARGIN_MM)
+    while True:
+        corner, far = low - margin[0], high + margin[1]
+        if bounds is not None:  # nothing counts beyond the outline
+            corner = np.minimum(np.maximum(corner, bounds[0]), high)
+            far = np.maximum(np.minimum(far, bounds[1]), low)
+        size = np.maximum(far - corner, REGION_MM)
+        spacing = float(f"{max(REGION_MM, (float(np.prod(size)) / MOST_VOXELS) ** (1 / 3)):.3g}")
+        shape = np.ceil(size / spacing).astype(int)
+        start = 0.5 * (corner + far) - 0.5 * spacing * (shape - 1)
+        grid = Grid(frame.to_patient(start), np.full(3, spacing), shape[::-1], frame.slab_stack.axes)
+        dose = dosimetry.dose(grid, implants, formalism=formalism, days=days)
+        gy = np.asarray(dose.gy)
+        grows = np.zeros((2, 3), dtype=bool)
+        for axis in range(3):  # u, v, w are the array's last, middle and first axis
+            for side, plane in ((0, 0), (1, -1)):
+                inside = bounds is None or (
+                    corner[axis] > bounds[0][axis] if side == 0 else far[axis] < bounds[1][axis]
+                )
+                grows[side, axis] = inside and bool((np.take(gy, plane, axis=2 - axis) >= least).any())
+        if not grows.any():
+            return dose, spacing
+        margin[grows] += REGION_MARGIN_MM
+
+
+def _local_box(frame: Structure, structure: Structure) -> Float:
+    """Lowest and highest corner (2, 3) of a structure in the frame of another."""
+    bounds = structure.bounds_mm
+    corners = np.array([[bounds[(i >> k) & 1, k] for k in range(3)] for i in range(8)])
+    local = frame.to_local(corners)
+    return np.stack([local.min(axis=0), local.max(axis=0)])
+
+
+def judge(
+    evaluation: Mapping[str, Any],
+    goals: Sequence[Goal],
+    targets: Sequence[TargetDose],
+    structures: Sequence[Structure] = (),
+    source: str = "",
+) -> tuple[GoalResult, ...]:
+    """Compare an evaluation with the goals of a protocol.
+
+    Parameters
+    ----------
+    evaluation : mapping
+        From `evaluate` with the same goals.
+    goals : sequence of Goal
+        A goal's ROI is a name, or a role: "target" means every target.
+    targets : sequence of TargetDose
+        "Rx" is each target's own prescription; for other structures the highest.
+    structures : sequence of Structure
+        Needed where a goal names a role other than "target".
+    source : str
+        Where the goals are from; goes into each result.
+
+    Returns
+    -------
+    tuple of GoalResult
+        One for each goal and structure. A goal for a structure that the case does not have, or for a metric
+        that the structure does not have (D2cc of a smaller one), has no result.
+
+    Raises
+    ------
+    UsageError
+        If the evaluation was made without the goal's metric.
+
+    Examples
+    --------
+    >>> told = {"structures": {"GTV": {"D90_gy": 131.0}}}
+    >>> target = TargetDose(Structure("GTV", []), 120.0)
+    >>> goal = Goal(roi="target", metric="D90_gy", op=">=", limit="Rx")
+    >>> [(result.limit, result.value, result.met) for result in judge(told, [goal], [target])]
+    [(120.0, 131.0, True)]
+    """
+    prescriptions = {target.structure.name: target.prescription_gy for target in targets}
+    highest = max(prescriptions.values())
+    results = []
+    for goal in goals:
+        name = parse_metric(goal.metric).name
+        for roi in _rois(goal.roi, evaluation["structures"], prescriptions, structures):
+            if name not in evaluation["structures"][roi]:
+                raise UsageError(f"the evaluation of '{roi}' has no {name}: evaluate it with this goal")
+            value = evaluation["structures"][roi][name]
+            if value is None:
+                continue
+            limit = prescriptions.get(roi, highest) if goal.limit == "Rx" else float(goal.limit)
+            results.append(
+                GoalResult(
+                    roi=roi,
+                    metric=name,
+                    op=goal.op,
+                    limit=limit,
+                    value=value,
+                    met=value >= limit if goal.op == ">=" else value <= limit,
+                    required=goal.required,
+                    source=source,
+                )
+            )
+    return tuple(results)
+
+
+def _rois(
+    wanted: str, evaluated: Mapping[str, Any], targets: Mapping[str, float], structures: Sequence[Structure]
+) -> list[str]:
+    """Names of the structures that a goal speaks of."""
+    named = [roi for roi in evaluated if roi.casefold() == wanted.casefold()]
+    if named:
+        return named
+    if wanted.casefold() == "target":
+        return [roi for roi in evaluated if roi in targets]
+    return [s.name for s in structures if s.role == wanted.casefold() and s.name in evaluated]
+
+
+__all__ = [
+    "DVH",
+    "METRICS",
+    "Metric",
+    "TargetDose",
+    "Uncertainty",
+    "dvh",
+    "evaluate",
+    "interpolated",
+    "judge",
+    "metric",
+    "parse_metric",
+]

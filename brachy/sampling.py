@@ -1,0 +1,121 @@
+"""Where a structure's dose is sampled: a point for each cell of its own lattice, finer near the seeds."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brachy.core import raster
+from brachy.structures import Structure
+
+Float = NDArray[np.float64]
+
+REACH = 4.0
+"""Cells are at least this many times their width away from the box round the seeds (engineering choice)."""
+
+COARSEST = 2.0
+"""No cell is wider than this many cells of an even lattice with as many samples (engineering choice)."""
+
+SMALLEST_MM, LARGEST_MM = 0.1, 16.0
+"""No cell is narrower or wider than this (engineering choice)."""
+
+
+class Lattice(NamedTuple):
+    """Width of the cells round the seeds and of the widest ones, mm."""
+
+    step_mm: float
+    widest_mm: float
+
+
+class Samples(NamedTuple):
+    """Points (n, 3), mm, patient frame, and the exact volume in cc of the cell each stands for."""
+
+    points_mm: Float
+    cell_cc: Float
+
+
+def sample(structure: Structure, seeds_mm: Float | None, lattice: Lattice) -> Samples:
+    """Samples of a structure: narrow cells round the seeds, wider ones farther off.
+
+    The lattice hangs on the structure, so that both move together, and its cells' volumes add up to the exact
+    volume of the slabs. Without seeds (a dose that was read) all cells have one width.
+
+    Parameters
+    ----------
+    structure : Structure
+        Region.
+    seeds_mm : (n, 3) array or None
+        Seed centres, mm.
+    lattice : Lattice
+        Widths of the cells.
+
+    Examples
+    --------
+    >>> square = [[0, 0, 0], [20, 0, 0], [20, 10, 0], [0, 10, 0]]
+    >>> found = sample(Structure("box", [square], slice_spacing_mm=5.0), None, Lattice(1.0, 1.0))
+    >>> len(found.points_mm), round(float(found.cell_cc.sum()), 12)
+    (1000, 1.0)
+    """
+    stack = structure.slab_stack.stack
+    local, volume = raster.samples(stack, lattice.step_mm, _zones(structure, seeds_mm, lattice))
+    return Samples(structure.to_patient(local), volume / 1000.0)
+
+
+def lattice_for(structure: Structure, seeds_mm: Float | None, count: int) -> Lattice:
+    """Lattice that gives about `count` samples; widths to three digits."""
+    if structure.is_empty:
+        return Lattice(1.0, 1.0)
+    volume_mm3 = structure.volume_cc * 1000.0
+    widest = _three_digits(_within(COARSEST * (volume_mm3 / count) ** (1.0 / 3.0)))
+    rough = _within((volume_mm3 / 3000.0) ** (1.0 / 3.0))
+    cells = sample(structure, None, Lattice(rough, rough))
+    volume = cells.cell_cc * 1000.0
+    stack = structure.slab_stack.stack
+    thickness = float(np.median(stack.high - stack.low))
+    away = np.zeros(len(volume))
+    if seeds_mm is not None and len(seeds_mm):
+        local, seeds = structure.to_local(cells.points_mm), structure.to_local(seeds_mm)
+        away = np.maximum(seeds.min(axis=0) - local, local - seeds.max(axis=0)).max(axis=1)
+
+    def expected(step: float) -> float:
+        reach = REACH * step * 2.0 ** (np.arange(_zone_count(Lattice(step, widest))) + 1)
+        width = step * 2.0 ** (away[:, None] > reach).sum(axis=1)
+        return float((volume / (width**2 * thickness / np.ceil(thickness / width))).sum())
+
+    low, high = SMALLEST_MM, LARGEST_MM
+    for _ in range(16):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if expected(middle) > count else (low, middle)
+    return Lattice(_three_digits(high), max(widest, _three_digits(high)))
+
+
+def _within(width_mm: float) -> float:
+    return min(max(width_mm, SMALLEST_MM), LARGEST_MM)
+
+
+def _three_digits(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def _zone_count(lattice: Lattice) -> int:
+    return max(0, int(np.floor(np.log2(lattice.widest_mm / lattice.step_mm) + 1e-9)))
+
+
+def _zones(structure: Structure, seeds_mm: Float | None, lattice: Lattice) -> Float:
+    """Nested boxes round the seeds, for `raster.samples`, as far as they do not hold the whole structure."""
+    if seeds_mm is None or not len(seeds_mm) or structure.is_empty:
+        return np.zeros((0, 6))
+    stack = structure.slab_stack.stack
+    whole_low = np.append(stack.slab_boxes[:, :2].min(axis=0), stack.low[0])
+    whole_high = np.append(stack.slab_boxes[:, 2:].max(axis=0), stack.high[-1])
+    seeds = structure.to_local(seeds_mm)
+    found = []
+    for k in range(_zone_count(lattice)):
+        outside = lattice.step_mm * 2.0 ** (k + 1)
+        low, high = seeds.min(axis=0) - REACH * outside, seeds.max(axis=0) + REACH * outside
+        if (low <= whole_low).all() and (high >= whole_high).all():
+            break
+        found.append(
+            [*np.floor(low[:2] / outside), *np.ceil(high[:2] / outside), float(low[2]), float(high[2])]
+        )
+    return np.array(found).reshape(-1, 6)
