@@ -13,14 +13,17 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from brachy import csv_tables
+from brachy import csv_tables, dosimetry
+from brachy.anatomy import prepare
 from brachy.case import Case
 from brachy.dicom.write import write_ct, write_dose, write_plan, write_structures
+from brachy.dose_volume import dvh
 from brachy.errors import BrachyError, UsageError
 from brachy.grid import Dose, Grid
 from brachy.planfile import Plan, write_text_whole
@@ -126,21 +129,17 @@ def _write_case_files(case: Case, structures: Sequence[Structure], folder: Path,
 
 def plan_dose(plan: Plan) -> Dose:
     """Dose of a plan round its seeds, in its formalism, to complete decay."""
-    from brachy.dosimetry import dose
-
     seeds = np.array([seed.position_mm for needle in plan.needles for seed in needle.seeds])
     if not len(seeds):
         raise BrachyError("a plan without seeds has no dose: plan again")
     grid = Grid.around(
         seeds.min(axis=0) - DOSE_MARGIN_MM, seeds.max(axis=0) + DOSE_MARGIN_MM, DOSE_SPACING_MM
     )
-    return dose(grid, plan.implants(), formalism=plan.evaluation.formalism)
+    return dosimetry.dose(grid, plan.implants(), formalism=plan.evaluation.formalism)
 
 
 def plan_curves(plan: Plan, structures: Sequence[Structure]) -> Curves:
     """Cumulative curves of the structures that the plan evaluates, in its order."""
-    from brachy.dose_volume import dvh
-
     by_name = {structure.name: structure for structure in structures}
     implants = plan.implants()
     return {
@@ -151,10 +150,16 @@ def plan_curves(plan: Plan, structures: Sequence[Structure]) -> Curves:
 
 
 def planned_structures(plan: Plan, case: Case) -> tuple[Structure, ...]:
-    """Structures of a case as planning saw them."""
-    from brachy.anatomy import prepare
-
-    return prepare(case, plan.protocol, target=[target.roi for target in plan.targets]).structures
+    """Structures of a case as planning saw them: with roles, bone and skin found on the CT, targets with margin."""
+    found = prepare(case, plan.protocol, [target.roi for target in plan.targets])
+    within = (*found.with_role("external"), *(found.structure(name) for name in plan.protocol.target.clip_to))
+    expanded = []
+    for target in plan.targets:
+        if target.margin_mm > 0:
+            drawn = found.structure(target.roi)
+            wider = drawn.expanded(target.margin_mm, [other for other in within if other is not drawn])
+            expanded.append(replace(wider, name=target.planned_roi, interpreted_type="PTV", number=None))
+    return found.having(*expanded).structures
 
 
 def check_destination(out: str | os.PathLike[str], force: bool = False) -> None:

@@ -74,6 +74,11 @@ class PlanTarget(_Record):
     margin_mm: float = 0.0
     planned_volume_cc: float
 
+    @property
+    def planned_roi(self) -> str:
+        """Name of the target with its margin, as it stands in RTSTRUCT.dcm; without a margin the drawn one's."""
+        return self.roi if self.margin_mm == 0 else f"{self.roi} + {self.margin_mm:g} mm"
+
 
 class PlanTemplate(_Record):
     """A template: hole (column c, row r) is at origin + c * spacing * column + (r - 1) * spacing * row.

@@ -15,6 +15,7 @@ import pydicom
 import pytest
 
 from brachy import csv_tables, output
+from brachy.dicom.read import read_structures
 from brachy.errors import BrachyError, UsageError
 from brachy.planfile import Plan
 from brachy.structures import Structure
@@ -429,3 +430,21 @@ def test_curves_of_what_the_plan_evaluates():
     assert volumes[0] == pytest.approx(ring.volume_cc, rel=1e-3)
     assert volumes[-1] == 0
     assert doses[0] == 0
+
+
+def test_the_planned_target_is_among_the_structures(tmp_path):
+    plan = small_plan()
+    targets = (plan.targets[0].model_copy(update={"margin_mm": 2.0}),)
+    templates = (plan.templates[0],)
+    plan = small_plan(targets=targets, templates=templates, needles=plan.needles[:5])
+    case = small_case(dicom_identity())
+    output.write_outputs(plan, case, tmp_path / "out", dose=small_dose(), curves={})
+    read = {structure.name: structure for structure in read_structures(tmp_path / "out" / "RTSTRUCT.dcm")}
+    assert {"BODY", "GTV", "GTV + 2 mm", "Rippe löst"} <= read.keys()
+    planned, drawn = read["GTV + 2 mm"], read["GTV"]
+    assert planned.interpreted_type == "PTV"
+    assert planned.contains(np.vstack(drawn.contours_mm)).all()
+    # the widest contour of the target has 8.99 mm radius, the planned one 2 mm more
+    assert np.ptp(planned.bounds_mm[:, 0]) == pytest.approx(2 * 10.99, abs=0.5)
+    written = pydicom.dcmread(tmp_path / "out" / "RTPLAN.dcm")
+    assert written.DoseReferenceSequence[0].ReferencedROINumber == planned.number

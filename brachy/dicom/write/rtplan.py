@@ -176,7 +176,7 @@ def _prescription(plan: Plan, numbers: dict[str, int]) -> Dataset:
     """Module RT Prescription (C.8.8.10): a dose reference for each target."""
     references = []
     for number, target in enumerate(plan.targets, 1):
-        roi = numbers.get(target.roi)
+        roi = numbers.get(target.planned_roi, numbers.get(target.roi))
         item = dataset(
             DoseReferenceNumber=number,
             DoseReferenceStructureType="SITE" if roi is None else "VOLUME",
