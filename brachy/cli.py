@@ -261,6 +261,46 @@ def dvh(
 
 
 @app.command()
+def check(
+    plan: Annotated[
+        Path | None, typer.Argument(metavar="[PLAN]", help="Folder that `brachy plan` wrote.")
+    ] = None,
+    commission: Annotated[
+        bool, typer.Option("--commission", help="Engine against printed tables, closed forms, quadrature.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="With --commission.")] = None,
+    force: ForceFlag = False,
+    as_json: JsonFlag = False,
+) -> int:
+    """Give a second opinion on a written plan, or commission the engine; exit 1 if a check fails."""
+    if commission == (plan is not None):
+        raise UsageError("give a PLAN folder to check, or --commission -o DIR")
+    from brachy import console
+
+    if plan is not None:
+        if out is not None:
+            raise UsageError("-o goes with --commission: the verdict on a plan is printed")
+        from brachy.check import check_plan
+
+        report = check_plan(plan)
+    else:
+        if out is None:
+            raise UsageError("--commission needs -o DIR for its report")
+        from brachy.check.commission import write_commissioning
+        from brachy.output import check_destination
+
+        check_destination(out, force)
+        report = write_commissioning(out)
+    if as_json:
+        _print_json(report.to_dict())
+    else:
+        console.show_check(report)
+        if out is not None:
+            print(f"wrote {out}")
+    return 0 if report.verdict == "pass" else 1
+
+
+@app.command()
 def phantom(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped phantom or a TOML file.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to write.")],

@@ -12,6 +12,7 @@ from rich.text import Text
 from brachy.planfile import Plan
 
 if TYPE_CHECKING:
+    from brachy.check import CheckReport
     from brachy.protocol import Protocol
     from brachy.recompute import DoseResult, MetricTable
     from brachy.source import Source
@@ -151,6 +152,23 @@ def show_dose(result: "DoseResult") -> None:
         _say(line)
     if result.output:
         _say(f"wrote {result.output}")
+
+
+def show_check(report: "CheckReport") -> None:
+    """Every comparison of a second opinion, and the verdict."""
+    table = _table("Second opinion", "what", "expected", "found", "difference", "tolerance", "")
+    for item in report.checks:
+        tolerance = "" if item.tolerance is None else f"{item.tolerance:.3g} {item.unit}".strip()
+        table.add_row(
+            Text(item.name, overflow="fold"),
+            Text(item.expected, overflow="fold"),
+            Text(item.found, overflow="fold"),
+            _cell(item.difference) if item.difference is not None else Text(""),
+            Text(tolerance),
+            Text("passed" if item.passed else "FAILED"),
+        )
+    _OUT.print(table)
+    _say(f"verdict: {report.verdict}")
 
 
 def show_metrics(table: "MetricTable") -> None:
