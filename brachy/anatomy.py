@@ -1,0 +1,298 @@
+"""What a plan must know of a patient: the role of each structure, bone and skin.
+
+Bone and skin come from the CT where no ROI has the role. Whatever is inferred stands in the case's `assumed`.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from brachy.case import Case
+from brachy.errors import BrachyError
+from brachy.grid import Grid
+from brachy.protocol import Protocol
+from brachy.roles import check_overrides, guess_role
+from brachy.structures import Structure
+
+Float = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+Box = tuple[slice, slice, slice]
+
+BONE_NAME = "Bone (from CT)"
+EXTERNAL_NAME = "External (from CT)"
+
+LARGEST_HOLE_MM2 = 600.0
+"""A hole in bone on a slice is filled up to this: marrow and the spinal canal, but not what a ring of ribs encloses
+(engineering choice)."""
+
+COARSE_MM = 2.5
+"""The patient is told from couch and clothing on voxels of about this size (engineering choice)."""
+
+NECK_MM = 7.5
+"""What is thinner than twice this, or hangs on by less, is no part of the patient: couch, tubes, cloth (engineering
+choice)."""
+
+EDGE_HU = 400.0
+"""CT numbers this far from a threshold are wholly in or out; between them a contour runs where the threshold is
+reached (engineering choice)."""
+
+SOFT_TISSUE_HU = 50.0
+"""A voxel beside bone that is nearer to the threshold than to this is half bone (engineering choice)."""
+
+SLAB_MM = 10.0
+"""Bone that no ROI holds is told of where it lies this near the axial range of the needles (engineering choice)."""
+
+IN_PLANE = np.zeros((3, 3, 3), dtype=bool)
+IN_PLANE[1] = ndimage.generate_binary_structure(2, 1)
+ALL_ROUND = np.ones((3, 3, 3), dtype=bool)
+
+
+def prepare(case: Case, protocol: Protocol, target: str | Sequence[str] | None = None) -> Case:
+    """Give every structure its role, and add bone and skin from the CT where no ROI has the role.
+
+    Parameters
+    ----------
+    case : Case
+        CT and structures.
+    protocol : Protocol
+        Its table `[roles]` goes before all else; `[bone]` and `[skin]` hold the thresholds. Bone is looked for within
+        `needle.max_needle_mm` of the targets' box along each axis: farther off no needle can meet it.
+    target : str or sequence of str, optional
+        ROIs that are the targets, and no others. By default those whose role, type or name says so.
+
+    Returns
+    -------
+    Case
+        The same CT; every structure has a role, and one of them is the external. `assumed` has a sentence for each
+        thing that was inferred: roles from names (one for all), skin, a choice among several outlines, bone, and bone
+        on the CT that no ROI holds.
+
+    Raises
+    ------
+    UsageError
+        If `target` names no ROI of the case, or the protocol an unknown role.
+    BrachyError
+        If no ROI is the external and the CT shows no patient.
+
+    Notes
+    -----
+    Bone: voxels at or above `[bone].threshold_hu` inside the external and outside targets and structures of the
+    role liver (contrast, lipiodol and metal look like bone). Voxels with no more than one between them are one piece;
+    it counts with the voxels round it, which hold bone in part, and is kept from `smallest_cc` on. A piece that
+    reaches no farther than one voxel from a target or the liver belongs to it and is left out. The voxels round a
+    kept piece that are half bone and small holes within it are added: ribs are thin against a voxel of 3 mm.
+
+    Skin: voxels above `[skin].threshold_hu`; the largest piece that holds together by more than `NECK_MM`; lungs and
+    gas filled slice by slice.
+
+    Examples
+    --------
+    >>> from brachy.phantom import load_phantom
+    >>> from brachy.protocol import load_protocol
+    >>> case = prepare(load_phantom("sphere-35mm"), load_protocol("liver-metastasis"))
+    >>> [s.role for s in case.structures]
+    ['external', 'target']
+    """
+    targets = [target] if isinstance(target, str) else target
+    case = _with_roles(case, protocol, targets)
+    case = _with_one_external(case, protocol)
+    return _with_bone(case, protocol)
+
+
+def _with_roles(case: Case, protocol: Protocol, targets: Sequence[str] | None) -> Case:
+    chosen = None if targets is None else {case.structure(name).name for name in targets}
+    unused = check_overrides(protocol.roles, [s.name for s in case.structures])
+    said = [f"protocol '{protocol.name}' gives '{name}' a role, but no ROI has that name" for name in unused]
+    structures, by_name = [], dict[str, list[str]]()
+    for structure in case.structures:
+        guess = guess_role(structure.name, structure.interpreted_type, protocol.roles)
+        role, source = guess.role, guess.source
+        if structure.role and source != "protocol":
+            role, source = structure.role, "given"
+        if chosen is not None:
+            if structure.name in chosen:
+                role, source = "target", "given"
+            elif role == "target":
+                role, source = "organ", "given"
+        if source == "name":
+            by_name.setdefault(role, []).append(structure.name)
+        structures.append(_as(structure, role))
+    if by_name:
+        listed = "; ".join(f"{role}: {', '.join(names)}" for role, names in by_name.items())
+        said.append(f"roles taken from the ROIs' names: {listed}")
+    return Case(case.ct_hu, case.grid, tuple(structures), case.identity, case.inputs, case.assumed).assuming(
+        said
+    )
+
+
+def _as(structure: Structure, role: str) -> Structure:
+    """The same structure with another role; what was computed of its contours is kept."""
+    if structure.role == role:
+        return structure
+    other = copy.copy(structure)
+    object.__setattr__(other, "role", role)
+    return other
+
+
+def _with_one_external(case: Case, protocol: Protocol) -> Case:
+    outlines = [s for s in case.with_role("external") if not s.is_empty]
+    if not outlines:
+        outline = external_from_ct(case, protocol)
+        said = (
+            f"no ROI is the external: the skin was taken from the CT at {protocol.skin.threshold_hu:g} HU "
+            f"('{EXTERNAL_NAME}', {outline.volume_cc:.0f} cc)"
+        )
+        return case.having(outline).assuming([said])
+    largest = max(outlines, key=lambda s: s.volume_cc)
+    others = [s for s in case.with_role("external") if s is not largest]
+    if not others:
+        return case
+    names = ", ".join(f"'{s.name}'" for s in others)
+    said = (
+        f"of {len(others) + 1} outlines of the patient the largest is used, '{largest.name}', and not {names}"
+    )
+    return case.having(*(_as(s, "ignore") for s in others)).assuming([said])
+
+
+def external_from_ct(case: Case, protocol: Protocol) -> Structure:
+    """Outline of the patient from the CT, as described at `prepare`.
+
+    Raises
+    ------
+    BrachyError
+        If nothing on the CT is as large as a patient.
+    """
+    threshold = protocol.skin.threshold_hu
+    grid = case.grid
+    dense = np.asarray(case.ct_hu) > threshold
+    # on a coarse lattice: wear off what is thin, keep the largest piece, let it grow back
+    step = np.maximum(1, np.round(COARSE_MM / grid.spacing_mm).astype(int))
+    coarse = dense[:: step[2], :: step[1], :: step[0]]
+    rounds = max(1, int(np.ceil(NECK_MM / float(np.max(step * grid.spacing_mm)) - 1e-6)))
+    core = ndimage.binary_erosion(coarse, iterations=rounds, border_value=1)
+    labels, count = ndimage.label(core)
+    if count == 0:
+        raise BrachyError(
+            f"no ROI is the external, and the CT shows no patient above {threshold:g} HU: contour the outline"
+        )
+    core = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+    core = ndimage.binary_dilation(core, iterations=rounds, mask=coarse)
+    near = ndimage.binary_dilation(core, ALL_ROUND)
+    for axis, times in enumerate(step[::-1].tolist()):
+        near = np.repeat(near, times, axis=axis)
+    body = dense & near[: grid.shape[0], : grid.shape[1], : grid.shape[2]]
+    labels, _ = ndimage.label(body)
+    body = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+    # a cavity closed in space is closed on each slice too, so that filling slices fills it
+    labels, _ = ndimage.label(~body, IN_PLANE)
+    open_air = np.zeros(int(labels.max()) + 1, dtype=bool)
+    for border in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
+        open_air[border.ravel()] = True
+    open_air[0] = False
+    filled = ~open_air[labels]
+    return _outlined(
+        EXTERNAL_NAME, case.ct_hu, filled, filled & ~dense, threshold, grid, "external", "EXTERNAL"
+    )
+
+
+def _with_bone(case: Case, protocol: Protocol) -> Case:
+    targets = [s for s in case.with_role("target") if not s.is_empty]
+    if not targets:
+        return case
+    reach, rule = protocol.needle.max_needle_mm, protocol.bone
+    what = f"{rule.threshold_hu:g} HU or more, pieces of {rule.smallest_cc:g} cc or more"
+    near = f"within {reach:g} mm of the target"
+    if case.with_role("bone"):
+        contoured = [s for s in case.structures if s.role not in ("external", "ignore")]
+        along = reach * abs(np.sin(np.radians(protocol.direction.tilt_deg))) + SLAB_MM
+        found = _bone(case, protocol, targets, contoured, (reach, reach, float(along)))
+        if found is None or found.volume_cc < rule.smallest_cc:
+            return case
+        said = (
+            f"the CT shows {found.volume_cc:.1f} cc like bone ({what}) that no ROI holds: it blocks no needle"
+        )
+        return case.assuming([said])
+    found = _bone(case, protocol, targets, [], (reach, reach, reach))
+    if found is None:
+        return case.assuming([f"no ROI is bone, and the CT shows none {near} ({what})"])
+    said = (
+        f"no ROI is bone: it was taken from the CT {near} ({what}, without targets and liver; "
+        f"'{BONE_NAME}', {found.volume_cc:.1f} cc)"
+    )
+    return case.having(found).assuming([said])
+
+
+def _bone(
+    case: Case,
+    protocol: Protocol,
+    targets: list[Structure],
+    without: list[Structure],
+    reach_mm: tuple[float, float, float],
+) -> Structure | None:
+    """Bone on the CT within reach of the targets' box that no structure of `without` holds; None if there is none."""
+    rule = protocol.bone
+    box, grid = _around(case.grid, targets, reach_mm)
+    ct = np.asarray(case.ct_hu)[box]
+    if not (ct >= rule.threshold_hu).any():
+        return None
+    (external,) = case.with_role("external")
+    held = np.zeros(grid.shape, dtype=bool)
+    for structure in {id(s): s for s in (*targets, *case.with_role("liver"), *without)}.values():
+        if not structure.is_empty:
+            held |= structure.fraction_mask(grid) > 0.5
+    allowed = ~held & (external.fraction_mask(grid) >= 0.5)
+    dense = allowed & (ct >= rule.threshold_hu)
+    pieces, count = ndimage.label(ndimage.binary_dilation(dense, ALL_ROUND) & ~held, ALL_ROUND)
+    size_cc = np.bincount(pieces.ravel(), minlength=count + 1) * grid.voxel_cc
+    beyond = dense & ~ndimage.binary_dilation(held, ALL_ROUND)
+    large = (size_cc >= rule.smallest_cc) & (np.bincount(pieces[beyond], minlength=count + 1) > 0)
+    large[0] = False
+    kept = dense & large[pieces]
+    if not kept.any():
+        return None
+    half_bone = 0.5 * (rule.threshold_hu + SOFT_TISSUE_HU)
+    kept |= ndimage.binary_dilation(kept, ALL_ROUND) & allowed & (ct >= half_bone)
+    gaps, _ = ndimage.label(~kept, IN_PLANE)
+    small = np.bincount(gaps.ravel()) * grid.spacing_mm[0] * grid.spacing_mm[1] <= LARGEST_HOLE_MM2
+    small[0] = False
+    holes = small[gaps]
+    return _outlined(BONE_NAME, ct, kept | holes, holes, rule.threshold_hu, grid, "bone", "ORGAN")
+
+
+def _around(
+    grid: Grid, structures: list[Structure], margin_mm: tuple[float, float, float]
+) -> tuple[Box, Grid]:
+    """Part of a grid within margins (x, y, z) of structures' bounding box, and its geometry."""
+    low = np.min([s.bounds_mm[0] for s in structures], axis=0) - np.asarray(margin_mm)
+    high = np.max([s.bounds_mm[1] for s in structures], axis=0) + np.asarray(margin_mm)
+    corners = np.array([[(low, high)[(i >> k) & 1][k] for k in range(3)] for i in range(8)])
+    index = grid.mm_to_index(corners)
+    last = np.array(grid.shape[::-1]) - 1
+    # rounded first, so that a shifted frame takes the same voxels
+    first = np.clip(np.floor(np.round(index.min(axis=0), 6)).astype(int), 0, last)
+    end = np.clip(np.ceil(np.round(index.max(axis=0), 6)).astype(int), 0, last) + 1
+    box = (slice(first[2], end[2]), slice(first[1], end[1]), slice(first[0], end[0]))
+    nx, ny, nz = (end - first).tolist()
+    return box, Grid(grid.index_to_mm(first), grid.spacing_mm, (nz, ny, nx), grid.direction)
+
+
+def _outlined(
+    name: str,
+    ct: NDArray[np.generic],
+    inside: Bool,
+    filled: Bool,
+    threshold_hu: float,
+    grid: Grid,
+    role: str,
+    interpreted_type: str,
+) -> Structure:
+    """Structure of the voxels inside; its contours run where the CT number reaches the threshold."""
+    level = np.clip(0.5 + (np.asarray(ct, dtype=np.float32) - threshold_hu) / (2.0 * EDGE_HU), 0.0, 1.0)
+    level[inside] = np.maximum(level[inside], np.float32(0.5 + 1e-3))
+    level[filled] = 1.0
+    level[~inside & (level >= 0.5)] = 0.0  # dense, but left out: couch, liver, small pieces
+    level[~ndimage.binary_dilation(inside, ALL_ROUND)] = 0.0
+    return Structure.from_mask(name, level, grid, role, interpreted_type)
