@@ -11,6 +11,7 @@ from brachy import output
 from brachy.dicom.read import read_case, read_dose, read_plan, read_structures
 from brachy.dicom.write import write_dose, write_plan, write_structures
 from brachy.grid import Dose
+from brachy.volumes import read_volume
 from tests.small_plan import dicom_identity, small_case, small_dose, small_plan
 
 
@@ -119,3 +120,12 @@ def test_dose_of_a_real_case_to_the_quantum(shared, tmp_path):
     assert np.allclose(ours.grid.origin_mm, theirs.grid.origin_mm)
     assert np.allclose(ours.grid.direction, theirs.grid.direction)
     assert np.abs(ours.gy - theirs.gy).max() <= 1e-9 * theirs.gy.max() + np.spacing(theirs.gy.max())
+
+
+def test_a_volume_becomes_the_series_it_was_made_from(shared, tmp_path):
+    """A NIfTI and the DICOM series of the same CT: independent of each other's geometry."""
+    folder = shared / "data" / "liver_abdomen"
+    output.write_case(read_volume(folder / "ct.nii.gz"), tmp_path / "case")
+    ours, theirs = read_case(tmp_path / "case"), read_case(folder / "CT")
+    assert np.array_equal(ours.ct_hu, theirs.ct_hu)
+    assert np.abs(ours.grid.corners_mm() - theirs.grid.corners_mm()).max() < 0.001
