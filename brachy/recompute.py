@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.case import Identity
+from brachy.csv_tables import safe_text
 from brachy.errors import BrachyError, UsageError
 from brachy.grid import Dose, Grid
 from brachy.implant import Implant
@@ -62,13 +63,8 @@ class MetricTable:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("roi", *self.metrics))
         for roi, values in self.values.items():
-            writer.writerow((_safe(roi), *("" if values[m] is None else values[m] for m in self.metrics)))
+            writer.writerow((safe_text(roi), *("" if values[m] is None else values[m] for m in self.metrics)))
         return text.getvalue()
-
-
-def _safe(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def recompute(

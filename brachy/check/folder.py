@@ -264,7 +264,7 @@ def _half_lives(plan: Plan, rtplan: pydicom.Dataset) -> list[CheckItem]:
 
 
 def _seeds_of(rtplan: pydicom.Dataset, plan: Plan) -> list[Seed]:
-    """Seeds of the RT Plan as written, with the TG-43 data that its Source Model ID names."""
+    """Seeds of the RT Plan as written, with the TG-43 data that its Source Description names."""
     sources = {int(s.SourceNumber): s for s in rtplan.SourceSequence}
     data = {entry.model: entry.data for entry in plan.sources}
     seeds = []
@@ -273,8 +273,11 @@ def _seeds_of(rtplan: pydicom.Dataset, plan: Plan) -> list[Seed]:
             source = sources[int(channel.ReferencedSourceNumber)]
             point = channel.BrachyControlPointSequence[0]
             axis = point.get("ControlPointOrientation")
-            model = str(source.SourceModelID)
-            found = _shipped(model) or data.get(model) or plan.sources[0].data
+            # the source file's name; Source Model ID holds the maker's name, cut to 16 characters
+            model = str(source.get("SourceDescription", ""))
+            found = _shipped(model) or data.get(model)
+            if found is None:
+                raise BrachyError(f"RTPLAN.dcm names seed model '{model}', which the plan has not: plan again")
             seeds.append(
                 Seed(
                     tuple(float(v) for v in point.ControlPoint3DPosition),  # type: ignore[arg-type]
@@ -304,7 +307,11 @@ def _positions(plan: Plan, seeds: list[Seed]) -> CheckItem:
 def _prescriptions(plan: Plan, rtplan: pydicom.Dataset) -> list[CheckItem]:
     low, high = plan.protocol.prescription.allowed_gy
     items = []
-    doses = sorted(float(setup.BrachyApplicationSetupDose) for setup in rtplan.ApplicationSetupSequence)
+    doses = sorted(
+        float(setup.BrachyApplicationSetupDose)
+        for group in rtplan.FractionGroupSequence
+        for setup in group.ReferencedBrachyApplicationSetupSequence
+    )
     wanted = sorted(
         next(t.prescription_gy for t in plan.targets if t.roi == template.target)
         for template in plan.templates
