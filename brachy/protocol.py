@@ -161,10 +161,19 @@ class Objective(_Table):
 
 
 class Search(_Table):
-    """Effort, counted in moves so that a plan is the same on any machine."""
+    """Effort, counted in moves so that a plan is the same on any machine (engineering choice)."""
 
-    starts: int = Field(4, ge=1, le=256, description="independent starts")
-    moves: int = Field(300_000, ge=0, le=100_000_000, description="annealing moves a start")
+    starts: int = Field(4, ge=1, le=256, description="independent starts, spread over the best layouts")
+    moves: int = Field(150_000, ge=0, le=100_000_000, description="annealing moves a start")
+    fine_moves: int = Field(
+        100_000, ge=0, le=100_000_000, description="annealing moves on the fine samples, each of the best starts"
+    )
+    scan_moves: int = Field(20_000, ge=0, le=100_000_000, description="annealing moves to score a direction")
+    directions: int = Field(3, ge=1, le=36, description="best directions tried at more offsets of the holes")
+    layouts: int = Field(2, ge=1, le=36, description="best layouts (direction and offset) optimised fully")
+    hot: Positive = Field(0.01, le=1, description="first temperature, in units of the objective")
+    cold: Positive = Field(4e-4, le=1, description="last temperature, in units of the objective")
+    fine_hot: Positive = Field(0.005, le=1, description="first temperature on the fine samples")
 
 
 class Protocol(_Table):

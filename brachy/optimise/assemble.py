@@ -1,0 +1,206 @@
+"""From a loading to the finished plan: needles, evaluation, goals, rules, what was assumed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brachy import __version__
+from brachy.case import Case
+from brachy.dose_volume import TargetDose, evaluate, judge
+from brachy.needles import Offer
+from brachy.optimise.candidates import Candidates
+from brachy.planfile import (
+    Evaluation,
+    Plan,
+    PlanCase,
+    PlanInput,
+    PlanNeedle,
+    PlanSeed,
+    PlanSource,
+    PlanTarget,
+    PlanTemplate,
+    rounded,
+)
+from brachy.protocol import Protocol
+from brachy.rules import check_rules
+from brachy.source import Source
+from brachy.structures import Structure
+from brachy.units import mci_from_strength
+
+Float = NDArray[np.float64]
+
+LIMITS = (
+    "dose to water after AAPM TG-43U1: attenuation between seeds (a few per cent) and the difference of liver, bone, "
+    "lung, air and calcified or lipiodol-filled tissue from water are not modelled",
+    "seeds are taken where they are planned: needle deflection, breathing, migration and swelling are not modelled",
+)
+"""Said with every plan."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prescribed:
+    """A target as drawn and as planned, with its prescription; `nested` names the planned target that holds it."""
+
+    drawn: Structure
+    planned: Structure
+    prescription_gy: float
+    nested: str
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The loading that won: `loading` (n,) over the candidates."""
+
+    candidates: Candidates
+    loading: NDArray[np.int8]
+
+
+def assemble(
+    chosen: Chosen,
+    case: Case,
+    protocol: Protocol,
+    targets: Sequence[Prescribed],
+    source: Source,
+    strength_U: float,
+    half_life_days: float,
+    dates: tuple[date | None, date | None],
+    optimiser: dict[str, Any],
+) -> Plan:
+    """Build the plan; every number in it follows from the positions as they will be written.
+
+    Parameters
+    ----------
+    dates : (stated, implanted)
+        Day of the stated strength and of the implantation; `strength_U` is at implantation.
+    """
+    plan = Plan(
+        software=f"brachy {__version__}",
+        case=_identity(case),
+        protocol=protocol,
+        limits=LIMITS,
+        sources=(_source(source, strength_U, half_life_days, dates),),
+        targets=tuple(_target(target, protocol) for target in targets),
+        templates=tuple(_template(offer) for offer in chosen.candidates.offers),
+        needles=tuple(_needles(chosen)),
+        evaluation=Evaluation(formalism=protocol.source.formalism),
+        optimiser=optimiser,
+    ).sealed()
+    doses = [TargetDose(target.planned, target.prescription_gy) for target in targets]
+    organs = [s for s in case.structures if s.role != "ignore" and not s.is_empty]
+    (external,) = case.with_role("external")
+    told = evaluate(plan.implants(), organs, doses, external, protocol.source.formalism, goals=protocol.goals)
+    goals = judge(told, protocol.goals, doses, organs, source=protocol.citations.get("goals", ""))
+    rules = check_rules(
+        plan.needles,
+        plan.templates,
+        [(target.planned, target.prescription_gy) for target in targets],
+        case.structures,
+        protocol,
+        source,
+    )
+    notes = [
+        f"template of {offer.layout.target}: {note}"
+        for offer in chosen.candidates.offers
+        for note in offer.notes
+    ]
+    return plan.model_copy(
+        update={
+            "assumed": (*case.assumed, *notes),
+            "evaluation": Evaluation.model_validate({**told, "goals": goals}),
+            "rules": rules,
+        }
+    ).sealed()
+
+
+def _identity(case: Case) -> PlanCase:
+    known = case.identity
+    return PlanCase(
+        patient_id=known.patient_id,
+        study_uid=known.study_uid,
+        frame_of_reference_uid=known.frame_of_reference_uid,
+        ct_series_uid=known.ct_series_uid,
+        structure_set_uid=known.structure_set_uid,
+        inputs=tuple(PlanInput(name=file.name, sha256=file.sha256) for file in case.inputs),
+    )
+
+
+def _source(
+    source: Source, strength_U: float, half_life_days: float, dates: tuple[date | None, date | None]
+) -> PlanSource:
+    stated, implanted = ("" if day is None else day.isoformat() for day in dates)
+    return PlanSource(
+        model=source.name,
+        air_kerma_strength_U=strength_U,
+        apparent_activity_mCi=mci_from_strength(strength_U),
+        half_life_days=half_life_days,
+        strength_on=stated,
+        implant_on=implanted,
+        data=source.to_dict(),
+    )
+
+
+def _target(target: Prescribed, protocol: Protocol) -> PlanTarget:
+    return PlanTarget(
+        roi=target.drawn.name,
+        prescription_gy=target.prescription_gy,
+        volume_cc=target.drawn.volume_cc,
+        margin_mm=protocol.target.margin_mm,
+        planned_volume_cc=target.planned.volume_cc,
+    )
+
+
+def _template(offer: Offer) -> PlanTemplate:
+    layout = offer.layout
+    return PlanTemplate(
+        origin_mm=_vector(layout.origin_mm),
+        direction=_vector(layout.direction),
+        row=_vector(layout.row),
+        column=_vector(layout.column),
+        spacing_mm=layout.spacing_mm,
+        target=layout.target,
+        columns=layout.columns,
+        rows=layout.rows,
+        central_row=layout.central_row,
+    )
+
+
+def _needles(chosen: Chosen) -> list[PlanNeedle]:
+    """Loaded needles in the order of insertion: template, layer 0, +1, -1 ..., column; seeds from the tip back."""
+    candidates = chosen.candidates
+    loaded = np.flatnonzero(chosen.loading)
+    found = []
+    for number in np.unique(candidates.needle_of[loaded]).tolist():
+        template = int(candidates.offer_of[number])
+        offer, local = candidates.offers[template], int(candidates.local[number])
+        needle = offer.needles[local]
+        depths = np.sort(candidates.depths_mm[loaded[candidates.needle_of[loaded] == number]])[::-1]
+        tip_depth = float(depths[0]) + offer.tip_offset_mm
+        row = offer.layout.insertion_order().index(needle.row)
+        seeds = tuple(
+            PlanSeed(
+                position_mm=_vector(needle.hole_mm + depth * needle.direction), depth_mm=tip_depth - depth
+            )
+            for depth in depths.tolist()
+        )
+        plan_needle = PlanNeedle(
+            hole=needle.hole,
+            template=template,
+            hole_mm=_vector(needle.hole_mm),
+            skin_mm=_vector(needle.skin_mm),
+            tip_mm=_vector(needle.hole_mm + tip_depth * needle.direction),
+            direction=_vector(needle.direction),
+            depth_mm=tip_depth,
+            depth_from_skin_mm=tip_depth - float((needle.skin_mm - needle.hole_mm) @ needle.direction),
+            seeds=seeds,
+        )
+        found.append(((template, row, needle.column), plan_needle))
+    return [needle for _, needle in sorted(found, key=lambda pair: pair[0])]
+
+
+def _vector(values: Float) -> tuple[float, float, float]:
+    x, y, z = rounded(values.tolist())
+    return x, y, z

@@ -1,0 +1,242 @@
+"""From the needles offered to what the kernels search on: candidates, who excludes whom, who covers what."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from brachy.core.influence import fill_rows
+from brachy.core.search import Board, State
+from brachy.dosimetry import influence
+from brachy.needles import Offer, conflicts_between
+from brachy.protocol import Protocol
+from brachy.source import Source
+
+Float = NDArray[np.float64]
+Int = NDArray[np.int64]
+
+NEAR_SEEDS = 30
+"""Places a seed may be moved to by a near swap (engineering choice)."""
+
+NEAR_NEEDLES = 8
+"""Holes a needle may be shifted to (engineering choice)."""
+
+LONGEST_MM = 250.0
+"""The table of a seed's dose reaches this far; beyond, it ends on its last step (engineering choice)."""
+
+TABLE_PER_MM = 8.0
+ANGLES = 48
+
+
+@dataclass(frozen=True, eq=False)
+class SeedTable:
+    """Dose of one seed times distance squared on steps of distance and angle, for `brachy.core.influence`."""
+
+    values: Float
+    per_mm: float
+    least_mm: float
+
+    @staticmethod
+    def of(source: Source, strength_U: float, formalism: str, half_life_days: float) -> "SeedTable":
+        """Tabulate the dose to complete decay of one seed in Gy mm^2."""
+        least = 0.5 * source.capsule_diameter_mm
+        steps = np.arange(int(LONGEST_MM * TABLE_PER_MM) + 1) / TABLE_PER_MM
+        radii = np.maximum(steps, least)
+        u = np.arange(ANGLES + 1) / ANGLES if formalism == "2D" else np.ones(1)
+        cosine = 1.0 - u**2
+        sine = np.sqrt(1.0 - cosine**2)
+        points = np.zeros((len(radii), len(u), 3))
+        points[:, :, 0] = radii[:, None] * sine
+        points[:, :, 2] = radii[:, None] * cosine
+        dose = influence(
+            points.reshape(-1, 3),
+            np.zeros((1, 3)),
+            source,
+            strength_U,
+            axis=np.array([0.0, 0.0, 1.0]),
+            formalism=formalism,
+            half_life_days=half_life_days,
+        )
+        values = dose[0].astype(np.float64).reshape(len(radii), len(u)) * radii[:, None] ** 2
+        return SeedTable(values, TABLE_PER_MM, least)
+
+    def rows(self, points_mm: Float, positions_mm: Float, axes: Float) -> NDArray[np.float32]:
+        """Influence matrix (m + 1, n) float32 in Gy; its last row is zero and stands for no seed."""
+        out = np.zeros((len(positions_mm) + 1, len(points_mm)), dtype=np.float32)
+        fill_rows(points_mm, positions_mm, axes, self.values, self.per_mm, self.least_mm, out)
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """All places where a seed may lie, of one or several templates, needle by needle.
+
+    Positions are relative to an anchor and rounded, so that a moved patient gives the same bits.
+    """
+
+    offers: tuple[Offer, ...]
+    positions_mm: Float
+    axes: Float
+    needle_of: Int
+    """(n,) needle, counted through all offers."""
+    offer_of: Int
+    """(n_needles,) offer of each needle."""
+    local: Int
+    """(n_needles,) index of each needle in its offer."""
+    depths_mm: Float
+    """(n,) hole to seed centre."""
+    clashes: Int
+    """(p, 2) pairs of candidates that exclude each other."""
+    blocks: Int
+    """(q, 2) pairs of needles that exclude each other."""
+
+    @staticmethod
+    def of(offers: Sequence[Offer], anchor_mm: Float, protocol: Protocol) -> "Candidates":
+        """Join the offers of all templates."""
+        seeds = np.cumsum([0] + [len(offer.positions_mm) for offer in offers])
+        needles = np.cumsum([0] + [len(offer.needles) for offer in offers])
+        clashes, blocks = [np.zeros((0, 2), np.int64)], [np.zeros((0, 2), np.int64)]
+        for a, one in enumerate(offers):
+            clashes.append(one.conflicts + seeds[a])
+            blocks.append(one.needle_conflicts + needles[a])
+            for b in range(a + 1, len(offers)):
+                near, close = conflicts_between(one, offers[b], protocol)
+                clashes.append(near + np.array([seeds[a], seeds[b]]))
+                blocks.append(close + np.array([needles[a], needles[b]]))
+        counts = [len(offer.needles) for offer in offers]
+        depths = [needle.depths_mm for offer in offers for needle in offer.needles]
+        return Candidates(
+            offers=tuple(offers),
+            positions_mm=np.round(np.concatenate([o.positions_mm for o in offers]) - anchor_mm, 6),
+            axes=np.concatenate(
+                [np.broadcast_to(o.layout.direction, (len(o.positions_mm), 3)) for o in offers]
+            ),
+            needle_of=np.concatenate(
+                [o.needle_of + first for o, first in zip(offers, needles, strict=False)]
+            ),
+            offer_of=np.repeat(np.arange(len(offers)), counts).astype(np.int64),
+            local=np.concatenate([np.arange(count) for count in counts]).astype(np.int64),
+            depths_mm=np.concatenate([*depths, np.zeros(0)]),
+            clashes=np.concatenate(clashes),
+            blocks=np.concatenate(blocks),
+        )
+
+    def __len__(self) -> int:
+        return len(self.needle_of)
+
+    @cached_property
+    def needle_first(self) -> Int:
+        """(n_needles + 1,) first candidate of each needle."""
+        return np.searchsorted(self.needle_of, np.arange(len(self.offer_of) + 1)).astype(np.int64)
+
+    @cached_property
+    def edges(self) -> tuple[Int, Int, Float]:
+        """Groups of edge points covered by the same candidates: CSR first and groups by candidate, points a group.
+
+        A candidate covers an edge point if the needle, loaded with it alone, lies within the lateral margin.
+        """
+        patterns: list[tuple[int, NDArray[np.bool_], int]] = []
+        for index, offer in enumerate(self.offers):
+            if not len(offer.edge_points_mm):
+                continue
+            tips = np.concatenate([n.depths_mm for n in offer.needles]) + offer.tip_offset_mm
+            covered = offer.edge_needs_tip_mm[:, offer.needle_of] <= tips + 1e-6
+            same, counts = np.unique(np.packbits(covered, axis=1), axis=0, return_counts=True)
+            unpacked = np.unpackbits(same, axis=1, count=covered.shape[1]).astype(bool)
+            patterns += [(index, row, n) for row, n in zip(unpacked, counts.tolist(), strict=True)]
+        of_offer = self.offer_of[self.needle_of]
+        matrix = np.zeros((len(self), len(patterns)), dtype=bool)
+        for g, (index, row, _) in enumerate(patterns):
+            matrix[of_offer == index, g] = row
+        first = np.concatenate([[0], np.cumsum(matrix.sum(axis=1))]).astype(np.int64)
+        return first, np.nonzero(matrix)[1].astype(np.int64), np.array([float(n) for _, _, n in patterns])
+
+    @cached_property
+    def near(self) -> Int:
+        """(n, k) nearest candidates of each, by distance, then by index; -1 where there are fewer."""
+        return _nearest(self.positions_mm, NEAR_SEEDS)
+
+    @cached_property
+    def needle_near(self) -> Int:
+        """(n_needles, k) nearest needles of each in the same template, by distance of the holes."""
+        found = np.full((len(self.offer_of), NEAR_NEEDLES), -1, dtype=np.int64)
+        for index, offer in enumerate(self.offers):
+            mine = np.flatnonzero(self.offer_of == index)
+            spots = np.array([[n.column, n.row] for n in offer.needles], dtype=np.float64)
+            places = np.column_stack([spots, np.zeros(len(spots))]).reshape(-1, 3)
+            local = _nearest(places, NEAR_NEEDLES)
+            found[mine, : local.shape[1]] = np.where(local >= 0, mine[0] + local, -1) if len(mine) else -1
+        return found
+
+
+def _nearest(points_mm: Float, count: int) -> Int:
+    """(n, k) nearest other points, ties by index, so that rounding never decides."""
+    size = len(points_mm)
+    asked = min(2 * count + 1, size)
+    found = np.full((size, count), -1, dtype=np.int64)
+    if size < 2:
+        return found
+    distance, index = cKDTree(points_mm).query(points_mm, asked)
+    distance = np.round(distance, 4)
+    distance[index == np.arange(size)[:, None]] = -1.0
+    order = np.lexsort((index, distance), axis=1)[:, 1 : count + 1]
+    found[:, : order.shape[1]] = np.take_along_axis(index, order, axis=1)
+    return found
+
+
+def pairs_to_lists(pairs: Int, size: int) -> tuple[Int, Int]:
+    """CSR lists (first, partners) of pairs, both ways round."""
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    both = both[np.lexsort((both[:, 1], both[:, 0]))]
+    first = np.searchsorted(both[:, 0], np.arange(size + 1)).astype(np.int64)
+    return first, np.ascontiguousarray(both[:, 1])
+
+
+def make_board(candidates: Candidates, matrix: NDArray[np.float32], protocol: Protocol) -> Board:
+    """What the kernels search on, for an influence matrix (n + 1, points) of the candidates."""
+    size, needles = len(candidates), len(candidates.offer_of)
+    clash_first, clash = pairs_to_lists(candidates.clashes, size)
+    block_first, block = pairs_to_lists(candidates.blocks, needles)
+    cover_first, cover, points = candidates.edges
+    price = protocol.objective
+    return Board(
+        influence=matrix,
+        needle_of=candidates.needle_of,
+        needle_first=candidates.needle_first,
+        depth=candidates.depths_mm,
+        clash_first=clash_first,
+        clash=clash,
+        block_first=block_first,
+        block=block,
+        cover_first=cover_first,
+        cover=cover,
+        cover_cost=price.lateral * points,
+        near=candidates.near,
+        needle_near=candidates.needle_near,
+        base=np.zeros(matrix.shape[1]),
+        base_count=np.zeros(needles, dtype=np.int64),
+        base_covered=np.zeros(len(points), dtype=np.int64),
+        needle_cost=np.full(needles, price.needle),
+        seed_cost=np.full(size, price.seed),
+        limits=np.array([0, size, needles], dtype=np.int64),
+    )
+
+
+def empty_state(board: Board) -> State:
+    """A state without seeds; `brachy.core.search.load` fills it."""
+    size, needles = len(board.needle_of), len(board.needle_cost)
+    return State(
+        chosen=np.zeros(size, dtype=np.int8),
+        dose=np.zeros(board.influence.shape[1], dtype=np.float32),
+        loaded=np.zeros(needles, dtype=np.int64),
+        covered=np.zeros(len(board.cover_cost), dtype=np.int64),
+        clashes=np.zeros(size, dtype=np.int64),
+        blocks=np.zeros(needles, dtype=np.int64),
+        used=np.zeros(size, dtype=np.int64),
+        place=np.full(size, -1, dtype=np.int64),
+        tally=np.zeros(2, dtype=np.int64),
+        cost=np.zeros(2),
+    )

@@ -1,0 +1,215 @@
+"""Where the needles may come from: every direction and offset is laid out, offered and scored by a quick search."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brachy.errors import BrachyError
+from brachy.needles import Offer, offer
+from brachy.optimise.candidates import Candidates, SeedTable
+from brachy.optimise.points import SCAN, Dosed, Samples
+from brachy.optimise.search import Control, Game, anneal, generator, greedy
+from brachy.protocol import Protocol
+from brachy.structures import Structure
+from brachy.template import lay_out, needle_direction
+
+Float = NDArray[np.float64]
+
+FIRST_OFFSETS = (0.0, 0.5)
+"""Offsets tried in every direction, in pitches (engineering choice)."""
+
+FINER_OFFSETS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)
+"""Offsets tried in the best directions, in pitches (engineering choice)."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A direction and an offset of the holes in it."""
+
+    azimuth_deg: float
+    tilt_deg: float
+    offset_mm: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def name(self) -> str:
+        """'azimuth 100, tilt 5'."""
+        return f"azimuth {self.azimuth_deg:g}" + (f", tilt {self.tilt_deg:g}" if self.tilt_deg else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a quick search found for an aim; `value` is inf where nothing can be reached."""
+
+    aim: Aim
+    offer: Offer | None
+    value: float
+    reason: str = ""
+
+    @property
+    def blocked(self) -> dict[str, int]:
+        """Number of blocked holes by cause, the most frequent first."""
+        causes = [hole.cause for hole in self.offer.blocked] if self.offer is not None else []
+        names = sorted(set(causes), key=lambda cause: (-causes.count(cause), cause))
+        return {name: causes.count(name) for name in names}
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """What the needles of one target meet."""
+
+    target: Dosed
+    external: Structure
+    obstacles: tuple[Structure, ...]
+    samples: tuple[Samples, ...]
+    anchor_mm: Float
+    capsule_length_mm: float
+
+
+def aims(protocol: Protocol) -> list[Aim]:
+    """Directions of a protocol, with no offset: the fixed one, or every step of azimuth."""
+    rule = protocol.direction
+    if rule.azimuth_deg is not None:
+        return [Aim(rule.azimuth_deg % 360.0, rule.tilt_deg)]
+    count = max(1, int(np.floor(360.0 / rule.azimuth_step_deg + 1e-9)))
+    return [Aim(round(k * rule.azimuth_step_deg, 6), rule.tilt_deg) for k in range(count)]
+
+
+def offsets(protocol: Protocol, fractions: Sequence[float]) -> list[tuple[float, float]]:
+    """Offsets of the holes, mm, along the layer, and across it where the protocol frees the layers."""
+    pitch = protocol.template.pitch_mm
+    across = fractions if protocol.template.layer_offset == "free" else (0.0,)
+    return [(pitch * a, pitch * b) for b in across for a in fractions]
+
+
+def make_offer(around: Surroundings, aim: Aim, protocol: Protocol, edges: bool = True) -> Offer:
+    """Lay a template out and ask what it may reach."""
+    layout = lay_out(
+        around.target.structure,
+        around.external,
+        needle_direction(aim.azimuth_deg, aim.tilt_deg),
+        pitch_mm=protocol.template.pitch_mm,
+        standoff_mm=protocol.template.standoff_mm,
+        offset_mm=aim.offset_mm,
+        overshoot_mm=protocol.template.lateral_overshoot_mm,
+    )
+    return offer(
+        around.target.structure,
+        around.external,
+        around.obstacles,
+        layout,
+        protocol,
+        around.capsule_length_mm,
+        edges,
+    )
+
+
+def score(
+    around: Surroundings, aim: Aim, protocol: Protocol, table: SeedTable, seed: int, control: Control
+) -> Scored:
+    """Offer an aim and search it quickly on few samples."""
+    if control.stopped() and control.best_value < np.inf:
+        return Scored(aim, None, np.inf, "not tried: stopped")
+    try:
+        offered = make_offer(around, aim, protocol)
+    except BrachyError as error:
+        return Scored(aim, None, np.inf, str(error))
+    if not len(offered.positions_mm):
+        return Scored(aim, offered, np.inf, "no clear needle path")
+    candidates = Candidates.of([offered], around.anchor_mm, protocol)
+    game = Game.of(candidates, around.samples, SCAN, table, protocol)
+    rule = protocol.search
+    dice = generator(seed, "direction", aim.azimuth_deg, aim.tilt_deg, aim.offset_mm)
+    found = anneal(game, greedy(game), rule.scan_moves, rule.hot, rule.cold, dice, control, quiet=True)
+    return Scored(aim, offered, found.value)
+
+
+def scan(
+    around: Surroundings, protocol: Protocol, table: SeedTable, seed: int, control: Control
+) -> list[Scored]:
+    """Score every direction, then the best ones at more offsets. Best first; unreachable ones last.
+
+    Raises
+    ------
+    BrachyError
+        If no direction has a clear needle path; the message names what is in the way.
+    """
+    tried = [replace(aim, offset_mm=o) for aim in aims(protocol) for o in offsets(protocol, FIRST_OFFSETS)]
+    found = _score_all(around, tried, protocol, table, seed, control)
+    if not np.isfinite(found[0].value):
+        raise BrachyError(_nothing_reached(around, found))
+    best: list[Aim] = []
+    for each in found:
+        bare = replace(each.aim, offset_mm=(0.0, 0.0))
+        if np.isfinite(each.value) and bare not in best and len(best) < protocol.search.directions:
+            best.append(bare)
+    known = {each.aim for each in found}
+    finer = offsets(protocol, sorted((*FIRST_OFFSETS, *FINER_OFFSETS)))
+    more = [replace(aim, offset_mm=o) for aim in best for o in finer]
+    found += _score_all(around, [a for a in more if a not in known], protocol, table, seed, control)
+    return sorted(found, key=_rank)
+
+
+def _score_all(
+    around: Surroundings,
+    tried: Sequence[Aim],
+    protocol: Protocol,
+    table: SeedTable,
+    seed: int,
+    control: Control,
+) -> list[Scored]:
+    jobs = [partial(score, around, aim, protocol, table, seed, control) for aim in tried]
+    return sorted(control.run(f"directions to {around.target.structure.name}", jobs), key=_rank)
+
+
+def _rank(scored: Scored) -> tuple[float, float, float, tuple[float, float]]:
+    return scored.value, scored.aim.azimuth_deg, scored.aim.tilt_deg, scored.aim.offset_mm
+
+
+def _nothing_reached(around: Surroundings, found: Sequence[Scored]) -> str:
+    """One line: no path, and what stands in the way of most holes."""
+    total: dict[str, int] = {}
+    for scored in found:
+        for cause, count in scored.blocked.items():
+            total[cause] = total.get(cause, 0) + count
+    name = around.target.structure.name
+    directions = len({(s.aim.azimuth_deg, s.aim.tilt_deg) for s in found})
+    where = "the given direction" if directions == 1 else f"any of {directions} directions"
+    if not total:
+        return f"no clear needle path to '{name}' in {where}: {found[0].reason}"
+    worst = sorted(total, key=lambda cause: (-total[cause], cause))[:4]
+    return (
+        f"no clear needle path to '{name}' in {where}: in the way are {', '.join(worst)}; "
+        "give another --direction or --needle-length, or check these structures"
+    )
+
+
+def table_of(found: Sequence[Scored], chosen: Aim, full: dict[Aim, float]) -> list[dict[str, Any]]:
+    """For plan.json: each direction at its best offset, what it offers, its score and why it lost."""
+    rows: dict[tuple[float, float], dict[str, Any]] = {}
+    for each in found:
+        key = (each.aim.azimuth_deg, each.aim.tilt_deg)
+        if key in rows:
+            continue
+        same = [full[aim] for aim in full if (aim.azimuth_deg, aim.tilt_deg) == key]
+        row: dict[str, Any] = {"azimuth_deg": key[0], "tilt_deg": key[1], "offset_mm": each.aim.offset_mm}
+        if each.offer is not None:
+            row["needles_offered"] = len(each.offer.needles)
+            row["blocked"] = each.blocked
+            row["edge_points_out_of_reach"] = sum(1 for cause in each.offer.edge_cause if cause)
+        row["score"] = each.value if np.isfinite(each.value) else None
+        row["optimised"] = min(same) if same else None
+        if key == (chosen.azimuth_deg, chosen.tilt_deg):
+            row["offset_mm"] = chosen.offset_mm
+            row["outcome"] = "chosen"
+        elif not np.isfinite(each.value):
+            row["outcome"] = each.reason
+        elif same:
+            row["outcome"] = f"optimised, but {min(same) / full[chosen] - 1:+.1%} against the chosen"
+        else:
+            row["outcome"] = f"quick score {each.value / found[0].value - 1:+.1%} against the best"
+        rows[key] = row
+    return sorted(rows.values(), key=lambda row: (row["azimuth_deg"], row["tilt_deg"]))

@@ -1,0 +1,352 @@
+"""`plan`: from a case and a protocol to a plan."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brachy import anatomy, strength
+from brachy.case import Case
+from brachy.errors import BrachyError, UsageError
+from brachy.optimise.assemble import Chosen, Prescribed, assemble
+from brachy.optimise.candidates import Candidates, SeedTable
+from brachy.optimise.directions import Aim, Scored, Surroundings, scan, table_of
+from brachy.optimise.points import FINE, SEARCH, Dosed, Samples, sample, sequence, spared_organs
+from brachy.optimise.search import Control, Found, Game, Progress, anneal, generator, greedy
+from brachy.planfile import Plan, PlanTarget
+from brachy.protocol import Protocol, change
+from brachy.source import load_source
+from brachy.structures import Structure
+from brachy.units import days_between, decay_factor, strength_from_mci
+
+Float = NDArray[np.float64]
+
+NESTED_SHARE = 0.9
+"""A target of which this part lies inside another is served by that one's template (engineering choice)."""
+
+KEPT_FOR_FINE = 2
+"""Results of the search that are annealed again on the fine samples (engineering choice)."""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """One aim for each template, in the order of the templates."""
+
+    scored: tuple[Scored, ...]
+
+    @property
+    def value(self) -> float:
+        return sum(each.value for each in self.scored)
+
+
+def plan(
+    case: Case,
+    protocol: Protocol,
+    *,
+    targets: Sequence[tuple[str, float | None]] | None = None,
+    strength_on: date | None = None,
+    implant_on: date | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    time_limit: float | None = None,
+    progress: Progress | None = None,
+    direction: tuple[float, float] | None = None,
+) -> Plan:
+    """Plan a permanent seed implant.
+
+    Parameters
+    ----------
+    case : Case
+        CT and structures; roles that are not given are found by `brachy.anatomy.prepare`.
+    protocol : Protocol
+        What the clinic wants; see `brachy protocols`.
+    targets : sequence of (ROI, Gy or None), optional
+        Targets and their prescriptions; None is the protocol's. By default the one ROI that is a target. A target
+        inside another (a boost) shares its template; others have their own.
+    strength_on : date, optional
+        Day for which the protocol's activity is stated; by default the day of the implantation.
+    implant_on : date, optional
+        Day of the implantation; by default the CT's.
+    seed : int
+        The same case, protocol and seed give the same plan, for any number of threads.
+    threads : int, optional
+        Threads of the search; by default one for each core.
+    time_limit : float, optional
+        Seconds after which the search ends with the best so far; such a plan cannot be reproduced and says so.
+    progress : callable, optional
+        Called with the stage and the best D90 and V100 so far. Ctrl-C keeps the best plan so far.
+    direction : (azimuth, tilt), optional
+        Fixed direction of the needles, degrees; goes before the protocol's.
+
+    Returns
+    -------
+    Plan
+        With evaluation, goals, rules, and in `optimiser` the value of each term of the objective.
+
+    Raises
+    ------
+    UsageError
+        If no ROI or several could be the target, a prescription is outside the protocol's range, or a name is
+        unknown.
+    BrachyError
+        If the target lies outside the CT or the patient, or no needle reaches it.
+
+    Examples
+    --------
+    >>> from brachy.phantom import load_phantom
+    >>> from brachy.protocol import change, load_protocol
+    >>> quick = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
+    >>> made = plan(load_phantom("sphere-35mm"), quick, direction=(0, 0))
+    >>> made.evaluation.structures["GTV"]["V100_pct"] > 95
+    True
+    """
+    if direction is not None:
+        protocol = change(protocol, direction={"azimuth_deg": direction[0], "tilt_deg": direction[1]})
+    control = Control(max(1, threads or os.cpu_count() or 1), time_limit, progress)
+    control.show("structures")
+    names = None if targets is None else [name for name, _ in targets]
+    case = anatomy.prepare(case, protocol, names)
+    prescribed = _targets(case, protocol, targets)
+    source = load_source(protocol.source.model)
+    said: list[str] = []
+    half_life, note = strength.half_life_used(source.half_life_days, None, protocol.source.half_life_days)
+    said += [note] if note else []
+    stated, implanted, days = _dates(case, strength_on, implant_on, said)
+    strength_u = strength_from_mci(protocol.source.activity_mCi) * decay_factor(days, half_life)
+
+    (external,) = case.with_role("external")
+    anchor = prescribed[0].planned.bounds_mm[0]
+    dosed = [Dosed(p.planned, p.prescription_gy, p.nested) for p in prescribed]
+    samples = sample(dosed, spared_organs(case.structures, protocol), external, anchor)
+    table = SeedTable.of(source, strength_u, protocol.source.formalism, half_life)
+    obstacles = tuple(s for s in case.with_role(*protocol.obstacles.roles) if not s.is_empty)
+    scans = []
+    for p, d in zip(prescribed, dosed, strict=True):
+        if p.nested:
+            continue
+        served = {p.planned.name, *(q.planned.name for q in prescribed if q.nested == p.planned.name)}
+        around = Surroundings(
+            d,
+            external,
+            obstacles,
+            tuple(part for part in samples if part.name in served or part.kind == "organ"),
+            anchor,
+            source.capsule_length_mm,
+        )
+        scans.append(scan(around, protocol, table, seed, control))
+    layouts = _layouts(scans, protocol.search.layouts)
+    chosen, found, game, results = _search(layouts, samples, anchor, table, protocol, seed, control)
+
+    values = game.terms_of(found.loading)
+    optimiser: dict[str, Any] = {
+        "objective": sum(values.values()),
+        "terms": values,
+        "seed": seed,
+        "starts": protocol.search.starts,
+        "moves": _moves(scans, protocol),
+        "candidates": len(game.candidates),
+        "samples": int(game.terms.start[-1]),
+        "directions": [
+            {"target": p.planned.name, "tried": table_of(tried, layout.aim, results[index])}
+            for index, (p, tried, layout) in enumerate(
+                zip([p for p in prescribed if not p.nested], scans, chosen.scored, strict=True)
+            )
+        ],
+    }
+    if control.timed_out:
+        optimiser["time_limit_s"] = time_limit
+        said.append("the search was ended by the time limit: the same plan may not come out again")
+    if control.interrupted:
+        optimiser["interrupted"] = True
+        said.append("the search was interrupted: this is the best plan found until then")
+    control.show("evaluation")
+    return assemble(
+        Chosen(game.candidates, found.loading),
+        case.assuming(said),
+        protocol,
+        prescribed,
+        source,
+        strength_u,
+        half_life,
+        (stated, implanted),
+        optimiser,
+    )
+
+
+def _targets(
+    case: Case, protocol: Protocol, targets: Sequence[tuple[str, float | None]] | None
+) -> list[Prescribed]:
+    """Targets, expanded, with their prescriptions; which of them lie inside another."""
+    if targets is None:
+        found = [s for s in case.with_role("target") if not s.is_empty]
+        names = ", ".join(s.name for s in case.structures) or "none"
+        if not found:
+            raise UsageError(f"no ROI is a target: name it with --target ROI; the ROIs are: {names}")
+        if len(found) > 1:
+            listed = ", ".join(s.name for s in found)
+            raise UsageError(f"{len(found)} ROIs could be the target ({listed}): choose with --target ROI")
+        targets = [(found[0].name, None)]
+    low, high = protocol.prescription.allowed_gy
+    (external,) = case.with_role("external")
+    listed_targets: list[Prescribed] = []
+    for name, gy in targets:
+        drawn = case.structure(name)
+        if drawn.is_empty:
+            raise BrachyError(
+                f"target '{drawn.name}' has no contours: draw it, or choose another with --target"
+            )
+        rx = protocol.prescription.dose_gy if gy is None else float(gy)
+        if not low <= rx <= high:
+            raise UsageError(
+                f"prescription {rx:g} Gy for '{drawn.name}' is outside {low:g}-{high:g} Gy, "
+                f"which protocol '{protocol.name}' allows: choose one within"
+            )
+        if any(drawn.name == other.drawn.name for other in listed_targets):
+            raise UsageError(f"target '{drawn.name}' is given twice: give it once")
+        _must_hold(case, external, drawn)
+        listed_targets.append(Prescribed(drawn, _planned(drawn, case, protocol, external), rx, ""))
+    return _nested(listed_targets)
+
+
+def _planned(drawn: Structure, case: Case, protocol: Protocol, external: Structure) -> Structure:
+    """The target with the protocol's margin, clipped to the external and to the organs named."""
+    margin = protocol.target.margin_mm
+    if margin == 0:
+        return drawn
+    clip = [external, *(case.structure(name) for name in protocol.target.clip_to)]
+    wider = drawn.expanded(margin, [other for other in clip if other is not drawn])
+    name = PlanTarget(
+        roi=drawn.name, prescription_gy=0, volume_cc=0, margin_mm=margin, planned_volume_cc=0
+    ).planned_roi
+    return replace(wider, name=name, interpreted_type="PTV", number=None)
+
+
+def _must_hold(case: Case, external: Structure, drawn: Structure) -> None:
+    points = np.concatenate(drawn.contours_mm)
+    if not case.grid.contains(points).all():
+        raise BrachyError(
+            f"target '{drawn.name}' reaches outside the CT: plan on a CT that holds it, or correct the contours"
+        )
+    if not external.contains(points).mean() > 0.5:
+        raise BrachyError(
+            f"target '{drawn.name}' lies outside '{external.name}', the outline of the patient: correct one of them"
+        )
+
+
+def _nested(targets: list[Prescribed]) -> list[Prescribed]:
+    """Mark each target that lies inside another with the smallest that holds it."""
+    found = []
+    for target in targets:
+        low, high = target.planned.bounds_mm
+        points = sequence(low, high - low, float(np.cbrt(np.prod(high - low) / 2000.0)))
+        points = points[target.planned.contains(points)]
+        holders = [
+            other
+            for other in targets
+            if other is not target
+            and other.planned.volume_cc > target.planned.volume_cc
+            and len(points)
+            and other.planned.contains(points).mean() >= NESTED_SHARE
+        ]
+        outer = [
+            h
+            for h in holders
+            if not any(h is not o and o.planned.volume_cc > h.planned.volume_cc for o in holders)
+        ]
+        found.append(
+            Prescribed(
+                target.drawn, target.planned, target.prescription_gy, outer[0].planned.name if outer else ""
+            )
+        )
+    return found
+
+
+def _dates(
+    case: Case, strength_on: date | None, implant_on: date | None, said: list[str]
+) -> tuple[date | None, date | None, float]:
+    """Day of the stated strength, day of the implantation, days between; defaults go to `said`."""
+    implanted = implant_on
+    if implanted is None:
+        implanted = case.identity.ct_date
+        if implanted is not None:
+            said.append(f"implanted on the day of the CT, {implanted.isoformat()}")
+        elif strength_on is not None:
+            raise UsageError("--strength-on needs the day of the implantation: give --implant-on DATE")
+        else:
+            said.append("no date of the implantation: the strength is taken as that at implantation")
+    stated = strength_on
+    if stated is None:
+        stated = implanted
+        if implanted is not None:
+            said.append(f"the activity is stated for the day of the implantation, {implanted.isoformat()}")
+    days = days_between(stated, implanted) if stated is not None and implanted is not None else 0.0
+    return stated, implanted, days
+
+
+def _layouts(scans: Sequence[Sequence[Scored]], count: int) -> list[_Layout]:
+    """The best combinations of one aim for each template, by the sum of their scores."""
+    combined = [_Layout(())]
+    for scored in scans:
+        usable = [each for each in scored if np.isfinite(each.value)][:count]
+        joined = [_Layout((*layout.scored, each)) for layout in combined for each in usable]
+        combined = sorted(joined, key=lambda layout: layout.value)[:count]
+    return combined
+
+
+def _search(
+    layouts: Sequence[_Layout],
+    samples: Sequence[Samples],
+    anchor: Float,
+    table: SeedTable,
+    protocol: Protocol,
+    seed: int,
+    control: Control,
+) -> tuple[_Layout, Found, Game, list[dict[Aim, float]]]:
+    """Anneal every layout from several starts, the best again on the fine samples; the best of all."""
+    rule = protocol.search
+
+    def prepare(layout: _Layout, level: int) -> Game:
+        offers = [each.offer for each in layout.scored if each.offer is not None]
+        return Game.of(Candidates.of(offers, anchor, protocol), samples, level, table, protocol)
+
+    games = control.run("influence", [partial(prepare, layout, SEARCH) for layout in layouts])
+    firsts = control.run("greedy", [partial(greedy, game) for game in games])
+    starts = [(start % len(layouts), start) for start in range(max(rule.starts, len(layouts)))]
+
+    def search(which: int, start: int) -> Found:
+        dice = generator(seed, "search", start)
+        return anneal(games[which], firsts[which], rule.moves, rule.hot, rule.cold, dice, control)
+
+    found = control.run("search", [partial(search, which, start) for which, start in starts])
+    order = sorted(range(len(found)), key=lambda k: (found[k].value, k))[:KEPT_FOR_FINE]
+    fine = {which: prepare(layouts[which], FINE) for which in dict.fromkeys(starts[k][0] for k in order)}
+
+    def polish(k: int) -> Found:
+        dice = generator(seed, "fine", starts[k][1])
+        return anneal(fine[starts[k][0]], found[k], rule.fine_moves, rule.fine_hot, rule.cold, dice, control)
+
+    control.best_value = np.inf
+    polished = control.run("polish", [partial(polish, k) for k in order])
+    best = min(range(len(order)), key=lambda k: (polished[k].value, k))
+    winner = starts[order[best]][0]
+    results: list[dict[Aim, float]] = [{} for _ in layouts[0].scored]
+    for (which, _), result in zip(starts, found, strict=True):
+        for index, each in enumerate(layouts[which].scored):
+            known = results[index].get(each.aim, np.inf)
+            results[index][each.aim] = min(known, result.value)
+    return layouts[winner], polished[best], fine[winner], results
+
+
+def _moves(scans: Sequence[Sequence[Scored]], protocol: Protocol) -> int:
+    """Annealing moves in all."""
+    rule = protocol.search
+    scored = sum(1 for tried in scans for each in tried if np.isfinite(each.value))
+    return scored * rule.scan_moves + rule.starts * rule.moves + KEPT_FOR_FINE * rule.fine_moves
+
+
+__all__ = ["plan"]

@@ -1,0 +1,196 @@
+"""Running the kernels: several starts over threads, by moves, the same for any number of threads; stopping early."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brachy.core import search as kernels
+from brachy.optimise.candidates import Candidates, SeedTable, empty_state, make_board
+from brachy.optimise.objective import coverage, dose_terms, hinge_terms
+from brachy.optimise.points import Samples
+from brachy.protocol import Protocol as PlanningProtocol
+
+Float = NDArray[np.float64]
+Loading = NDArray[np.int8]
+T = TypeVar("T")
+
+MIX = np.array([0.65, 0.75, 0.85, 0.95])
+"""Cumulative shares of moves: near swap, any swap, add, drop; the rest moves a whole needle (engineering choice)."""
+
+CHUNK = 20_000
+"""Moves between two looks at the clock and at the keyboard."""
+
+SWEEPS = 40
+"""A descent ends after so many sweeps at the latest (engineering choice; 3 to 6 are usual)."""
+
+
+class Progress(Protocol):
+    """Called with the stage and, once there is one, the best coverage so far."""
+
+    def __call__(self, stage: str, best: dict[str, float] | None = None) -> None:
+        """Show it."""
+
+
+@dataclass
+class Control:
+    """Threads, the clock, and what the user wants: passed through the whole search."""
+
+    threads: int = 1
+    time_limit: float | None = None
+    progress: Progress | None = None
+    interrupted: bool = False
+    timed_out: bool = False
+    moves: int = 0
+    best: dict[str, float] | None = None
+    best_value: float = np.inf
+    _stop: Event = field(default_factory=Event)
+    _started: float = field(default_factory=time.monotonic)
+
+    def stopped(self) -> bool:
+        """Whether to come to an end with what there is."""
+        if self._stop.is_set():
+            return True
+        if self.time_limit is not None and time.monotonic() - self._started > self.time_limit:
+            self.timed_out = True
+            self._stop.set()
+        return self._stop.is_set()
+
+    def show(self, stage: str) -> None:
+        """Tell the caller where the search stands."""
+        if self.progress is not None:
+            self.progress(stage, self.best)
+
+    def run(self, stage: str, jobs: Sequence[Callable[[], T]]) -> list[T]:
+        """Results of all jobs, in their order. Ctrl-C asks the jobs to end soon; what they have is kept."""
+        with ThreadPoolExecutor(max(1, min(self.threads, len(jobs)))) as pool:
+            futures: list[Future[T]] = [pool.submit(job) for job in jobs]
+            while True:
+                try:
+                    _, waiting = wait(futures, timeout=0.1)
+                    self.show(f"{stage} {len(futures) - len(waiting)}/{len(futures)}")
+                    if not waiting:
+                        break
+                except KeyboardInterrupt:
+                    self.interrupted = True
+                    self._stop.set()
+            return [future.result() for future in futures]
+
+
+def generator(*keys: object) -> NDArray[np.uint64]:
+    """Generator of random numbers for the kernels, from the user's seed and the place in the search."""
+    digest = hashlib.sha256(repr(keys).encode()).digest()
+    return np.array([int.from_bytes(digest[:8], "big") | 1], dtype=np.uint64)
+
+
+@dataclass(frozen=True, eq=False)
+class Game:
+    """Candidates with their influence on one level of the samples, ready to be searched."""
+
+    candidates: Candidates
+    samples: tuple[Samples, ...]
+    level: int
+    board: kernels.Board
+    terms: kernels.Terms
+
+    @staticmethod
+    def of(
+        candidates: Candidates,
+        samples: Sequence[Samples],
+        level: int,
+        table: SeedTable,
+        protocol: PlanningProtocol,
+    ) -> "Game":
+        """Compute the influence matrix of a level."""
+        points = np.concatenate([part.points_mm[: part.counts[level]] for part in samples])
+        matrix = table.rows(points, candidates.positions_mm, np.ascontiguousarray(candidates.axes))
+        board = make_board(candidates, matrix, protocol)
+        return Game(candidates, tuple(samples), level, board, hinge_terms(samples, protocol.objective, level))
+
+    def coarser(self, level: int, protocol: PlanningProtocol) -> "Game":
+        """The same on the first samples of each part."""
+        starts = self.terms.start[:-1].tolist()
+        columns = np.concatenate(
+            [
+                np.arange(first, first + part.counts[level])
+                for first, part in zip(starts, self.samples, strict=True)
+            ]
+        )
+        matrix = np.ascontiguousarray(self.board.influence[:, columns])
+        board = self.board._replace(influence=matrix, base=self.board.base[columns])
+        terms = hinge_terms(self.samples, protocol.objective, level)
+        return Game(self.candidates, self.samples, level, board, terms)
+
+    def terms_of(self, loading: Loading) -> dict[str, float]:
+        """Value of each term of the objective for a loading, in float64."""
+        values = dose_terms(self.samples, self.terms, kernels.exact_dose(self.board, loading))
+        state = empty_state(self.board)
+        kernels.load(self.board, self.terms, state, loading)
+        used = state.loaded > 0
+        values["needle"] = float(self.board.needle_cost[used].sum())
+        values["seed"] = float(self.board.seed_cost[loading > 0].sum())
+        values["lateral"] = float(self.board.cover_cost[state.covered == 0].sum())
+        return values
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A loading and its value on the level it was searched on."""
+
+    loading: Loading
+    value: float
+
+
+def greedy(game: Game) -> Found:
+    """Add the best seed until none betters the value."""
+    state = empty_state(game.board)
+    kernels.load(game.board, game.terms, state, state.chosen.copy())
+    kernels.greedy(game.board, game.terms, state)
+    return Found(state.chosen.copy(), float(state.cost[0]))
+
+
+def anneal(
+    game: Game,
+    start: Found,
+    moves: int,
+    hot: float,
+    cold: float,
+    dice: NDArray[np.uint64],
+    control: Control,
+    quiet: bool = False,
+) -> Found:
+    """Anneal from a loading and descend to a local optimum; the best loading met."""
+    state = empty_state(game.board)
+    kernels.load(game.board, game.terms, state, start.loading)
+    best, value = start.loading.copy(), np.array([float(state.cost[0])])
+    for first in range(0, moves, CHUNK):
+        if control.stopped():
+            break
+        last = min(first + CHUNK, moves)
+        kernels.anneal(game.board, game.terms, state, best, value, first, last, moves, hot, cold, MIX, dice)
+        if not quiet:
+            _note(control, game, best, float(value[0]))
+    return descend(game, Found(best, float(value[0])))
+
+
+def descend(game: Game, start: Found, everywhere: bool = False) -> Found:
+    """Local optimum over swaps, additions, removals and needle moves."""
+    state = empty_state(game.board)
+    kernels.load(game.board, game.terms, state, start.loading)
+    kernels.descend(game.board, game.terms, state, everywhere, SWEEPS)
+    return Found(state.chosen.copy(), float(state.cost[0]))
+
+
+def _note(control: Control, game: Game, best: Loading, value: float) -> None:
+    """Keep the coverage of the best loading for showing; nothing else depends on it."""
+    if control.progress is None or value >= control.best_value:
+        return
+    control.best_value = value
+    dose = kernels.exact_dose(game.board, best).astype(np.float32)
+    control.best = coverage(game.samples, game.level, dose)
