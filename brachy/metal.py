@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+from scipy import ndimage
 from scipy.special import erf
 
 from brachy.grid import Grid
@@ -107,37 +108,55 @@ def add_seeds(
         for slice_, share in zip(k.tolist(), share_z, strict=True):
             if share.sum() * mass > 1e-6 * metal.seed_hu_mm3:
                 masses[slice_].append((points[:, :2], share * mass))
-    if metal.hardening_per_mm > 0:
-        for slice_, found in enumerate(masses):
-            if found:
-                points = np.concatenate([p for p, _ in found])
-                weights = np.concatenate([w for _, w in found])
-                volume[slice_] += _streaks(points, weights, x, y, metal)
+    seen = [slice_ for slice_, found in enumerate(masses) if found]
+    if metal.hardening_per_mm > 0 and seen:
+        there = [np.concatenate([p for p, _ in masses[slice_]]) for slice_ in seen]
+        amount = [np.concatenate([w for _, w in masses[slice_]]) for slice_ in seen]
+        volume[seen] += _streaks(there, amount, x, y, metal)
     return np.minimum(volume, metal.ceiling_hu)
 
 
-def _streaks(points_mm: Float, hu_mm2: Float, x_mm: Float, y_mm: Float, metal: Metal) -> Float:
-    """Streaks (ny, nx) in HU on one slice with point masses (n, 2) of `hu_mm2` (n,)."""
+def _streaks(points_mm: list[Float], hu_mm2: list[Float], x_mm: Float, y_mm: Float, metal: Metal) -> Float:
+    """Streaks (slices, ny, nx) in HU; each slice has point masses (n, 2) of `hu_mm2` (n,)."""
     middle = np.array([x_mm.mean(), y_mm.mean()])
     step = float(x_mm[1] - x_mm[0])
     half = 0.5 * float(np.hypot(np.ptp(x_mm), np.ptp(y_mm))) + 10 * metal.blur_in_plane_mm
-    count = 2 * int(np.ceil(half / step)) + 1
-    detector = (np.arange(count) - count // 2) * step
+    count = 2 * int(np.ceil(half / step)) + 3
     padded = 1 << int(np.ceil(np.log2(2 * count)))
-    xx, yy = np.meshgrid(x_mm - middle[0], y_mm - middle[1])
-    # band-limited ramp in space: 1/4 at 0, -1/(pi n)^2 at odd n (Kak and Slaney 1988, eq. 3.61)
+    # band-limited ramp in space: 1/4 at 0, -1/(pi n)^2 at odd n (Kak and Slaney 1988, chapter 3, eq. 61)
     n = np.minimum(np.arange(padded), padded - np.arange(padded))
     ramp = np.where(n % 2 == 1, -1.0 / np.maximum(np.pi * n, 1) ** 2, 0.0)
     ramp[0] = 0.25
-    spectrum = np.fft.rfft(ramp)
-    image = np.zeros(xx.shape)
+    ramp_spectrum = np.fft.rfft(ramp)
+    blur_spectrum = np.exp(-2.0 * (np.pi * np.fft.rfftfreq(padded, step) * metal.blur_in_plane_mm) ** 2)
+    # every other voxel is enough for a picture of lines wider than one
+    xx, yy = np.meshgrid(x_mm[::2] - middle[0], y_mm[::2] - middle[1])
+    image = np.zeros((len(points_mm), *xx.shape))
     for view in range(VIEWS):
-        angle = np.pi * view / VIEWS
-        c, s = np.cos(angle), np.sin(angle)
-        at = (points_mm - middle) @ np.array([c, s])
-        shape = np.exp(-0.5 * ((detector[:, None] - at) / metal.blur_in_plane_mm) ** 2)
-        water_mm = shape @ hu_mm2 / (np.sqrt(2 * np.pi) * metal.blur_in_plane_mm) / 1000.0
-        lost = -metal.hardening_per_mm * water_mm**2
-        filtered = np.fft.irfft(np.fft.rfft(lost, padded) * spectrum, padded)[:count] / step
-        image += np.interp(xx * c + yy * s, detector, filtered)
-    return image * (np.pi / VIEWS) * 1000.0
+        c, s = np.cos(np.pi * view / VIEWS), np.sin(np.pi * view / VIEWS)
+        metal_mm = np.array(
+            [
+                _shared_out(((p - middle) @ np.array([c, s])) / step + count // 2, w, padded)
+                for p, w in zip(points_mm, hu_mm2, strict=True)
+            ]
+        )
+        metal_mm = np.fft.irfft(np.fft.rfft(metal_mm) * blur_spectrum, padded) / step / 1000.0  # of water
+        lost = -metal.hardening_per_mm * metal_mm**2
+        filtered = np.fft.irfft(np.fft.rfft(lost) * ramp_spectrum, padded) / step
+        place = (xx * c + yy * s) / step + count // 2
+        whole = place.astype(np.int64)
+        share = place - whole
+        image += filtered[:, whole] * (1 - share) + filtered[:, whole + 1] * share
+    image *= 1000.0 * np.pi / VIEWS
+    fine_y, fine_x = np.meshgrid(np.arange(len(y_mm)) / 2, np.arange(len(x_mm)) / 2, indexing="ij")
+    return np.array(
+        [ndimage.map_coordinates(one, [fine_y, fine_x], order=1, mode="nearest") for one in image]
+    )
+
+
+def _shared_out(place: Float, weight: Float, count: int) -> Float:
+    """Weights laid on a lattice of `count`, each shared between the two nodes beside its place."""
+    whole = np.floor(place).astype(np.int64)
+    share = place - whole
+    total = np.bincount(whole, weight * (1 - share), count) + np.bincount(whole + 1, weight * share, count)
+    return np.asarray(total)

@@ -13,7 +13,6 @@ import contourpy
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from brachy.grid import Grid
@@ -26,14 +25,17 @@ Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Pair = tuple[Number, Number]
 Triple = tuple[Number, Number, Number]
 
-SAGITTA_MM = 0.01
+SAGITTA_MM = 0.02
 """A chord of a section leaves a curved surface by this at most (engineering choice)."""
-
-LATTICE_MM = 0.5
-"""Step of the lattice on which the outline of a tube is first found, before it is moved onto the surface."""
 
 STEP_MM = 0.5
 """A tube's centre line is cut into pieces no longer than this."""
+
+RIM_MM = 1.0
+"""Distances to a tube are known this far beyond its surface."""
+
+CELL_MM = 6.0
+"""Cells of this size tell quickly which points are nowhere near a tube."""
 
 
 class _Solid(BaseModel):
@@ -239,9 +241,37 @@ class _Swept(_Solid):
     def _tree(self) -> Any:
         return cKDTree(self._centres)
 
-    def nearest(self, points_mm: Float, within_mm: float) -> tuple[Float, Float]:
-        """Distance (n,) to the centre line, inf beyond `within_mm`, and the nearest point of it (n, 3)."""
-        distance, index = self._tree.query(points_mm, distance_upper_bound=within_mm + STEP_MM)
+    @cached_property
+    def _cells(self) -> tuple[Float, Bool]:
+        """Corner of a coarse lattice of `CELL_MM`, and which of its cells the tube and its rim may reach."""
+        reach = self.radius_mm + RIM_MM + STEP_MM
+        low = self._centres.min(axis=0) - reach
+        count = np.floor((self._centres.max(axis=0) + reach - low) / CELL_MM).astype(int) + 1
+        cells = np.zeros(count, dtype=bool)
+        for centre in self._centres:
+            first = ((centre - reach - low) / CELL_MM).astype(int)
+            end = ((centre + reach - low) / CELL_MM).astype(int) + 1
+            cells[first[0] : end[0], first[1] : end[1], first[2] : end[2]] = True
+        return low, cells
+
+    def distance(self, x: Float, y: Float, z: Float) -> Float:
+        """Distance to the centre line of points whose coordinates broadcast together; inf beyond the rim."""
+        low, cells = self._cells
+        near: Bool = np.ones((), dtype=bool)
+        places = []
+        for axis, at in enumerate((x, y, z)):
+            place = np.floor((at - low[axis]) / CELL_MM).astype(np.int64)
+            near = near & (place >= 0) & (place < cells.shape[axis])
+            places.append(np.clip(place, 0, cells.shape[axis] - 1))
+        near = near & cells[tuple(places)]
+        distance = np.full(near.shape, np.inf)
+        points = np.column_stack([np.broadcast_to(at, near.shape)[near] for at in (x, y, z)])
+        distance[near] = self.nearest(points)[0]
+        return distance
+
+    def nearest(self, points_mm: Float) -> tuple[Float, Float]:
+        """Distance (n,) to the centre line, inf beyond the rim, and the nearest point of it (n, 3)."""
+        distance, index = self._tree.query(points_mm, distance_upper_bound=self.radius_mm + RIM_MM + STEP_MM)
         distance, foot = np.array(distance), np.zeros((len(points_mm), 3))
         found = np.flatnonzero(np.isfinite(distance))
         p, i = points_mm[found], index[found]
@@ -267,9 +297,7 @@ class _Swept(_Solid):
 
     def contains(self, x: Float, y: Float, z: Float) -> Bool:
         """Whether points lie inside; coordinates in mm that broadcast together."""
-        x, y, z = np.broadcast_arrays(x, y, z)
-        points = np.column_stack([x.ravel(), y.ravel(), z.ravel()])
-        inside: Bool = (self.nearest(points, self.radius_mm)[0] <= self.radius_mm).reshape(x.shape)
+        inside: Bool = self.distance(x, y, z) <= self.radius_mm
         return inside
 
     def section(self, z_mm: float) -> list[Float]:
@@ -277,22 +305,21 @@ class _Swept(_Solid):
         near = self._centres[np.abs(self._centres[:, 2] - z_mm) < self.radius_mm]
         if not len(near):
             return []
-        rim = self.radius_mm + 2 * LATTICE_MM
+        rim = self.radius_mm + RIM_MM
         low, high = near[:, :2].min(axis=0) - rim, near[:, :2].max(axis=0) + rim
-        x, y = (np.arange(low[k], high[k] + LATTICE_MM, LATTICE_MM) for k in (0, 1))
-        xx, yy = np.meshgrid(x, y)
-        points = np.column_stack([xx.ravel(), yy.ravel(), np.full(xx.size, z_mm)])
-        beyond = rim + STEP_MM
-        level = np.minimum(self.nearest(points, rim)[0], beyond).reshape(xx.shape) - self.radius_mm
+        # followed through cells of this size, no edge is longer than the chord with the largest sagitta allowed
+        step = math.sqrt(4.0 * SAGITTA_MM * self.radius_mm)
+        x, y = (np.arange(low[k], high[k] + step, step) for k in (0, 1))
+        level = np.minimum(self.distance(x[None, :], y[:, None], np.array(z_mm)), rim) - self.radius_mm
         outlines = []
         for line in contourpy.contour_generator(x, y, level).lines(0.0):
             flat = np.array(line[:-1], dtype=np.float64)
             for _ in range(6):
-                distance, foot = self.nearest(np.column_stack([flat, np.full(len(flat), z_mm)]), rim)
+                distance, foot = self.nearest(np.column_stack([flat, np.full(len(flat), z_mm)]))
                 slope = (flat - foot[:, :2]) / distance[:, None]
-                step = -(distance - self.radius_mm)[:, None] * slope / np.square(slope).sum(axis=1)[:, None]
+                move = -(distance - self.radius_mm)[:, None] * slope / np.square(slope).sum(axis=1)[:, None]
                 # where the cut only grazes the tube the slope is small: short steps keep it from overshooting
-                flat = flat + np.clip(step, -0.5 * LATTICE_MM, 0.5 * LATTICE_MM)
+                flat = flat + np.clip(move, -0.5 * step, 0.5 * step)
             if len(flat) >= 3:
                 outlines.append(flat)
         return outlines
@@ -393,13 +420,14 @@ def voxel_share(
         found = shape.contains(x[None, None, :], y[None, :, None], z[:, None, None])
         return np.broadcast_to(found, (len(z), len(y), len(x)))
 
-    # a voxel is mixed where its corners and its centre disagree, or a neighbour's do
+    # a voxel is mixed where its corners and its centre disagree: a surface that pokes in between them is left out,
+    # which is a few percent of a voxel for solids thicker than one
     centres = inside([first[k] + np.arange(size[k], dtype=np.float64) for k in range(3)])
     corners = inside([first[k] - 0.5 + np.arange(size[k] + 1, dtype=np.float64) for k in range(3)])
     count = centres.astype(np.int8)
     for dz, dy, dx in product((0, 1), repeat=3):
         count += corners[dz : dz + size[2], dy : dy + size[1], dx : dx + size[0]]
-    mixed = ndimage.binary_dilation((count > 0) & (count < 9))
+    mixed = (count > 0) & (count < 9)
     share = centres.astype(np.float64)
     z, y, x = np.nonzero(mixed)
     offsets = (np.arange(supersample) + 0.5) / supersample - 0.5
