@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from brachy.case import Identity, InputFile, SliceReference
 from brachy.dicom.files import declared_charset, integer, items, numbers, parse, reading, sha256, shown, text
 from brachy.dicom.find import Series
-from brachy.dicom.pixels import MAX_VOXELS, check_size, decode
+from brachy.dicom.pixels import MAX_VOXELS, Decoder, check_size
 from brachy.errors import BrachyError
 from brachy.grid import Grid
 
@@ -71,21 +71,22 @@ def read_series(series: Series) -> Volume:
     inputs: list[InputFile] = []
     notes: dict[str, None] = {}
     identity = Identity()
-    for header in sorted(series.images, key=lambda image: image.file.place):
-        content = header.file.read()
-        name = header.file.name
-        inputs.append(InputFile(name, sha256(content)))
-        with reading(header.file.place):
-            dataset = parse(content, name, pixels=True)
-            if not frames:
-                identity = _identity(dataset, notes)
-            for index, frame in enumerate(_frames(dataset, name)):
-                frames.append(frame)
-                if len(frames) * frame.shape[0] * frame.shape[1] > MAX_VOXELS:
-                    raise BrachyError(
-                        f"the CT series has more than {MAX_VOXELS // 10**6} million voxels: crop it"
-                    )
-                slices.append(_hu(decode(dataset, index, name), frame, dataset, notes))
+    with Decoder() as decoder:
+        for header in sorted(series.images, key=lambda image: image.file.place):
+            content = header.file.read()
+            name = header.file.name
+            inputs.append(InputFile(name, sha256(content)))
+            with reading(header.file.place):
+                dataset = parse(content, name, pixels=True)
+                if not frames:
+                    identity = _identity(dataset, notes)
+                for index, frame in enumerate(_frames(dataset, name)):
+                    frames.append(frame)
+                    if len(frames) * frame.shape[0] * frame.shape[1] > MAX_VOXELS:
+                        raise BrachyError(
+                            f"the CT series has more than {MAX_VOXELS // 10**6} million voxels: crop it"
+                        )
+                    slices.append(_hu(decoder.decode(dataset, index, name), frame, dataset, notes))
     order, grid = stack(frames)
     if any(frame.rescale_assumed for frame in frames):
         notes["CT numbers are the stored values (the images have no rescale slope and intercept)"] = None

@@ -1,5 +1,12 @@
 """Stored pixel values of CT and dose, of any usual transfer syntax; sizes are checked before memory is taken."""
 
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -16,6 +23,15 @@ MAX_VOXELS = 400_000_000
 MAX_SIDE = 8192
 """Bounds of a volume and of a slice (engineering choices; 1500 slices of 512 x 512 have 393 million voxels)."""
 
+SECONDS_A_FRAME = 30.0
+"""After this time a decoder is ended (engineering choice; a slice takes some hundredths of a second)."""
+
+_PLAIN = {
+    syntaxes.ImplicitVRLittleEndian,
+    syntaxes.ExplicitVRLittleEndian,
+    syntaxes.ExplicitVRBigEndian,
+    syntaxes.DeflatedExplicitVRLittleEndian,
+}
 # Each compressed syntax has one decoder that is a dependency of the product, so that an image reads the same
 # whatever else is installed.
 _PLUGINS = {
@@ -27,12 +43,6 @@ _PLUGINS = {
     syntaxes.JPEGLSNearLossless: "gdcm",
     syntaxes.JPEG2000Lossless: "gdcm",
     syntaxes.JPEG2000: "gdcm",
-}
-_PLAIN = {
-    syntaxes.ImplicitVRLittleEndian,
-    syntaxes.ExplicitVRLittleEndian,
-    syntaxes.ExplicitVRBigEndian,
-    syntaxes.DeflatedExplicitVRLittleEndian,
 }
 
 
@@ -65,38 +75,120 @@ def check_size(dataset: Dataset, frames: int, name: str) -> None:
         )
 
 
-def decode(dataset: Dataset, index: int, name: str) -> NDArray[Any]:
-    """Stored values (rows, columns) of one frame, signed or unsigned as the file says.
+class Decoder:
+    """Decodes frames; a context manager, because compressed ones are decoded in a process of its own.
 
-    Raises
-    ------
-    BrachyError
-        If the transfer syntax is not supported, or the image inside is of another size than the file says.
+    A damaged JPEG-LS image can end the process that decodes it (GDCM 3 throws through C++), so that process must
+    not be the user's. It is started for the first compressed frame and serves until the end.
     """
-    syntax = _syntax(dataset)
-    if syntax in _PLAIN:
-        options: dict[str, Any] = {}
-    elif syntax in _PLUGINS:
-        _check_codestream(dataset, index, name)
-        options = {"decoding_plugin": _PLUGINS[syntax]}
-        _silence_gdcm()
-    else:
-        raise BrachyError(
-            f"{shown(name)} is compressed as {_title(syntax)}, which is not read: decompress it first"
-        )
-    decoder = get_decoder(syntax)
-    array, _ = decoder.as_array(dataset, index=index, raw=True, **options)
-    shape = (integer(dataset, "Rows"), integer(dataset, "Columns"))
-    if array.shape != shape:
-        raise BrachyError(
-            f"{shown(name)} decodes to {array.shape} pixels where it declares {shape}: export it again"
-        )
-    return array
 
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
 
-def decode_all(dataset: Dataset, frames: int, name: str) -> NDArray[Any]:
-    """Stored values (frames, rows, columns) of a multi-frame image."""
-    return np.stack([decode(dataset, index, name) for index in range(frames)])
+    def __enter__(self) -> "Decoder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def decode(self, dataset: Dataset, index: int, name: str) -> NDArray[Any]:
+        """Stored values (rows, columns) of one frame, signed or unsigned as the file says.
+
+        Raises
+        ------
+        BrachyError
+            If the transfer syntax is not supported, the frame is damaged, or it is of another size than declared.
+        """
+        syntax = _syntax(dataset)
+        if syntax in _PLAIN or _PLUGINS.get(syntax) == "pydicom":
+            array, _ = get_decoder(syntax).as_array(dataset, index=index, raw=True)
+        elif syntax in _PLUGINS:
+            array = self._decompressed(dataset, index, name, syntax)
+        else:
+            raise BrachyError(
+                f"{shown(name)} is compressed as {_title(syntax)}, which is not read: decompress it first"
+            )
+        shape = (integer(dataset, "Rows"), integer(dataset, "Columns"))
+        if array.shape != shape:
+            raise BrachyError(
+                f"{shown(name)} decodes to {array.shape} pixels where it declares {shape}: export it again"
+            )
+        return array
+
+    def _decompressed(self, dataset: Dataset, index: int, name: str, syntax: syntaxes.UID) -> NDArray[Any]:
+        frames = integer(dataset, "NumberOfFrames") or 1
+        frame = get_frame(dataset.PixelData, index, number_of_frames=frames)
+        rows, columns = integer(dataset, "Rows") or 0, integer(dataset, "Columns") or 0
+        # the stream names its own size, and a decoder would take memory for that
+        size = codestream_size(frame)
+        if size != (rows, columns):
+            held = "no image" if size is None else f"an image of {size[0]} x {size[1]} pixels"
+            raise BrachyError(
+                f"{shown(name)} holds {held} where it declares {rows} x {columns} pixels: export it again"
+            )
+        request = {
+            "syntax": str(syntax),
+            "plugin": _PLUGINS[syntax],
+            "length": len(frame),
+            "image": {
+                "number_of_frames": 1,
+                "samples_per_pixel": 1,
+                "pixel_keyword": "PixelData",
+                "rows": rows,
+                "columns": columns,
+                "bits_allocated": integer(dataset, "BitsAllocated"),
+                "bits_stored": integer(dataset, "BitsStored"),
+                "pixel_representation": integer(dataset, "PixelRepresentation") or 0,
+                "photometric_interpretation": text(dataset, "PhotometricInterpretation") or "MONOCHROME2",
+            },
+        }
+        reply, content = self._ask(request, frame)
+        if "error" in reply:
+            raise BrachyError(f"{shown(name)} cannot be decompressed, it is damaged: copy or export it again")
+        return np.frombuffer(content, dtype=np.dtype(reply["dtype"])).reshape(reply["shape"])
+
+    def _ask(self, request: dict[str, Any], frame: bytes) -> tuple[dict[str, Any], bytes]:
+        """Reply of the decoding process; that it died or took too long is a reply too."""
+        process = self._running()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        timer = threading.Timer(SECONDS_A_FRAME, process.kill)
+        timer.start()
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n" + frame)
+            process.stdin.flush()
+            reply: dict[str, Any] = json.loads(process.stdout.readline())
+            return reply, process.stdout.read(reply.get("length", 0))
+        except (OSError, ValueError):
+            self._end()
+            return {"error": "no reply"}, b""
+        finally:
+            timer.cancel()
+
+    def _running(self) -> "subprocess.Popen[bytes]":
+        if self._process is None:
+            # -P: no module of the current folder is imported in place of a library
+            script = Path(__file__).with_name("decompress.py")
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", str(script)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        return self._process
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        process.wait()
 
 
 def _syntax(dataset: Dataset) -> syntaxes.UID:
@@ -113,28 +205,6 @@ def _syntax(dataset: Dataset) -> syntaxes.UID:
 
 def _title(syntax: syntaxes.UID) -> str:
     return shown(syntax.name if syntax.is_transfer_syntax else str(syntax))
-
-
-def _silence_gdcm() -> None:
-    """GDCM writes its complaints to the terminal; the readers say in their own words what is wrong."""
-    import gdcm
-
-    gdcm.Trace.WarningOff()
-    gdcm.Trace.ErrorOff()
-    gdcm.Trace.DebugOff()
-
-
-def _check_codestream(dataset: Dataset, index: int, name: str) -> None:
-    """A compressed frame names its own size; a decoder would take memory for that, so it must be the file's."""
-    frames = integer(dataset, "NumberOfFrames") or 1
-    stream = get_frame(dataset.PixelData, index, number_of_frames=frames)
-    size = codestream_size(stream)
-    declared = (integer(dataset, "Rows"), integer(dataset, "Columns"))
-    if size is not None and size != declared:
-        raise BrachyError(
-            f"{shown(name)} holds a compressed image of {size[0]} x {size[1]} pixels where it declares "
-            f"{declared[0]} x {declared[1]}: export it again"
-        )
 
 
 def codestream_size(stream: bytes) -> tuple[int, int] | None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from brachy.dicom.files import integer, items, number, numbers, shown, text
-from brachy.dicom.pixels import check_size, decode
+from brachy.dicom.pixels import Decoder, check_size
 from brachy.errors import BrachyError
 from brachy.grid import Dose, Grid
 
@@ -74,8 +74,9 @@ def imported_dose(dataset: Dataset, name: str) -> ImportedDose:
         )
     grid, descending = _grid(dataset, (frames, rows, columns), where)
     gy = np.empty(grid.shape)
-    for index in range(frames):
-        gy[frames - 1 - index if descending else index] = decode(dataset, index, name)
+    with Decoder() as decoder:
+        for index in range(frames):
+            gy[frames - 1 - index if descending else index] = decoder.decode(dataset, index, name)
     gy *= scaling
     gy.setflags(write=False)
     notes = []
