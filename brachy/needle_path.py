@@ -92,17 +92,18 @@ def target_span(
     inside = inside[inside[:, 1] - inside[:, 0] >= SLIVER_MM]
     if len(inside):
         return float(inside[0, 0]), float(inside[-1, 1])
-    if overshoot_mm <= 0:
+    near = (
+        overshoot_mm - 5.0 * CLEARANCE_TOLERANCE_MM
+    )  # where it grazes, a hair of distance is much of its length
+    if near <= 0:
         return None
     reach = float(np.linalg.norm(np.ptp(target.bounds_mm, axis=0)) + 2 * overshoot_mm)
     middle = float((target.bounds_mm.mean(axis=0) - point_mm) @ direction)
     ends = []
     for sense in (1.0, -1.0):
         start = point_mm + (middle - sense * reach) * direction
-        contact = contact_depth(start[None], sense * direction, np.array([2 * reach]), target, overshoot_mm)[
-            0
-        ]
-        ends.append(middle + sense * (contact - reach))
+        contacts = contact_depth(start[None], sense * direction, np.array([2 * reach]), target, near)
+        ends.append(middle + sense * (float(contacts[0]) - reach))
     if not np.isfinite(ends).all():
         return None
     return float(np.round(ends[0], RELATIVE_DIGITS)), float(np.round(ends[1], RELATIVE_DIGITS))

@@ -1,7 +1,8 @@
-"""Every rule of the protocol, recomputed from a finished plan's geometry alone, with its worst case and place.
+"""Every rule of the protocol, recomputed from a finished plan's geometry alone, with its worst case and
+place.
 
-Nothing here looks at how the needles were chosen: paths are sampled at `SAMPLE_MM` and closed in on where they come
-near, seeds and holes are measured as they stand in the plan.
+Nothing here looks at how the needles were chosen: paths are sampled at `SAMPLE_MM` and closed in on where
+they come near, seeds and holes are measured as they stand in the plan.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from brachy.errors import UsageError
 from brachy.lateral import edge_points
-from brachy.needle_path import AIR_GAP_MM, one_thread
+from brachy.needle_path import AIR_GAP_MM, SLIVER_MM, one_thread
 from brachy.planfile import PlanNeedle, PlanTemplate, RuleResult
 from brachy.protocol import Protocol
 from brachy.source import Source
@@ -83,7 +84,8 @@ def check_rules(
     Returns
     -------
     tuple of RuleResult
-        Every rule: its limit, the worst case, where that is, and whether the rule is kept (to `TOLERANCE_MM`).
+        Every rule: its limit, the worst case, where that is, and whether the rule is kept (to
+        `TOLERANCE_MM`).
 
     Raises
     ------
@@ -151,10 +153,11 @@ def _line(
     target = planned[templates[needle.template].target]
     inside = target.line_intervals(hole, direction)
     span = (np.nan, np.nan)
-    if len(inside):
+    crossed = float(np.diff(inside, axis=1).max(initial=0.0))
+    if len(inside) and (overshoot_mm == 0 or crossed > SLIVER_MM + TOLERANCE_MM):
         span = (float(inside[0, 0]), float(inside[-1, 1]))
     elif overshoot_mm > 0:  # an axis that only passes near counts where it is so near
-        depths = np.arange(0.0, np.linalg.norm(target.centroid_mm - hole) + 300.0, 0.02)
+        depths = np.arange(0.0, np.linalg.norm(target.centroid_mm - hole) + 300.0, 0.005)
         near = depths[
             target.distance_mm(hole + depths[:, None] * direction, overshoot_mm + 1.0) <= overshoot_mm
         ]
@@ -190,11 +193,14 @@ def _finite(value: float | None) -> float | None:
     return value if value is None or np.isfinite(value) else None
 
 
-def nearest_on_path(start_mm: Float, end_mm: Float, structure: Structure) -> tuple[float, float]:
+def nearest_on_path(
+    start_mm: Float, end_mm: Float, structure: Structure, enough_mm: float = np.inf
+) -> tuple[float, float]:
     """Least distance of a straight path to a structure, and the depth from the start at which it is so near.
 
-    Sampled at `SAMPLE_MM`, then every stretch that may hide a smaller value, since a distance changes no faster than
-    the place, is sampled ten times finer, and again; the result is exact to 0.0025 mm.
+    Sampled at `SAMPLE_MM`, then every stretch that may hide a smaller value, since a distance changes no
+    faster than the place, is sampled ten times finer, and again; the result is exact to 0.0025 mm. A path
+    that proves to stay farther than `enough_mm` may be given any value above that.
     """
     length = float(np.linalg.norm(end_mm - start_mm))
     unit = (end_mm - start_mm) / length
@@ -204,6 +210,8 @@ def nearest_on_path(start_mm: Float, end_mm: Float, structure: Structure) -> tup
 
     cutoff = np.inf
     coarse = distance(np.linspace(0.0, length, 9, dtype=np.float64))
+    if coarse.min() - length / 16.0 > enough_mm:
+        return float(coarse.min()), 0.0
     cutoff = float(coarse.min()) + 1.0
     count = int(np.ceil(length / SAMPLE_MM))
     step = length / count
@@ -226,10 +234,11 @@ def nearest_on_path(start_mm: Float, end_mm: Float, structure: Structure) -> tup
 def _clearance(
     lines: Sequence[_Line], role: str, obstacles: Sequence[Structure], protocol: Protocol
 ) -> RuleResult:
-    found = []
+    found: list[tuple[float, str]] = []
     for obstacle in (s for s in obstacles if s.role == role):
         for line in lines:
-            gap, depth = nearest_on_path(line.hole, line.tip, obstacle)
+            worst = min((gap for gap, _ in found), default=np.inf) + protocol.needle.radius_mm
+            gap, depth = nearest_on_path(line.hole, line.tip, obstacle, worst)
             gap -= protocol.needle.radius_mm
             found.append((gap, f"{line.name}, {obstacle.name}, {depth:.0f} mm from the hole"))
     result = _at_least(f"needle to {role.replace('_', ' ')}", protocol.obstacles.clearance_mm, found)
@@ -284,7 +293,8 @@ def _needle_spacing(lines: Sequence[_Line], protocol: Protocol) -> RuleResult:
 
 
 def _path_to_path(one: _Line, other: _Line) -> float:
-    """Least distance of two needles' axes: along one it is convex, so the least sample's neighbours hold it."""
+    """Least distance of two needles' axes: along one it is convex, so the least sample's neighbours hold
+    it."""
     low, high = 0.0, one.length
     for _ in range(4):
         depths = np.linspace(low, high, 101)
@@ -324,12 +334,14 @@ class _Reach:
     tip_offset: float
 
     def hindrance(self, start: Float, hole: Float, direction: Float, centre_depth: float) -> str:
-        """What keeps a seed centre from a depth, with the path from `start` to its tip; "" if nothing does."""
+        """What keeps a seed centre from a depth, with the path from `start` to its tip; "" if nothing
+        does."""
         rules = self.protocol
         tip_depth = centre_depth + self.tip_offset
         tip = hole + tip_depth * direction
         for obstacle in self.obstacles:
-            gap = nearest_on_path(start, tip, obstacle)[0] - rules.needle.radius_mm
+            wanted = rules.needle.radius_mm + rules.obstacles.clearance_mm
+            gap = nearest_on_path(start, tip, obstacle, wanted)[0] - rules.needle.radius_mm
             if gap < rules.obstacles.clearance_mm - TOLERANCE_MM:
                 return f"{obstacle.name} at {max(gap, 0.0):.1f} mm"
         if tip_depth > rules.needle.max_needle_mm + TOLERANCE_MM:
@@ -383,7 +395,8 @@ def _lateral(
         where = f"at ({x:.1f}, {y:.1f}, {z:.1f})"
         if gaps[k] > margin + TOLERANCE_MM:
             missed = int((gaps[here] > margin + TOLERANCE_MM).sum())
-            where += f" and {missed - 1} more of {len(here)} points: {_cause(points[k], layout, lines, target, reach)}"
+            cause = _cause(points[k], layout, lines, target, reach)
+            where += f" and {missed - 1} more of {len(here)} points: {cause}"
         results.append(_at_most(rule, margin, [(float(gaps[k]), where)]))
     return results
 

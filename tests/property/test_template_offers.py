@@ -1,0 +1,192 @@
+"""Whatever the target, the obstacles, the direction and the protocol: every loading that is offered obeys every rule.
+
+The rules are recomputed by `brachy.rules` from the plan's geometry alone, after it went through plan.json's rounding.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brachy.errors import BrachyError
+from brachy.needles import offer
+from brachy.planfile import PlanNeedle, PlanTemplate, rounded
+from brachy.rules import TOLERANCE_MM, check_rules
+from brachy.source import load_source
+from brachy.template import lay_out, needle_direction
+from tests.needle_cases import SHIFT, box, ellipsoid, plan_needles, plan_template, protocol, shifted
+
+SEED = load_source("amersham_6711")
+BODY = ellipsoid("Body", (0, 0, 0), (160, 110, 130), "external", slices=5.0, points=72)
+
+
+@st.composite
+def protocols(draw):
+    """Tables of a protocol."""
+    step = draw(st.sampled_from([2.5, 5.0, 5.0, 7.5]))
+    return {
+        "template": {
+            "pitch_mm": draw(st.sampled_from([4.0, 7.0, 10.0, 12.5])),
+            "lateral_overshoot_mm": draw(st.sampled_from([0.0, 0.0, 4.0])),
+            "lateral_margin_mm": draw(st.floats(4, 12)),
+            "standoff_mm": draw(st.floats(0, 40)),
+        },
+        "needle": {
+            "radius_mm": draw(st.floats(0.3, 1.5)),
+            "max_needle_mm": draw(st.floats(80, 250)),
+            "tip_to_seed_mm": draw(st.floats(0, 6)),
+            "min_needle_spacing_mm": draw(st.sampled_from([2.0, 2.0, 6.0])),
+        },
+        "seeds": {
+            "step_mm": step,
+            "distal_margin_mm": draw(st.floats(0, 8)),
+            "skin_margin_mm": draw(st.floats(0, 15)),
+            "min_spacing_mm": draw(st.sampled_from([5.0, 6.0])),
+        },
+        "obstacles": {"clearance_mm": draw(st.floats(0, 5))},
+    }
+
+
+def within(*spread):
+    return st.tuples(*(st.floats(-s, s) for s in spread))
+
+
+obstacle = st.tuples(
+    within(50, 50, 30),
+    st.tuples(st.floats(1, 25), st.floats(1, 25), st.integers(1, 16)),
+    st.sampled_from(["bone", "vessel", "lung", "bowel"]),
+)
+bodies = st.tuples(
+    within(60, 40, 40), st.tuples(*[st.floats(8, 28)] * 3), st.lists(obstacle, min_size=0, max_size=5)
+)
+
+
+def build(body):
+    """A target somewhere in the body, and bars, plates and lumps round it."""
+    centre, half_axes, lumps = body
+    target = ellipsoid("GTV", centre, half_axes, "target", slices=2.5, points=48)
+    obstacles = []
+    for k, (at, (dx, dy, slabs), role) in enumerate(lumps):
+        low = np.add(centre, at) - (dx, dy, 0.0)
+        high = np.add(low, (2 * dx, 2 * dy, 2.5 * slabs))
+        obstacles.append(box(f"{role} {k}", low, high, role))
+    return target, obstacles
+
+
+directions = st.tuples(st.integers(0, 35).map(lambda k: 10.0 * k), st.sampled_from([0.0, 0.0, 12.0, -25.0]))
+offsets = st.tuples(st.floats(-5, 5), st.floats(-5, 5))
+
+
+def offered(target, obstacles, direction, rules, offset, body=BODY):
+    layout = lay_out(
+        target,
+        body,
+        needle_direction(*direction),
+        pitch_mm=rules.template.pitch_mm,
+        standoff_mm=rules.template.standoff_mm,
+        offset_mm=offset,
+        overshoot_mm=rules.template.lateral_overshoot_mm,
+    )
+    return offer(target, body, obstacles, layout, rules, SEED.capsule_length_mm)
+
+
+def legal_subset(found, chosen):
+    """Candidates in a random order, each kept unless it is in conflict with one that is."""
+    forbidden = {tuple(pair) for pair in found.conflicts.tolist()}
+    apart = {tuple(pair) for pair in found.needle_conflicts.tolist()}
+    kept, used = [], set()
+    for candidate in chosen:
+        needle = int(found.needle_of[candidate])
+        near = any((min(candidate, k), max(candidate, k)) in forbidden for k in kept)
+        if near or any((min(needle, k), max(needle, k)) in apart for k in used):
+            continue
+        kept.append(candidate)
+        used.add(needle)
+    return kept
+
+
+@settings(max_examples=40, deadline=None, report_multiple_bugs=False)
+@given(bodies, directions, protocols(), offsets, st.randoms(use_true_random=False))
+def test_every_loading_that_is_offered_obeys_every_rule(body, direction, tables, offset, random):
+    target, obstacles = build(body)
+    rules = protocol(**tables)
+    try:
+        found = offered(target, obstacles, direction, rules, offset)
+    except BrachyError:
+        return  # no axis crosses so small a target
+    if not found.needles:
+        assert found.blocked
+        return
+    candidates = list(range(len(found.positions_mm)))
+    random.shuffle(candidates)
+    loaded = legal_subset(found, candidates[: random.randint(1, len(candidates))])
+    needles = [
+        PlanNeedle.model_validate(rounded(n.model_dump(mode="json"))) for n in plan_needles(found, loaded)
+    ]
+    template = PlanTemplate.model_validate(rounded(plan_template(found.layout).model_dump(mode="json")))
+    structures = [BODY, target, *obstacles]
+    results = check_rules(needles, [template], [(target, 120.0)], structures, rules, SEED)
+    broken = [result for result in results if not result.met and not result.rule.startswith("target edge")]
+    assert broken == []
+
+
+@settings(max_examples=25, deadline=None, report_multiple_bugs=False)
+@given(bodies, directions, protocols(), offsets, st.randoms(use_true_random=False))
+def test_coverage_of_the_edge_is_as_offered(body, direction, tables, offset, random):
+    target, obstacles = build(body)
+    rules = protocol(**tables)
+    try:
+        found = offered(target, obstacles, direction, rules, offset)
+    except BrachyError:
+        return
+    if not found.needles:
+        return
+    used = sorted(random.sample(range(len(found.needles)), random.randint(1, len(found.needles))))
+    # the deepest candidate of each, so that a shortened needle counts as far as it was offered
+    loaded = [int(np.flatnonzero(found.needle_of == needle)[0]) for needle in used]
+    structures = [BODY, target, *obstacles]
+    template = plan_template(found.layout)
+    results = check_rules(plan_needles(found, loaded), [template], [(target, 120.0)], structures, rules, SEED)
+    covered = found.edge_covered_by[:, used].any(axis=1)
+    for result in results:
+        if result.rule.startswith("target edge"):
+            layer = int(result.rule.split()[-1])
+            if abs(result.worst - rules.template.lateral_margin_mm) > 2 * TOLERANCE_MM:
+                assert result.met == covered[found.edge_layer == layer].all()
+    everything = [cause == "" for cause in found.edge_cause]
+    assert everything == found.edge_covered_by.any(axis=1).tolist()
+
+
+@settings(max_examples=20, deadline=None, report_multiple_bugs=False)
+@given(bodies, directions, protocols(), offsets)
+def test_a_patient_who_lies_elsewhere_gets_the_same_offer(body, direction, tables, offset):
+    target, obstacles = build(body)
+    rules = protocol(**tables)
+    try:
+        here = offered(target, obstacles, direction, rules, offset)
+    except BrachyError:
+        with pytest.raises(BrachyError):
+            offered(shifted(target), [], direction, rules, offset, shifted(BODY))
+        return
+    there = offered(shifted(target), [shifted(s) for s in obstacles], direction, rules, offset, shifted(BODY))
+    assert [needle.hole for needle in there.needles] == [needle.hole for needle in here.needles]
+    assert [(b.hole, b.cause) for b in there.blocked] == [(b.hole, b.cause) for b in here.blocked]
+    assert np.array_equal(there.needle_of, here.needle_of)
+    assert there.positions_mm - SHIFT == pytest.approx(here.positions_mm, abs=5e-3)
+    assert np.array_equal(there.conflicts, here.conflicts)
+
+
+@settings(max_examples=25, deadline=None, report_multiple_bugs=False)
+@given(bodies, directions, protocols())
+def test_obstacles_never_add_a_needle_or_reach_further(body, direction, tables):
+    target, obstacles = build(body)
+    rules = protocol(**tables)
+    try:
+        free = offered(target, [], direction, rules, (0.0, 0.0))
+    except BrachyError:
+        return
+    hindered = offered(target, obstacles, direction, rules, (0.0, 0.0))
+    tips = {needle.hole: needle.max_tip_depth_mm for needle in free.needles}
+    for needle in hindered.needles:
+        assert needle.max_tip_depth_mm <= tips[needle.hole] + 1e-6
+    assert len(hindered.needles) + len(hindered.blocked) == len(free.needles) + len(free.blocked)
