@@ -60,10 +60,16 @@ def read_volume(path: str | PathLike[str], masks: Mapping[str, str | PathLike[st
 
     Examples
     --------
-    >>> masks = {"GTV": "labels.nii.gz:20"}
-    >>> case = read_volume("ct.nii.gz", masks)  # doctest: +SKIP
-    >>> case.structure("GTV").volume_cc  # doctest: +SKIP
-    44.2
+    >>> from tempfile import TemporaryDirectory
+    >>> import SimpleITK
+    >>> voxels = np.full((4, 8, 8), -1000, np.int16)
+    >>> voxels[1:3, 2:6, 2:6] = 40
+    >>> with TemporaryDirectory() as folder:
+    ...     for name, array in {"ct": voxels, "box": (voxels > 0).astype(np.uint8)}.items():
+    ...         SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), f"{folder}/{name}.nrrd")
+    ...     case = read_volume(f"{folder}/ct.nrrd", {"Box": f"{folder}/box.nrrd"})
+    >>> case.ct_hu.dtype, round(case.structure("Box").volume_cc, 3)
+    (dtype('int16'), 0.031)
     """
     file = Path(path)
     array, grid, notes = _read(file)

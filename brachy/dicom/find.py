@@ -38,6 +38,8 @@ _DIRECTORY = "1.2.840.10008.1.3.10"
 _TAGS = (
     "SpecificCharacterSet",
     "ImageType",
+    "ImagePositionPatient",
+    "PerFrameFunctionalGroupsSequence",
     "SOPClassUID",
     "SOPInstanceUID",
     "Modality",
@@ -45,7 +47,6 @@ _TAGS = (
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "FrameOfReferenceUID",
-    "Rows",
     "StructureSetLabel",
     "StructureSetDate",
     "ReferencedFrameOfReferenceSequence",
@@ -58,8 +59,8 @@ _TAGS = (
 class Header:
     """What one DICOM file is and what it refers to; "" and empty sets where it does not say.
 
-    Of a structure set: `series` the images of each CT series it names, `images` all of them, `frames` its frames of
-    reference.
+    `placed`: it has a position in the patient. Of a structure set: `series` the images of each series it
+    names, `images` all of them, `frames` its frames of reference.
     """
 
     file: StoredFile
@@ -70,6 +71,7 @@ class Header:
     frame_uid: str
     description: str
     localizer: bool = False
+    placed: bool = True
     series: Mapping[str, frozenset[str]] = field(default_factory=dict)
     images: frozenset[str] = frozenset()
     frames: frozenset[str] = frozenset()
@@ -129,7 +131,8 @@ class _Pool:
             images = tuple(header for header in headers if not header.localizer)
             if images:
                 found.append(Series(images, tuple(header for header in headers if header.localizer)))
-        return found
+        # pictures that say CT (dose reports, screen shots) have no place in the patient
+        return [series for series in found if any(image.placed for image in series.images)] or found
 
     def hint(self) -> str:
         """Words for an error when files were unreadable."""
@@ -179,6 +182,7 @@ def header_of(file: StoredFile) -> Header | None:
             study_uid=text(dataset, "StudyInstanceUID"),
             frame_uid=text(dataset, "FrameOfReferenceUID"),
             description=text(dataset, label, charset),
+            placed="ImagePositionPatient" in dataset or "PerFrameFunctionalGroupsSequence" in dataset,
             localizer="LOCALIZER" in text(dataset, "ImageType").upper().split("\\"),
             series=series,
             images=frozenset(images - {""}),
@@ -261,7 +265,7 @@ def _start(given: Path, pool: _Pool) -> Header | Series:
                     if header in series.images:
                         return series
                 raise UsageError(
-                    f"{shown(given.name)} is a localizer, not a CT slice: give a slice of the series"
+                    f"{shown(given.name)} is a localizer or a picture: give a slice of the CT series"
                 )
             if header.modality in (STRUCTURES, PLAN, DOSE):
                 return header

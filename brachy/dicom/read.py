@@ -73,9 +73,14 @@ def read_case(path: str | PathLike[str]) -> Case:
 
     Examples
     --------
-    >>> case = read_case("liver_abdomen/RTSTRUCT.dcm")  # doctest: +SKIP
-    >>> case.ct_hu.shape, case.structure("GTV").interpreted_type  # doctest: +SKIP
-    ((112, 101, 122), 'GTV')
+    >>> from tempfile import TemporaryDirectory
+    >>> from brachy.dicom.write import write_ct
+    >>> from brachy.phantom import load_phantom
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = write_ct(load_phantom("sphere-35mm"), folder)
+    ...     case = read_case(folder)
+    >>> case.ct_hu.shape, case.grid.spacing_mm.tolist(), case.assumed
+    ((51, 80, 80), [2.0, 2.0, 2.0], ('no structure set was found that refers to this CT',))
     """
     given = Path(path)
     if (
@@ -172,8 +177,14 @@ def read_structures(path: str | PathLike[str]) -> tuple[Structure, ...]:
 
     Examples
     --------
-    >>> [s.name for s in read_structures("prostate/SS001.dcm")]  # doctest: +SKIP
-    ['Prostate', 'Urètre', 'Rectum']
+    >>> from tempfile import TemporaryDirectory
+    >>> from brachy.dicom.write import write_structures
+    >>> from brachy.phantom import load_phantom
+    >>> with TemporaryDirectory() as folder:
+    ...     case = load_phantom("sphere-35mm")
+    ...     _ = write_structures(case.structures, case, f"{folder}/RS.dcm")
+    ...     [(structure.name, structure.interpreted_type) for structure in read_structures(f"{folder}/RS.dcm")]
+    [('Water', 'EXTERNAL'), ('GTV', 'GTV')]
     """
     return read_structure_set(path).structures
 
@@ -202,9 +213,17 @@ def read_dose(path: str | PathLike[str]) -> ImportedDose:
 
     Examples
     --------
-    >>> dose = read_dose("prostate/DO001.dcm")  # doctest: +SKIP
-    >>> dose.gy.shape, round(float(dose.gy.max()), 1)  # doctest: +SKIP
-    ((36, 120, 120), 1552.2)
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> from brachy.dicom.write import write_dose
+    >>> from brachy.grid import Dose, Grid
+    >>> from brachy.phantom import load_phantom
+    >>> dose = Dose(Grid((0, 0, 0), (1, 1, 2.5), (4, 3, 2)), np.full((4, 3, 2), 145.0))
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = write_dose(dose, None, load_phantom("sphere-35mm"), f"{folder}/RD.dcm", plan_instance_uid="2.25.1")
+    ...     back = read_dose(f"{folder}/RD.dcm")
+    >>> back.gy.shape, round(float(back.gy.max()), 3), back.grid.spacing_mm.tolist()
+    ((4, 3, 2), 145.0, [1.0, 1.0, 2.5])
     """
     _, dataset, name = _open(path, DOSE, "an RT Dose", pixels=True)
     with reading(name):

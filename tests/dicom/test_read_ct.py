@@ -347,6 +347,16 @@ def test_localizers_are_left_out(tmp_path):
     assert any("1 localizer" in note for note in case.assumed)
 
 
+def test_pictures_that_say_ct_are_no_series(tmp_path):
+    picture = scanner.ct_slices(series=generate_uid(), description="Patient Protocol")[0]
+    picture.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    del picture.ImagePositionPatient, picture.ImageOrientationPatient
+    files = scanner.save_all([*scanner.ct_slices(), picture], tmp_path / "case")
+    assert_patient(read_case(tmp_path / "case"))
+    with pytest.raises(BrachyError, match=r"CT006\.dcm is a localizer or a picture"):
+        read_case(files[6])
+
+
 def test_small_jitter_of_positions_is_no_fault(tmp_path):
     slices = scanner.ct_slices()
     rng = np.random.default_rng(3)
