@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from brachy import dosimetry
 from brachy.errors import UsageError
 from brachy.grid import Dose, Grid
-from brachy.histograms import dose_from_seeds, dvh, interpolated, listed, seeds_mm
+from brachy.histograms import dose_from_seeds, dvh, interpolated, listed, on_lattice_of, seeds_mm
 from brachy.implant import Implant
 from brachy.metrics import DVH, INDICES, Metric, Uncertainty, metric, parse_metric
 from brachy.planfile import GoalResult
@@ -143,11 +143,16 @@ def evaluate(
         result["sampling"][name] = _sampling(found)
         result["uncertainty"][name] = _uncertainty(found, rx)
         if other == "1D" or all(implant.axes is not None for implant in listed(implants)):
-            under = dvh(implants, target.structure, formalism=other, days=days, sampling=None)
+            under = on_lattice_of(found, target.structure, implants, other, days)
             result["other_formalism"][name] = {"D90_gy": _known(under.D(90))}
     for structure in others:
         found = dvh(
-            implants, structure, formalism=formalism, days=days, prescription_gy=highest.prescription_gy
+            implants,
+            structure,
+            formalism=formalism,
+            days=days,
+            prescription_gy=highest.prescription_gy,
+            organ=True,
         )
         result["structures"][structure.name] = _values(found, (*METRICS, *extra), highest.prescription_gy)
         result["sampling"][structure.name] = {
@@ -223,7 +228,7 @@ def _own_part(
     samples = sample(target.structure, seeds_mm(implants), Lattice(found.step_mm, found.widest_mm))
     own = ~np.any([structure.contains(samples.points_mm) for structure in inner], axis=0)
     gy = dose_from_seeds(implants, formalism, days)(samples.points_mm[own])
-    order = np.argsort(gy, kind="stable")
+    order = np.argsort(gy)
     cells = samples.cell_cc[own][order]
     return replace(found, dose_gy=gy[order], cell_cc=cells, volume_cc=float(cells.sum()), coarser=None)
 
@@ -254,21 +259,27 @@ class _Region(NamedTuple):
         for target in targets:
             free *= 1.0 - target.structure.fraction_mask(grid)
         outside = np.maximum(outside + free - 1.0, 0.0)
-        least = min(target.prescription_gy for target in targets)
-        z, y, x = np.nonzero((gy >= least) & (outside > 0))
-        share, dose_there = outside[z, y, x].astype(np.float64), gy[z, y, x]
-        nearest = np.zeros(len(z), dtype=np.int64)
+        slope = np.sqrt(sum(part**2 for part in np.gradient(gy)))
+        reached = [_share(gy, slope, target.prescription_gy) * outside for target in targets]
+        owner = np.zeros(grid.shape, dtype=np.int64)
         if len(targets) > 1:
+            z, y, x = np.nonzero(np.max(reached, axis=0) > 0)
             points = grid.index_to_mm(np.stack([x, y, z], axis=1))
             ordered = sorted(range(len(targets)), key=lambda i: targets[i].structure.volume_cc)
             away = np.stack([targets[i].structure.distance_mm(points) for i in ordered])
-            nearest = np.array(ordered)[np.argmin(np.round(away, 6), axis=0)]
-        counted = {}
-        for i, target in enumerate(targets):
-            there = (nearest == i) & (dose_there >= target.prescription_gy)
-            counted[target.structure.name] = float(share[there].sum()) * grid.voxel_cc
+            owner[z, y, x] = np.array(ordered)[np.argmin(np.round(away, 6), axis=0)]
+        counted = {
+            target.structure.name: float(reached[i][owner == i].sum()) * grid.voxel_cc
+            for i, target in enumerate(targets)
+        }
         description = {"spacing_mm": spacing, "shape": list(grid.shape), "origin_mm": grid.origin_mm.tolist()}
         return _Region(counted, description)
+
+
+def _share(gy: Float, slope: Float, level: float) -> Float:
+    """Share of each voxel at or above a level, the dose falling evenly across the voxel along its gradient."""
+    share: Float = np.clip(0.5 + (gy - level) / np.maximum(slope, 1e-12), 0.0, 1.0)
+    return share
 
 
 def _grown_dose(

@@ -16,7 +16,7 @@ from brachy import dosimetry
 from brachy.grid import Dose
 from brachy.implant import Implant
 from brachy.metrics import DVH
-from brachy.sampling import Lattice, lattice_for, sample
+from brachy.sampling import ORGAN_REACH, REACH, Lattice, lattice_for, sample
 from brachy.structures import Structure
 
 Float = NDArray[np.float64]
@@ -29,10 +29,16 @@ MOST_SAMPLES = 500_000
 """No lattice has many more samples than this; where it is reached, the uncertainty says what is left."""
 
 SETTLED_DOSE = 1e-3
-"""D90 has stopped moving when it changes by less than this part of itself (engineering choice)."""
+"""D90 has stopped moving when it changes by less than this part of itself or of the prescription."""
 
 SETTLED_VOLUME_PCT = 0.1
 """Volumes have stopped moving when none changes by more than this part of the structure's, in percent."""
+
+ORGAN_FIRST_SAMPLES, ORGAN_MOST_SAMPLES = 20_000, 160_000
+"""The same for a structure that is no target (engineering choice)."""
+
+ORGAN_SETTLED = 1e-2
+"""D2cc, mean and volumes of an organ have stopped moving when they change by less than this part of themselves."""
 
 VARIANT_SAMPLES = 12_000
 """Samples of each other shape that the same contours allow."""
@@ -46,6 +52,7 @@ def dvh(
     days: float | None = None,
     sampling: float | None = None,
     prescription_gy: float | None = None,
+    organ: bool = False,
 ) -> DVH:
     """Dose-volume histogram of one structure.
 
@@ -61,10 +68,13 @@ def dvh(
     days : float, optional
         Dose delivered in so many days; to complete decay by default.
     sampling : float, optional
-        Width of all cells, mm. By default the lattice is refined until D90 and the volumes at or
-        above D2, D10, D50, D90, D98 (and the prescription, if given) stop moving.
+        Width of all cells, mm. By default the lattice is refined until D90 and the volumes at or above D2, D10, D50,
+        D90, D98 (and the prescription, if given) stop moving.
     prescription_gy : float, optional
-        Its V100 must have settled too.
+        Its V100 must have settled too, and D90 need not settle to less than 0.1 % of it.
+    organ : bool
+        Refine only until D2cc, the mean and the volumes at or above 10, 50 and 100 % of the prescription stop moving
+        by 1 %: enough for a structure that is no target, and quick for a large one.
 
     Returns
     -------
@@ -98,7 +108,7 @@ def dvh(
     if sampling is not None or structure.is_empty:
         result = _histogram(structure, seeds, dose_at, Lattice(sampling or 1.0, sampling or 1.0), base)
     else:
-        result = _settled(structure, seeds, dose_at, prescription_gy, base)
+        result = _settled(structure, seeds, dose_at, prescription_gy, organ, base)
 
     def other_shapes() -> tuple[DVH, ...]:
         return tuple(
@@ -114,29 +124,41 @@ def _settled(
     seeds: Float | None,
     dose_at: DoseAt,
     prescription_gy: float | None,
+    organ: bool,
     base: Mapping[str, Any],
 ) -> DVH:
     """Histogram on lattices of twice as many samples each, until nothing moves."""
-    count = FIRST_SAMPLES
-    before = _histogram(structure, seeds, dose_at, lattice_for(structure, seeds, count), base)
+    count, most = (ORGAN_FIRST_SAMPLES, ORGAN_MOST_SAMPLES) if organ else (FIRST_SAMPLES, MOST_SAMPLES)
+    still = _organ_still if organ else _target_still
+    reach = ORGAN_REACH if organ else REACH
+    before = _histogram(structure, seeds, dose_at, lattice_for(structure, seeds, count, reach), base)
     while True:
         count *= 2
-        now = _histogram(structure, seeds, dose_at, lattice_for(structure, seeds, count), base)
+        now = _histogram(structure, seeds, dose_at, lattice_for(structure, seeds, count, reach), base)
         now = replace(now, coarser=before)
-        if _moved_little(before, now, prescription_gy):
+        if still(before, now, prescription_gy):
             return now
-        if 2 * count > MOST_SAMPLES:
+        if 2 * count > most:
             return replace(now, settled=False)
         before = replace(now, coarser=None)
 
 
-def _moved_little(before: DVH, now: DVH, prescription_gy: float | None) -> bool:
+def _target_still(before: DVH, now: DVH, prescription_gy: float | None) -> bool:
     levels = [before.D(percent) for percent in (2, 10, 50, 90, 98)]
     if prescription_gy is not None:
         levels.append(prescription_gy)
     volumes = max(abs(now.V_pct(gy) - before.V_pct(gy)) for gy in levels)
-    return (
-        abs(now.D(90) - before.D(90)) <= SETTLED_DOSE * max(now.D(90), 1e-9) and volumes <= SETTLED_VOLUME_PCT
+    scale = max(now.D(90), prescription_gy or 0.0)
+    return abs(now.D(90) - before.D(90)) <= SETTLED_DOSE * scale and volumes <= SETTLED_VOLUME_PCT
+
+
+def _organ_still(before: DVH, now: DVH, prescription_gy: float | None) -> bool:
+    full = prescription_gy if prescription_gy is not None else before.D(50)
+    pairs = [(one.mean_gy, one.D_cc(min(2.0, one.volume_cc))) for one in (before, now)]
+    doses = all(abs(b - a) <= ORGAN_SETTLED * max(b, 0.01 * full) for a, b in zip(*pairs, strict=True))
+    return doses and all(
+        abs(now.V(gy) - before.V(gy)) <= ORGAN_SETTLED * now.V(gy) + 2e-4 * now.volume_cc
+        for gy in (0.1 * full, 0.5 * full, full)
     )
 
 
@@ -146,7 +168,7 @@ def _histogram(
     samples = sample(structure, seeds, lattice)
     gy = dose_at(samples.points_mm)
     known = np.isfinite(gy)
-    order = np.argsort(np.where(known, gy, 0.0), kind="stable")
+    order = np.argsort(np.where(known, gy, 0.0))
     total = float(samples.cell_cc.sum())
     return DVH(
         roi=structure.name,
@@ -158,6 +180,19 @@ def _histogram(
         widest_mm=lattice.widest_mm,
         **base,
     )
+
+
+def on_lattice_of(
+    found: DVH,
+    structure: Structure,
+    implants: Implant | Sequence[Implant],
+    formalism: str,
+    days: float | None,
+) -> DVH:
+    """The same structure on the same samples as `found`, with the dose under another formalism."""
+    lattice = Lattice(found.step_mm, found.widest_mm)
+    dose_at = dose_from_seeds(implants, formalism, days)
+    return _histogram(structure, seeds_mm(implants), dose_at, lattice, {"formalism": formalism})
 
 
 def _other_shapes(structure: Structure) -> tuple[Structure, ...]:

@@ -115,7 +115,7 @@ class DVH:
         """Mean dose; NaN if empty."""
         if not self.samples:
             return float("nan")
-        return float(self.dose_gy @ self.cell_cc / self.cell_cc.sum())
+        return float((self.dose_gy * self.cell_cc).sum() / self.cell_cc.sum())
 
     @property
     def min_gy(self) -> float:
@@ -152,8 +152,9 @@ class DVH:
         return self._dose_of(cc) if cc <= self.volume_cc else float("nan")
 
     def V(self, gy: float) -> float:
-        """Volume in cc at or above a dose in Gy."""
-        return float(self._below[-1] - self._below[np.searchsorted(self.dose_gy, gy, side="left")])
+        """Volume in cc at or above a dose in Gy (to 1e-9 of it: interpolation does not keep the last digits)."""
+        first = np.searchsorted(self.dose_gy, gy * (1.0 - 1e-9), side="left")
+        return float(self._below[-1] - self._below[first])
 
     def V_pct(self, gy: float) -> float:
         """Percent of the volume at or above a dose in Gy; NaN if empty."""
@@ -293,4 +294,6 @@ def metric(dvh: DVH, name: str, prescription_gy: float | None = None) -> float:
         return dvh.V(gy) if wanted.unit == "cc" else dvh.V_pct(gy)
     if wanted.kind in INDICES:
         raise UsageError(f"{wanted.name} needs the dose round the target: evaluate the implant for it")
-    return {"mean": dvh.mean_gy, "min": dvh.min_gy, "max": dvh.max_gy, "volume": dvh.volume_cc}[wanted.kind]
+    if wanted.kind == "volume":
+        return dvh.volume_cc
+    return float(getattr(dvh, f"{wanted.kind}_gy"))

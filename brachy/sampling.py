@@ -10,21 +10,25 @@ from brachy.structures import Structure
 
 Float = NDArray[np.float64]
 
-REACH = 4.0
+REACH, ORGAN_REACH = 8.0, 4.0
 """Cells are at least this many times their width away from the box round the seeds (engineering choice)."""
 
-COARSEST = 2.0
-"""No cell is wider than this many cells of an even lattice with as many samples (engineering choice)."""
+COARSEST = 8.0
+"""No cell is larger than this many cells of an even lattice with as many samples (engineering choice)."""
 
-SMALLEST_MM, LARGEST_MM = 0.1, 16.0
+SMALLEST_MM, LARGEST_MM = 0.1, 32.0
 """No cell is narrower or wider than this (engineering choice)."""
+
+AMONG_SEEDS_MM = 2.0
+"""No cell among the seeds is wider than this with 20 000 samples, and in proportion (engineering choice)."""
 
 
 class Lattice(NamedTuple):
-    """Width of the cells round the seeds and of the widest ones, mm."""
+    """Width of the cells round the seeds and of the widest ones, mm; how far off, in widths, a cell must be."""
 
     step_mm: float
     widest_mm: float
+    reach: float = REACH
 
 
 class Samples(NamedTuple):
@@ -61,32 +65,35 @@ def sample(structure: Structure, seeds_mm: Float | None, lattice: Lattice) -> Sa
     return Samples(structure.to_patient(local), volume / 1000.0)
 
 
-def lattice_for(structure: Structure, seeds_mm: Float | None, count: int) -> Lattice:
+def lattice_for(structure: Structure, seeds_mm: Float | None, count: int, reach: float = REACH) -> Lattice:
     """Lattice that gives about `count` samples; widths to three digits."""
     if structure.is_empty:
         return Lattice(1.0, 1.0)
     volume_mm3 = structure.volume_cc * 1000.0
-    widest = _three_digits(_within(COARSEST * (volume_mm3 / count) ** (1.0 / 3.0)))
+    stack = structure.slab_stack.stack
+    thickness = float(np.median(stack.high - stack.low))
+    largest = COARSEST * volume_mm3 / count
+    widest = _three_digits(_within(max(largest ** (1.0 / 3.0), (largest / thickness) ** 0.5)))
     rough = _within((volume_mm3 / 3000.0) ** (1.0 / 3.0))
     cells = sample(structure, None, Lattice(rough, rough))
     volume = cells.cell_cc * 1000.0
-    stack = structure.slab_stack.stack
-    thickness = float(np.median(stack.high - stack.low))
     away = np.zeros(len(volume))
     if seeds_mm is not None and len(seeds_mm):
         local, seeds = structure.to_local(cells.points_mm), structure.to_local(seeds_mm)
         away = np.maximum(seeds.min(axis=0) - local, local - seeds.max(axis=0)).max(axis=1)
 
     def expected(step: float) -> float:
-        reach = REACH * step * 2.0 ** (np.arange(_zone_count(Lattice(step, widest))) + 1)
-        width = step * 2.0 ** (away[:, None] > reach).sum(axis=1)
+        limits = reach * step * 2.0 ** (np.arange(_zone_count(Lattice(step, widest))) + 1)
+        width = step * 2.0 ** (away[:, None] > limits).sum(axis=1)
         return float((volume / (width**2 * thickness / np.ceil(thickness / width))).sum())
 
     low, high = SMALLEST_MM, LARGEST_MM
+    if seeds_mm is not None and len(seeds_mm) and (away <= 0).any():
+        high = AMONG_SEEDS_MM * (20_000 / count) ** (1.0 / 3.0)
     for _ in range(16):
         middle = (low * high) ** 0.5
         low, high = (middle, high) if expected(middle) > count else (low, middle)
-    return Lattice(_three_digits(high), max(widest, _three_digits(high)))
+    return Lattice(_three_digits(high), max(widest, _three_digits(high)), reach)
 
 
 def _within(width_mm: float) -> float:
@@ -112,7 +119,7 @@ def _zones(structure: Structure, seeds_mm: Float | None, lattice: Lattice) -> Fl
     found = []
     for k in range(_zone_count(lattice)):
         outside = lattice.step_mm * 2.0 ** (k + 1)
-        low, high = seeds.min(axis=0) - REACH * outside, seeds.max(axis=0) + REACH * outside
+        low, high = seeds.min(axis=0) - lattice.reach * outside, seeds.max(axis=0) + lattice.reach * outside
         if (low <= whole_low).all() and (high >= whole_high).all():
             break
         found.append(

@@ -212,12 +212,18 @@ class Structure:
 
     def to_patient(self, local_mm: ArrayLike) -> Float:
         """Positions in the patient frame of positions (..., 3) in the structure's own frame."""
-        return np.asarray(local_mm) @ self.slab_stack.axes.T + self.slab_stack.origin
+        local = np.asarray(local_mm, dtype=np.float64)
+        if not np.array_equal(self.slab_stack.axes, np.eye(3)):
+            local = local @ self.slab_stack.axes.T
+        moved: Float = local + self.slab_stack.origin
+        return moved
 
     def to_local(self, points_mm: ArrayLike) -> Float:
         """Positions (..., 3) in the structure's own frame, rounded to 2^-20 mm, of patient positions."""
         relative = np.asarray(points_mm, dtype=np.float64) - self.slab_stack.origin
-        return np.ascontiguousarray(slabs.rounded(relative @ self.slab_stack.axes))
+        if not np.array_equal(self.slab_stack.axes, np.eye(3)):
+            relative = relative @ self.slab_stack.axes
+        return np.ascontiguousarray(slabs.rounded(relative))
 
     def planes(self) -> tuple[Plane, ...]:
         """Contour planes from low to high along the normal.

@@ -189,14 +189,35 @@ def fractions(stack: Stack, to_cells: Float, low: Float, high: Float, out: Any) 
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
+def _odd(edges: Float, u: float, v: float) -> bool:
+    """Even-odd rule for one point of a plane."""
+    odd = False
+    for e in range(len(edges)):
+        v0 = edges[e, 1]
+        v1 = edges[e, 3]
+        if (v0 <= v) != (v1 <= v) and u < edges[e, 0] + (v - v0) * (edges[e, 2] - edges[e, 0]) / (v1 - v0):
+            odd = not odd
+    return odd
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _draw(state: int, numbers: Float) -> int:
+    """Fill `numbers` with random numbers between 0 and 1 and return the generator's next state."""
+    for k in range(len(numbers)):
+        state = state * 48271 % 2147483647
+        numbers[k] = state / 2147483647.0
+    return state
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
 def samples(stack: Stack, step: float, zones: Float) -> tuple[Float, Float]:
     """Points (n, 3) that stand for cells of a stack, and the cells' exact volumes (n,) in mm3.
 
     One lattice of square cells is laid over each slab, which is cut along w into equal layers no thicker
     than a cell. Cells are `step` wide within zone 0, twice as wide within zone 1, and so on; outside the
-    last zone twice as wide again. A full cell is represented by a point that an additive recurrence places
-    within it, so that no direction of the dose lines up with the lattice; a cut cell by the centroid of its
-    part inside.
+    last zone twice as wide again. A cell is represented by a point of its part inside, chosen
+    with a fixed sequence of random numbers, so that no direction of the dose lines up with the lattice and no
+    surface with the outline; where 16 points of a cut cell lie outside, its part's centroid stands for it.
 
     Parameters
     ----------
@@ -210,10 +231,10 @@ def samples(stack: Stack, step: float, zones: Float) -> tuple[Float, Float]:
 
     References
     ----------
-    The recurrence is the generalised golden ratio of degree 3, x^4 = x + 1 (M. Roberts, 2018).
+    Random numbers: Park & Miller, Commun. ACM 31, 1192 (1988), with the multiplier of 36(7), 108 (1993).
     """
-    golden = 1.2207440846057596
-    advance = np.array([1.0 / golden, 1.0 / golden**2, 1.0 / golden**3])
+    at = np.empty(3)
+    state = 1
     capacity = 1024
     points = np.empty((capacity, 3))
     volumes = np.empty(capacity)
@@ -260,10 +281,17 @@ def samples(stack: Stack, step: float, zones: Float) -> tuple[Float, Float]:
                         more_volumes[:count] = volumes[:count]
                         volumes = more_volumes
                     for layer in range(layers):
-                        at = (0.5 + (count + 1) * advance) % 1.0
+                        state = _draw(state, at)
                         if part < 1.0 - 1e-7:
-                            at[0] = min(max(mean_x[j, i] / part - i, 0.0), 1.0)
-                            at[1] = min(max(mean_y[j, i] / part - j, 0.0), 1.0)
+                            tries = 0
+                            while tries < 16 and not _odd(
+                                edges, (window[0] + i + at[0]) * cell, (window[1] + j + at[1]) * cell
+                            ):
+                                state = _draw(state, at)
+                                tries += 1
+                            if tries == 16:
+                                at[0] = min(max(mean_x[j, i] / part - i, 0.0), 1.0)
+                                at[1] = min(max(mean_y[j, i] / part - j, 0.0), 1.0)
                         points[count, 0] = (window[0] + i + at[0]) * cell
                         points[count, 1] = (window[1] + j + at[1]) * cell
                         points[count, 2] = stack.low[s] + (layer + at[2]) * thickness / layers
