@@ -41,6 +41,8 @@ def load_case(path: str | PathLike[str], masks: Mapping[str, str | PathLike[str]
     True
     """
     file, given = Path(path), str(path)
+    if not given.strip():
+        raise UsageError(f"no case is named: give {_KINDS}")
     from brachy import volumes
 
     if _exists(file):

@@ -167,8 +167,8 @@ def box_case(folder, **options):
     return files, save(structure_set(contours, slices, series, frame), Path(folder) / "RS.dcm"), slices
 
 
-def without_uids(case):
-    """What must not depend on the file that was given."""
+def content(case):
+    """All of a case as plain values, to compare two readings of it."""
     return (
         case.ct_hu.tobytes(),
         case.grid.origin_mm.tolist(),

@@ -23,9 +23,9 @@ def refused(path, *parts, kind=UsageError, **options):
 def test_dicom_file_folder_and_zip(tmp_path):
     files, structures, _ = scanner.box_case(tmp_path / "case")
     archive = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "case")
-    first = scanner.without_uids(load_case(structures))
+    first = scanner.content(load_case(structures))
     for path in (files[0], str(files[3]), tmp_path / "case", archive):
-        assert scanner.without_uids(load_case(path)) == first
+        assert scanner.content(load_case(path)) == first
 
 
 def test_volume_with_masks(tmp_path):
@@ -76,6 +76,7 @@ def test_things_that_are_no_case(tmp_path):
     shutil.copy(volume, tmp_path / "ct.dat")
     refused(tmp_path / "ct.dat", "by its content, not by its name")
     refused("x" * 5000, "no file, folder or phantom")
+    refused("", "no case is named")
 
 
 def test_a_folder_of_two_series_is_listed(tmp_path):

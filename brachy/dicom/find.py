@@ -226,7 +226,7 @@ def find_case(given: Path, batches: Iterable[list[StoredFile]]) -> Found:
         If there is no CT, or only CT of another frame of reference.
     """
     pool = _Pool()
-    target = given.resolve()
+    target = _place(given)
     start: Header | Series | None = None
     for number, batch in enumerate(batches):
         for file in batch:
@@ -237,6 +237,11 @@ def find_case(given: Path, batches: Iterable[list[StoredFile]]) -> Found:
         if found is not None:
             return found
     return _give_up(start, pool, given)
+
+
+def _place(given: Path) -> Path:
+    """Where a file lies, as the search names it: its folder without links, and its own name."""
+    return given.parent.resolve() / given.name
 
 
 def _add(pool: _Pool, file: StoredFile, must: bool) -> None:
@@ -256,7 +261,7 @@ def _add(pool: _Pool, file: StoredFile, must: bool) -> None:
 def _start(given: Path, pool: _Pool) -> Header | Series:
     """The file or series from which the rest is found."""
     if given.is_file() and not is_zip(given):
-        target = given.resolve()
+        target = _place(given)
         mine = [h for h in pool.headers if h.file.archive is None and h.file.path == target]
         if mine:
             header = mine[0]

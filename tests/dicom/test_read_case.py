@@ -38,7 +38,7 @@ def test_liver_from_any_file(shared):
     assert first.identity.patient_id == "TSEX01"
     assert str(first.identity.ct_date) == "2026-01-01"
     for case in cases[1:]:
-        assert scanner.without_uids(case) == scanner.without_uids(first)
+        assert scanner.content(case) == scanner.content(first)
 
 
 def test_liver_ct_is_that_of_its_nifti_twin(shared):
@@ -70,7 +70,7 @@ def test_every_kind_of_file_of_the_day1_export(shared):
             assert case.structure("Prostate").volume_cc == pytest.approx(41.43, abs=0.05)
             assert case.structure("Urètre").volume_cc == pytest.approx(0.891, abs=0.01)
         else:
-            assert scanner.without_uids(case) == scanner.without_uids(first)
+            assert scanner.content(case) == scanner.content(first)
 
 
 def test_inputs_are_the_files_used_and_no_paths(tmp_path):
@@ -84,13 +84,13 @@ def test_inputs_are_the_files_used_and_no_paths(tmp_path):
 
 def test_structure_set_beside_above_and_below(tmp_path):
     files, structures, _ = scanner.box_case(tmp_path / "beside")
-    expected = scanner.without_uids(read_case(structures))
+    expected = scanner.content(read_case(structures))
     # siblings are not searched, but the folder above them may be given
     apart = tmp_path / "apart"
     (apart / "RS").mkdir(parents=True)
     shutil.copytree(files[0].parent, apart / "CT", ignore=shutil.ignore_patterns("RS.dcm"))
     shutil.copy(structures, apart / "RS")
-    assert scanner.without_uids(read_case(apart)) == expected
+    assert scanner.content(read_case(apart)) == expected
     with pytest.raises(BrachyError, match="give a folder that holds both"):
         read_case(apart / "RS" / "RS.dcm")
     for name, ct, rs in [("above", "CT", "."), ("below", ".", "RS"), ("bare", ".", ".")]:
@@ -101,7 +101,18 @@ def test_structure_set_beside_above_and_below(tmp_path):
             shutil.copy(file, folder / ct / file.name)
         shutil.copy(structures, folder / rs / structures.name)
         for given in (folder / ct / files[2].name, folder / rs / structures.name, folder):
-            assert scanner.without_uids(read_case(given)) == expected
+            assert scanner.content(read_case(given)) == expected
+
+
+def test_links_to_files(tmp_path):
+    files, structures, _ = scanner.box_case(tmp_path / "case")
+    (tmp_path / "links").mkdir()
+    for file in [*files, structures]:
+        (tmp_path / "links" / file.name).symlink_to(file)
+    second = scanner.structure_set({"PTV": [scanner.square(-45.0)]}, uid=generate_uid())
+    scanner.save(second, tmp_path / "links" / "RS2.dcm")
+    assert [s.name for s in read_case(tmp_path / "links" / "RS2.dcm").structures] == ["PTV"]
+    assert scanner.content(read_case(tmp_path / "links" / "RS.dcm")) == scanner.content(read_case(structures))
 
 
 def test_files_without_suffix_or_preamble(tmp_path):
@@ -115,7 +126,7 @@ def test_files_without_suffix_or_preamble(tmp_path):
     (tmp_path / "case" / "bare").write_bytes(content[meta:])
     case = read_case(tmp_path / "case" / "IM3")
     assert [s.name for s in case.structures] == ["GTV"]
-    assert scanner.without_uids(read_case(tmp_path / "case" / "bare")) == scanner.without_uids(case)
+    assert scanner.content(read_case(tmp_path / "case" / "bare")) == scanner.content(case)
 
 
 # ---- zip -------------------------------------------------------------------------------------------------------
@@ -131,7 +142,7 @@ def zipped(path, files, prefix="export/"):
 def test_zip_is_the_same_case(tmp_path):
     files, structures, _ = scanner.box_case(tmp_path / "case")
     path = zipped(tmp_path / "case.zip", [*files, structures])
-    assert scanner.without_uids(read_case(path)) == scanner.without_uids(read_case(structures))
+    assert scanner.content(read_case(path)) == scanner.content(read_case(structures))
 
 
 def test_zip_that_climbs_writes_nothing(tmp_path):
@@ -211,7 +222,7 @@ def test_of_two_series_the_structure_set_chooses(tmp_path):
     files = scanner.save_all(other, tmp_path / "case" / "b")
     case = read_case(tmp_path / "case")
     assert case.identity.ct_series_uid == scanner.SERIES
-    assert scanner.without_uids(case) == scanner.without_uids(read_case(structures))
+    assert scanner.content(case) == scanner.content(read_case(structures))
     # a slice of the other series: a structure set of the same study, but in another frame of reference
     shutil.copy(structures, tmp_path / "case" / "b" / "RS.dcm")
     with pytest.raises(BrachyError) as caught:
@@ -248,7 +259,7 @@ def test_structure_set_without_references_is_matched_by_frame(tmp_path):
     files = scanner.save_all(slices, tmp_path / "case")
     rs = scanner.structure_set({"GTV": [scanner.square(-45.0)]}, slices, series="")
     structures = scanner.save(rs, tmp_path / "case" / "RS.dcm")
-    assert scanner.without_uids(read_case(files[0])) == scanner.without_uids(read_case(structures))
+    assert scanner.content(read_case(files[0])) == scanner.content(read_case(structures))
 
 
 def test_no_ct(tmp_path):
@@ -279,7 +290,7 @@ def test_plan_whose_structure_set_is_away(tmp_path):
     one_line(caught, "structure set of RP.dcm, UID 1.2.3.4")
     reference.ReferencedSOPInstanceUID = scanner.STRUCTURES
     scanner.save(plan, path)
-    assert scanner.without_uids(read_case(path)) == scanner.without_uids(read_case(structures))
+    assert scanner.content(read_case(path)) == scanner.content(read_case(structures))
 
 
 def test_missing_end_slice_is_known_from_the_structure_set(shared, tmp_path):
