@@ -90,14 +90,12 @@ def structure_set(dataset: Dataset, name: str, grid: Grid | None = None, frame_u
             number=number,
             colour=_colour(drawn.get(number, [])),
             slice_spacing_mm=spacing,
-            notes=(derived,) if derived else (),
         )
         for title, number, polygons in kept
     ]
     for structure in found:
         for note in structure.notes:
-            if note != derived:
-                notes.add(note, structure.name)
+            notes.add(note, structure.name)
     found = [structure for structure in found if not structure.is_empty]
     for title, count in Counter(structure.name for structure in found).items():
         if count > 1:
