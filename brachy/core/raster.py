@@ -52,7 +52,7 @@ def _add_edge(row: Any, xa: float, ya: float, xb: float, yb: float, sign: float,
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _oriented(edges: Float, to_cells: Float) -> Float:
-    """Edges (n, 4) in cell units as x0, y0, x1, y1 with y0 < y1, sorted by y0; horizontal ones left out."""
+    """Edges (n, 4) in cell units as x0, y0, dx/dy, y1 with y0 < y1, sorted by y0; horizontal ones left out."""
     found = np.empty((len(edges), 4))
     count = 0
     for e in range(len(edges)):
@@ -60,11 +60,11 @@ def _oriented(edges: Float, to_cells: Float) -> Float:
         y0 = to_cells[1, 0] * edges[e, 0] + to_cells[1, 1] * edges[e, 1] + to_cells[1, 2]
         x1 = to_cells[0, 0] * edges[e, 2] + to_cells[0, 1] * edges[e, 3] + to_cells[0, 2]
         y1 = to_cells[1, 0] * edges[e, 2] + to_cells[1, 1] * edges[e, 3] + to_cells[1, 2]
-        if y0 < y1:
-            found[count, 0], found[count, 1], found[count, 2], found[count, 3] = x0, y0, x1, y1
-            count += 1
-        elif y1 < y0:
-            found[count, 0], found[count, 1], found[count, 2], found[count, 3] = x1, y1, x0, y0
+        if y0 != y1:
+            if y1 < y0:
+                x0, y0, x1, y1 = x1, y1, x0, y0
+            found[count, 0], found[count, 1], found[count, 3] = x0, y0, y1
+            found[count, 2] = (x1 - x0) / (y1 - y0)
             count += 1
     found = found[:count]
     return found[np.argsort(found[:, 1], kind="mergesort")]
@@ -72,7 +72,7 @@ def _oriented(edges: Float, to_cells: Float) -> Float:
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _x_at(edge: Float, y: float) -> float:
-    return edge[0] + (y - edge[1]) * (edge[2] - edge[0]) / (edge[3] - edge[1])
+    return edge[0] + (y - edge[1]) * edge[2]
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -130,6 +130,8 @@ def add_coverage(edges: Float, to_cells: Float, weight: float, area: Any, mean_x
     active = np.empty(len(sides), dtype=np.int64)
     order = np.empty(len(sides), dtype=np.int64)
     row = np.zeros((5, nx + 1))
+    full = np.empty(1, dtype=area.dtype)
+    touched = np.empty((len(sides), 2), dtype=np.int64)
     count, following = 0, 0
     for j in range(ny):
         while following < len(sides) and sides[following, 1] < j + 1:
@@ -144,7 +146,6 @@ def add_coverage(edges: Float, to_cells: Float, weight: float, area: Any, mean_x
         count = kept
         if count == 0:
             continue
-        left, right = float(nx), 0.0
         top = float(j)
         while top < j + 1:
             bottom = float(j + 1)
@@ -161,19 +162,54 @@ def add_coverage(edges: Float, to_cells: Float, weight: float, area: Any, mean_x
                 bottom = _band_end(sides, order, n, top, bottom)
             for k in range(n):
                 xa, xb = _x_at(sides[order[k]], top), _x_at(sides[order[k]], bottom)
-                left, right = min(left, xa, xb), max(right, xa, xb)
                 _add_edge(row, xa, top, xb, bottom, 1.0 if k % 2 == 0 else -1.0, moments)
             top = bottom
-        height, height_y = 0.0, 0.0
-        start, stop = int(max(left, 0.0)), int(min(max(right, -1.0) + 1.0, float(nx)))
-        for i in range(start, stop):
-            height += row[1, i]
-            area[j, i] += weight * (row[0, i] + height)
+        _touched(sides, active, count, j, nx, touched)
+        height, height_y, i = 0.0, 0.0, 0
+        for k in range(count):
+            start, stop = max(touched[k, 0], i), touched[k, 1]
+            if height > 1e-12 and start > i:  # nothing but inside between two edges
+                line = area[j, i:start]
+                full[0] = weight * height  # in the array's own type, or the loop below is not vectorised
+                added = full[0]
+                for m in range(len(line)):
+                    line[m] += added
+                if moments:
+                    for m in range(i, start):
+                        mean_x[j, m] += weight * height * (m + 0.5)
+                        mean_y[j, m] += weight * height_y
+            for m in range(start, min(stop, nx)):
+                height += row[1, m]
+                height_y += row[4, m]
+                area[j, m] += weight * (row[0, m] + height)
+                if moments:
+                    mean_x[j, m] += weight * (row[2, m] + height * (m + 0.5))
+                    mean_y[j, m] += weight * (row[3, m] + height_y)
+            for m in range(start, stop):
+                row[0, m] = row[1, m] = row[2, m] = row[3, m] = row[4, m] = 0.0
+            i = max(i, stop)
+        if height > 1e-12 and i < nx:
+            area[j, i:] += weight * height
             if moments:
-                height_y += row[4, i]
-                mean_x[j, i] += weight * (row[2, i] + height * (i + 0.5))
-                mean_y[j, i] += weight * (row[3, i] + height_y)
-        row[:, start : min(stop, nx) + 1] = 0.0
+                for m in range(i, nx):
+                    mean_x[j, m] += weight * height * (m + 0.5)
+                    mean_y[j, m] += weight * height_y
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _touched(sides: Float, active: Int, count: int, j: int, nx: int, touched: Int) -> None:
+    """Columns [start, stop) that each active edge touches in row j, and the one after them; sorted by start."""
+    for k in range(count):
+        side = sides[active[k]]
+        xa, xb = _x_at(side, max(side[1], float(j))), _x_at(side, min(side[3], j + 1.0))
+        # one column more on either side: in a band between, rounding may put the edge across a bound
+        start = max(int(min(max(min(xa, xb), 0.0), float(nx))) - 1, 0)
+        stop = int(min(max(max(xa, xb), 0.0), float(nx))) + 3
+        m = k
+        while m > 0 and touched[m - 1, 0] > start:
+            touched[m, 0], touched[m, 1] = touched[m - 1, 0], touched[m - 1, 1]
+            m -= 1
+        touched[m, 0], touched[m, 1] = start, min(stop, nx + 1)
 
 
 @njit(cache=True, error_model="numpy", nogil=True, parallel=True)

@@ -75,3 +75,24 @@ def test_volume_of_the_prostate_is_the_planning_systems(shared):
     assert volumes["Pro"] == pytest.approx(41.43, rel=5e-3)
     assert volumes["Rec"] == pytest.approx(16.062, rel=5e-3)
     assert volumes["Ur\xe8"] == pytest.approx(0.891, rel=5e-3)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_fractions_of_crossing_polygons_agree_with_counting(seed):
+    """Two random stars that cross themselves, each other, cell edges and the grid's edge."""
+    rng = np.random.default_rng(seed)
+    rings = [np.column_stack([rng.uniform(-2, 12, (9, 2)), np.zeros(9)]) for _ in range(2)]
+    rings[0][:4] = np.round(rings[0][:4])  # vertices and edges on the lattice itself
+    fractions = Structure("stars", rings, slice_spacing_mm=1.0).fraction_mask(
+        Grid((0.5, 0.5, 0), (1, 1, 1), (1, 9, 10))
+    )[0]
+    at = (np.arange(40) + 0.5) / 40
+    x, y = np.meshgrid((np.arange(10)[:, None] + at).ravel(), (np.arange(9)[:, None] + at).ravel())
+    inside = np.zeros(x.shape, dtype=bool)
+    for ring in rings:
+        for (x0, y0, _), (x1, y1, _) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+            if y0 != y1:
+                inside ^= ((y0 <= y) != (y1 <= y)) & (x < x0 + (y - y0) * (x1 - x0) / (y1 - y0))
+    counted = inside.reshape(9, 40, 10, 40).mean(axis=(1, 3))
+    np.testing.assert_allclose(fractions, counted, atol=0.03)
+    assert fractions.sum() == pytest.approx(counted.sum(), abs=0.1)
