@@ -8,7 +8,7 @@ import numpy as np
 from contourpy import contour_generator
 from numpy.typing import ArrayLike
 
-from brachy.core.polygon import Float, Stack, distance, inside, make_stack
+from brachy.core.polygon import Float, Stack, distance_parallel, inside, make_stack
 from brachy.core.slabs import Slabs
 from brachy.grid import Grid
 
@@ -87,7 +87,7 @@ def section_points(slabs: Slabs, through: Float, normal: Float, step_mm: float) 
         n, m = np.ceil((flat.max(axis=0) - low) / pitch + 1.0).astype(int) + 1
         at = np.stack(np.meshgrid(low[0] + pitch * np.arange(n), low[1] + pitch * np.arange(m)), axis=-1)
         raster = through + at.reshape(-1, 2) @ np.stack([p, q])
-        field = distance(stack, raster, 2.0 * pitch, True).reshape(m, n)
+        field = distance_parallel(stack, raster, 2.0 * pitch, True).reshape(m, n)
         rings = [through + (low + pitch * line) @ np.stack([p, q]) for line in _level_lines(field, 0.0)]
     return _along_edges(stack, rings, normal, step_mm)
 
@@ -166,7 +166,7 @@ def _outline(slabs: Slabs, s: int, raster: Float, cutoff_mm: float) -> Float:
     stack = slabs.stack
     edges = stack.edges[stack.first_edge[s] : stack.first_edge[s + 1]]
     plane = make_stack([edges], np.array([-1e9]), np.array([1e9]))
-    found: Float = distance(plane, raster, cutoff_mm, True)
+    found: Float = distance_parallel(plane, raster, cutoff_mm, True)
     return found
 
 

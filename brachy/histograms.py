@@ -7,13 +7,15 @@ that was read from elsewhere is interpolated, trilinearly, and the result says s
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from brachy import dosimetry
-from brachy.grid import Dose
+from brachy.core import histogram
+from brachy.errors import BrachyError
+from brachy.grid import Dose, Grid
 from brachy.implant import Implant
 from brachy.metrics import DVH
 from brachy.sampling import ORGAN_REACH, REACH, Lattice, lattice_for, sample
@@ -251,3 +253,82 @@ def interpolated(dose: Dose, points_mm: Float) -> Float:
     )
     found[~dose.grid.contains(points_mm)] = np.nan
     return found
+
+
+class Regions(NamedTuple):
+    """Voxels of a grid by the structures they belong to: made once, counted for every dose on that grid."""
+
+    names: tuple[str, ...]
+    region: NDArray[np.uint16]
+    """(nz * ny * nx,); 0 for no structure."""
+    members: tuple[NDArray[np.int64], ...]
+    """For each structure the regions it is made of."""
+    voxel_cc: float
+    regions: int
+
+
+def regions_of(structures: Sequence[Structure], grid: Grid) -> Regions:
+    """Voxels at least half inside each structure, as regions that do not overlap.
+
+    Raises
+    ------
+    BrachyError
+        If they overlap in more than 65 535 different ways.
+    """
+    held = [structure.fraction_mask(grid).ravel() >= 0.5 for structure in structures]
+    region = np.zeros(grid.size, dtype=np.int64)
+    table = np.zeros((1, 0), dtype=bool)
+    for mask in held:  # refine what there is by one structure at a time
+        old, region = np.unique(2 * region + mask, return_inverse=True)
+        table = np.column_stack([table[old // 2], old % 2 == 1])
+    nowhere = np.flatnonzero(~table.any(axis=1))
+    order = np.concatenate([nowhere, np.setdiff1d(np.arange(len(table)), nowhere)])
+    rank = np.empty(len(table), dtype=np.int64)
+    rank[order] = np.arange(len(table)) + (0 if len(nowhere) else 1)
+    count = len(table) + (0 if len(nowhere) else 1)
+    if count > np.iinfo(np.uint16).max:
+        raise BrachyError(f"{len(structures)} structures overlap in {count} ways: count fewer at a time")
+    members = tuple(np.sort(rank[table[:, s]]) for s in range(len(structures)))
+    return Regions(
+        tuple(s.name for s in structures), rank[region].astype(np.uint16), members, grid.voxel_cc, count
+    )
+
+
+def voxel_curves(gy: ArrayLike, regions: Regions, top_gy: float, bins: int = 4096) -> tuple[Float, Float]:
+    """Cumulative histograms of all structures from one dose array, in one pass over its voxels.
+
+    For many doses on one grid (scenarios, live edits), where 1-2 % will do; `dvh` is the exact way.
+
+    Parameters
+    ----------
+    gy : (nz, ny, nx) array
+        Dose on the grid of `regions`, Gy.
+    regions : Regions
+        From `regions_of`.
+    top_gy : float
+        Upper edge of the last bin; it takes all above.
+    bins : int
+        Number of bins.
+
+    Returns
+    -------
+    (bins,) array
+        Lower edge of each bin, Gy.
+    (structures, bins) array
+        Volume in cc at or above it.
+
+    Examples
+    --------
+    >>> square = [[0, 0, 0], [4, 0, 0], [4, 4, 0], [0, 4, 0]]
+    >>> grid = Grid((0.5, 0.5, 0), (1, 1, 1), (1, 4, 8))
+    >>> held = regions_of([Structure("box", [square], slice_spacing_mm=1.0)], grid)
+    >>> edges, volume = voxel_curves(np.full(grid.shape, 7.5), held, 10.0, bins=10)
+    >>> round(float(volume[0, 7]), 6), float(volume[0, 8])
+    (0.016, 0.0)
+    """
+    flat = np.ascontiguousarray(gy).ravel()
+    counted = histogram.counts(flat, regions.region, regions.regions, float(top_gy), bins)
+    rows = np.array([counted[own].sum(axis=0) for own in regions.members]).reshape(-1, bins)
+    volume = rows[:, ::-1].cumsum(axis=1)[:, ::-1] * regions.voxel_cc
+    edges: Float = top_gy / bins * np.arange(bins, dtype=np.float64)
+    return edges, volume

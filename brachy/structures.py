@@ -22,6 +22,9 @@ from brachy.grid import Grid
 
 Float = NDArray[np.float64]
 
+MANY_POINTS = 5000
+"""From this number on points are shared among threads; waking them costs more than fewer points do."""
+
 
 class Plane(NamedTuple):
     """One contour plane of a structure."""
@@ -259,7 +262,9 @@ class Structure:
         >>> Structure("box", [square], slice_spacing_mm=5.0).contains([[1, 1, 2], [1, 1, 3]])
         array([ True, False])
         """
-        found: NDArray[np.bool_] = polygon.inside(self.slab_stack.stack, self.to_local(_points(points_mm)))
+        local = self.to_local(_points(points_mm))
+        kernel = polygon.inside if len(local) < MANY_POINTS else polygon.inside_parallel
+        found: NDArray[np.bool_] = kernel(self.slab_stack.stack, local)
         return found
 
     def distance_mm(self, points_mm: ArrayLike, cutoff_mm: float = np.inf) -> Float:
@@ -286,7 +291,8 @@ class Structure:
 
     def _distance(self, points_mm: ArrayLike, cutoff_mm: float, signed: bool) -> Float:
         local = self.to_local(_points(points_mm))
-        found: Float = polygon.distance(self.slab_stack.stack, local, float(cutoff_mm), signed)
+        kernel = polygon.distance if len(local) < MANY_POINTS else polygon.distance_parallel
+        found: Float = kernel(self.slab_stack.stack, local, float(cutoff_mm), signed)
         return found
 
     def line_intervals(self, origin_mm: ArrayLike, direction: ArrayLike) -> Float:

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from brachy import dosimetry
-from brachy.core import raster
+from brachy.core import histogram, raster
 from brachy.core.polygon import make_stack
 from brachy.dose_volume import TargetDose, dvh, evaluate, interpolated, judge, metric, parse_metric
 from brachy.errors import UsageError
 from brachy.grid import Dose, Grid
-from brachy.histograms import dose_from_seeds
+from brachy.histograms import dose_from_seeds, regions_of, voxel_curves
 from brachy.implant import Implant
 from brachy.metrics import DVH
 from brachy.planfile import Evaluation
@@ -371,6 +371,31 @@ def test_an_evaluation_holds_the_metrics_of_its_goals():
     without = evaluate(seeds([0, 0, 0]), [], targets)
     with pytest.raises(UsageError, match="has no V200Gy_cc: evaluate it with this goal"):
         judge(without, [goal], targets)
+
+
+# --- many structures on one grid ------------------------------------------------------------------------------------
+
+
+def test_one_pass_over_the_voxels_equals_a_mask_and_a_histogram_each():
+    grid = Grid((-20, -20, -20), (1.3, 1.1, 2.0), (20, 36, 31))
+    shapes = [ball(12.0), ball(9.0, (6, 0, 0), "b"), ball(5.0, (-9, 3, 2), "c"), Structure("none", [])]
+    gy = np.random.default_rng(8).gamma(3.0, 20.0, grid.shape).astype(np.float32)
+    edges, volume = voxel_curves(gy, regions_of(shapes, grid), 150.0, bins=300)
+    for shape, row in zip(shapes, volume, strict=True):
+        doses = gy[shape.fraction_mask(grid) >= 0.5]
+        counted, _ = np.histogram(np.minimum(doses, 149.9), bins=300, range=(0, 150.0))
+        np.testing.assert_allclose(row, counted[::-1].cumsum()[::-1] * grid.voxel_cc, atol=2 * grid.voxel_cc)
+    assert edges[1] == 0.5
+    covered = regions_of([block((-50, -50, -50), (50, 50, 50), "all")], grid)
+    assert voxel_curves(gy, covered, 150.0)[1][0, 0] == pytest.approx(grid.size * grid.voxel_cc)
+
+
+@pytest.mark.kernel
+def test_counts_leave_out_region_0_and_keep_what_is_above_the_top():
+    dose = np.array([0.0, 1.0, 2.5, 9.0, 99.0, 3.0])
+    region = np.array([1, 2, 1, 1, 2, 0], dtype=np.uint16)
+    found = histogram.counts(dose, region, 3, 10.0, 5)
+    assert found.tolist() == [[0, 0, 0, 0, 0], [1, 1, 0, 0, 1], [1, 0, 0, 0, 1]]
 
 
 # --- kernel, also without compilation ------------------------------------------------------------------------------

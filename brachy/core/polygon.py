@@ -181,33 +181,56 @@ def _depth2(stack: Stack, s: int, u: float, v: float, w: float, limit2: float) -
     return best
 
 
-@njit(cache=True, error_model="numpy", nogil=True, parallel=True)
+@njit(cache=True, error_model="numpy", nogil=True)
+def _contains(stack: Stack, u: float, v: float, w: float) -> bool:
+    s = _slab_at(stack, w)
+    return s >= 0 and _inside(stack, s, u, v)
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _distance(stack: Stack, u: float, v: float, w: float, cutoff: float, signed: bool) -> float:
+    s = _slab_at(stack, w)
+    if s >= 0 and _inside(stack, s, u, v):
+        return -math.sqrt(_depth2(stack, s, u, v, w, cutoff * cutoff)) if signed else 0.0
+    return math.sqrt(_gap2(stack, u, v, w, cutoff * cutoff))
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
 def inside(stack: Stack, points: Float) -> NDArray[np.bool_]:
     """Whether each point (n, 3) lies in the solid."""
     found = np.zeros(len(points), dtype=np.bool_)
-    for i in prange(len(points)):
-        s = _slab_at(stack, points[i, 2])
-        if s >= 0:
-            found[i] = _inside(stack, s, points[i, 0], points[i, 1])
+    for i in range(len(points)):
+        found[i] = _contains(stack, points[i, 0], points[i, 1], points[i, 2])
     return found
 
 
 @njit(cache=True, error_model="numpy", nogil=True, parallel=True)
+def inside_parallel(stack: Stack, points: Float) -> NDArray[np.bool_]:
+    """`inside` on all threads, for many points."""
+    found = np.zeros(len(points), dtype=np.bool_)
+    for i in prange(len(points)):
+        found[i] = _contains(stack, points[i, 0], points[i, 1], points[i, 2])
+    return found
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
 def distance(stack: Stack, points: Float, cutoff: float, signed: bool) -> Float:
     """Euclidean distance of points (n, 3) to the solid; `cutoff` where farther.
 
     Inside it is 0, or with `signed` minus the distance to the surface, at least -cutoff.
     """
     found = np.empty(len(points))
+    for i in range(len(points)):
+        found[i] = _distance(stack, points[i, 0], points[i, 1], points[i, 2], cutoff, signed)
+    return found
+
+
+@njit(cache=True, error_model="numpy", nogil=True, parallel=True)
+def distance_parallel(stack: Stack, points: Float, cutoff: float, signed: bool) -> Float:
+    """`distance` on all threads, for many points."""
+    found = np.empty(len(points))
     for i in prange(len(points)):
-        u = points[i, 0]
-        v = points[i, 1]
-        w = points[i, 2]
-        s = _slab_at(stack, w)
-        if s >= 0 and _inside(stack, s, u, v):
-            found[i] = -math.sqrt(_depth2(stack, s, u, v, w, cutoff * cutoff)) if signed else 0.0
-        else:
-            found[i] = math.sqrt(_gap2(stack, u, v, w, cutoff * cutoff))
+        found[i] = _distance(stack, points[i, 0], points[i, 1], points[i, 2], cutoff, signed)
     return found
 
 
