@@ -92,9 +92,9 @@ class Offer:
     edge_layer: Int
     """Layer of each edge point, (m,)."""
     edge_needs_tip_mm: Float
-    """(m, n_needles) least tip depth at which a needle lies within the lateral margin of the edge point: 0
-    for a needle that could go to its full depth, whose axis counts to where it leaves the target; inf where
-    it never does."""
+    """(m, n_needles) least tip depth at which a needle lies within the lateral margin of the edge point; inf where
+    it never does. 0 where that is before its axis leaves the target and the needle is not shortened, since the axis
+    of a needle that could go to its full depth counts to where it leaves the target."""
     edge_covered_by: NDArray[np.bool_]
     """(m, n_needles) whether the needle, at its full offered depth, covers the edge point."""
     edge_cause: tuple[str, ...]
@@ -191,10 +191,10 @@ def offer(
     margin = protocol.template.lateral_margin_mm
     points, layer = edge_points(target, layout) if edges else (np.zeros((0, 3)), np.zeros(0, dtype=np.int64))
     max_tips = np.array([needle.max_tip_depth_mm for needle in needles])
-    ends = [n.max_tip_depth_mm if n.shortened_by else n.target_mm[1] for n in needles]
-    extended = np.array([not needle.shortened_by for needle in needles], dtype=bool)
+    counts_to = np.array([0.0 if needle.shortened_by else needle.target_mm[1] for needle in needles])
+    ends = np.maximum(max_tips, counts_to).tolist()
     needs_tip = needed_tips(points, Axes(layout, [(n.column, n.row) for n in needles], ends), margin)
-    needs_tip[:, extended] = np.where(np.isfinite(needs_tip[:, extended]), 0.0, np.inf)
+    needs_tip[needs_tip <= counts_to] = 0.0
     covered = needs_tip <= max_tips
     causes = edge_causes(points, covered, _lost_axes(layout, needles, blocked), margin)
     return Offer(

@@ -251,6 +251,28 @@ def test_coverage_of_edge_points_against_distances_to_segments(obstacle):
         assert set(found.edge_cause) == {""}
 
 
+def test_a_tip_beyond_the_target_covers_what_its_axis_inside_does_not():
+    # the far face rises to one side: an edge point 4 mm beyond the exit of the axis beside it
+    x, y = np.array([-22, 22, 22, -22]), np.array([-22, -22, 26, 6])
+    wedge = Structure(
+        "GTV", tuple(np.column_stack([x, y, np.full(4, z)]) for z in np.arange(-18.75, 20, 2.5))
+    )
+    rules = protocol(
+        needle={"max_needle_mm": 300.0, "tip_to_seed_mm": 5.0},
+        template={"lateral_margin_mm": 6.0},
+        seeds={"distal_margin_mm": 0.0},
+    )
+    found = offered(target=wedge, rules=rules)
+    beyond = np.isfinite(found.edge_needs_tip_mm) & (found.edge_needs_tip_mm > 0)
+    assert beyond.any()
+    for k, j in np.argwhere(beyond):
+        needle = found.needles[j]
+        way = found.edge_points_mm[k] - needle.hole_mm
+        needed = found.edge_needs_tip_mm[k, j]
+        assert needle.target_mm[1] < needed <= needle.max_tip_depth_mm
+        assert np.linalg.norm(way - needed * needle.direction) == pytest.approx(6.0, abs=1e-4)
+
+
 def test_an_edge_that_no_hole_comes_near_has_its_cause():
     rules = protocol(needle={"max_needle_mm": 300.0}, template={"lateral_margin_mm": 4.0, "pitch_mm": 20.0})
     found = offered(rules=rules)
