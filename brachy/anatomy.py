@@ -86,7 +86,7 @@ def prepare(case: Case, protocol: Protocol, target: str | Sequence[str] | None =
     kept piece that are half bone and small holes within it are added: ribs are thin against a voxel of 3 mm.
 
     Skin: voxels above `[skin].threshold_hu`; the largest piece that holds together by more than `NECK_MM`; lungs and
-    gas filled slice by slice.
+    gas filled slice by slice. A couch in contact leaves a bump, as thick as itself at most, where it touches.
 
     Examples
     --------
