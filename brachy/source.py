@@ -176,28 +176,32 @@ class Source:
         r = np.asarray(r_cm, dtype=np.float64)
         if not np.all(r >= 0):
             raise ValueError("a distance r_cm is negative or not a number")
-        reference = self.dose_rate_constant / self.geometry_function(1.0, 90.0)
         radius_cm, half_cm = self.capsule_diameter_mm / 20.0, self.capsule_length_mm / 20.0
         if theta_deg is None:
-            r = np.maximum(r, radius_cm)
-            result: Float = (
-                reference
-                * self.geometry_function(r)
-                * self.radial_dose_function(r)
-                * self.anisotropy_factor(r)
-            )
-            return result
+            return self.point_rate(np.maximum(r, radius_cm))
         theta = np.radians(np.asarray(theta_deg, dtype=np.float64))
         if not np.all(np.isfinite(theta)):
             raise ValueError("an angle theta_deg is not a number")
         across, along = np.abs(r * np.sin(theta)), r * np.cos(theta)
         inside = (np.abs(along) <= half_cm) & (across < radius_cm)
-        across = np.where(inside, radius_cm, across)
-        r = np.hypot(across, along)
-        angle = np.degrees(np.arctan2(across, along))
-        geometry = _geometry(across, along, self.active_length_cm)
-        result = reference * geometry * self.radial_dose_function(r)
-        result *= self.anisotropy_function(r, angle)
+        return self.line_rate(np.where(inside, radius_cm, across), along)
+
+    def point_rate(self, r_cm: Float) -> Float:
+        """1D rate in cGy/h per U at r > 0, cm, without the rule for the capsule."""
+        constant = self.dose_rate_constant / self.geometry_function(1.0, 90.0)
+        geometry = self.geometry_function(r_cm)
+        result: Float = constant * geometry * self.radial_dose_function(r_cm) * self.anisotropy_factor(r_cm)
+        return result
+
+    def line_rate(self, across_cm: Float, along_cm: Float) -> Float:
+        """2D rate in cGy/h per U by distance from the axis and along it, cm, without the rule for the capsule."""
+        r = np.hypot(across_cm, along_cm)
+        angle = np.degrees(np.arctan2(across_cm, along_cm))
+        constant = self.dose_rate_constant / self.geometry_function(1.0, 90.0)
+        geometry = _geometry(across_cm, along_cm, self.active_length_cm)
+        result: Float = (
+            constant * geometry * self.radial_dose_function(r) * self.anisotropy_function(r, angle)
+        )
         return result
 
 

@@ -12,7 +12,6 @@ geometry function.
 import math
 from typing import Any
 
-import numba
 import numpy as np
 from numba import float64, njit, prange, types, void
 from numpy.typing import NDArray
@@ -184,6 +183,10 @@ def line_source_dose(
         out[p] += constant * total
 
 
-def threads() -> int:
-    """Number of threads the kernels use now."""
-    return int(numba.get_num_threads())
+def __getattr__(name: str) -> Any:
+    # compiled with the tree, on which it stands, and not for those who want the exact sum alone
+    if name == "influence_rows":
+        from brachy.core.tree import influence_rows
+
+        return influence_rows
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
