@@ -3,6 +3,7 @@
 import math
 import tomllib
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -452,3 +453,14 @@ def test_a_phantom_without_seeds_and_one_that_is_none():
         phantom_seeds("sphere-35mm")
     with pytest.raises(UsageError, match="liver-metastasis"):
         load_phantom("cobalt")
+
+
+def test_the_example_of_the_documentation_is_a_phantom(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "phantoms.md").read_text()
+    file = tmp_path / "mine.toml"
+    file.write_text(page.split("```toml\n")[1].split("```")[0])
+    assert load_phantom(file).structure("GTV").volume_cc == pytest.approx(
+        4 / 3 * math.pi * 2 * 1.5 * 1.5, rel=0.01
+    )
+    for name in resources.names("phantoms"):
+        assert f"`{name}`" in page
