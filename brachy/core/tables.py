@@ -86,7 +86,7 @@ def angle_columns(angles_deg: Float, active_cm: float, capsule_cm: float) -> int
         finest = columns
         if np.abs(angles_deg * columns / 90 - np.round(angles_deg * columns / 90)).max() < 1e-6:
             break
-    return finest * min(4, max(1, int(np.ceil(tip / 4))))
+    return finest * min(2, max(1, int(np.ceil(tip / 4))))
 
 
 def axis_cusp(angles_deg: Float, anisotropy: Float) -> float:

@@ -1,0 +1,62 @@
+"""Compiled kernels: kept once, said once, and nothing breaks where nothing can be kept. In processes of their own."""
+
+import os
+import subprocess
+import sys
+
+import numba
+import pytest
+
+pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+
+PROBE = """
+__name__ = "brachy.probe"
+import brachy.core, numba
+print(numba.config.CACHE_DIR)
+numba.njit(lambda x: x + 1)(1)
+numba.njit(lambda x: x + 2)(1)
+"""
+
+
+def run(code, home):
+    environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    environment["HOME"] = str(home)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+
+
+def test_compiling_is_said_once(tmp_path):
+    result = run(PROBE, tmp_path)
+    assert result.stdout.strip() == str(tmp_path / ".cache" / "brachy" / "kernels")
+    assert result.stderr.splitlines() == ["brachy: compiling kernels, once"]
+
+
+def test_a_second_run_compiles_nothing(tmp_path):
+    kernel = (
+        "import brachy.core, numba\n@numba.njit('int64(int64)', cache=True)\ndef f(x):\n    return x + 1\n"
+    )
+    (tmp_path / "probe.py").write_text(kernel)
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import probe; print(len(probe.f.stats.cache_hits))"
+    assert [run(code, tmp_path).stdout.strip() for _ in range(2)] == ["0", "1"]
+    assert list((tmp_path / ".cache" / "brachy" / "kernels").rglob("*.nbi"))
+
+
+def test_a_home_that_cannot_be_written(tmp_path):
+    """A file stands where the folder would be: even root cannot make it."""
+    home = tmp_path / "home"
+    home.write_text("not a folder")
+    result = run(PROBE, home)
+    folder = result.stdout.strip()
+    assert "brachy-kernels-" in folder
+    assert not os.path.exists(folder)
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith(f"brachy: cannot write {home}")
+    assert "compiled for this run only" in lines[0]
+    assert lines[1:] == ["brachy: compiling kernels, once"]
+
+
+def test_reading_help_needs_no_compiler():
+    code = "import sys, brachy, brachy.source, brachy.dosimetry; print('numba' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
