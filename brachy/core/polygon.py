@@ -281,7 +281,13 @@ def line_pieces(stack: Stack, origin: Float, direction: Float) -> Float:
                             cuts = longer
                         cuts[number] = ((u - pu) * du + (v - pv) * dv) / (flat * flat)
                         number += 1
-            cuts[:number].sort()
+            for i in range(1, number):  # insertion sort: a handful of crossings
+                t = cuts[i]
+                k = i
+                while k > 0 and cuts[k - 1] > t:
+                    cuts[k] = cuts[k - 1]
+                    k -= 1
+                cuts[k] = t
         for k in range(0, number - 1, 2):
             low, high = max(cuts[k], enter), min(cuts[k + 1], leave)
             if high > low:

@@ -51,23 +51,38 @@ def _add_edge(row: Any, xa: float, ya: float, xb: float, yb: float, sign: float,
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def _oriented(edges: Float, to_cells: Float) -> Float:
-    """Edges (n, 4) in cell units as x0, y0, dx/dy, y1 with y0 < y1, sorted by y0; horizontal ones left out."""
+def _oriented(edges: Float, to_cells: Float, ny: int) -> tuple[Float, Int]:
+    """Edges (n, 4) in cell units as x0, y0, dx/dy, y1 with y0 < y1, sorted by the row in which they begin.
+
+    Also the first edge of each of the ny rows, (ny + 1,); what begins below the window counts to row 0.
+    Horizontal edges and those above the window are left out.
+    """
     found = np.empty((len(edges), 4))
+    rows = np.empty(len(edges), dtype=np.int64)
+    first = np.zeros(ny + 1, dtype=np.int64)
     count = 0
     for e in range(len(edges)):
         x0 = to_cells[0, 0] * edges[e, 0] + to_cells[0, 1] * edges[e, 1] + to_cells[0, 2]
         y0 = to_cells[1, 0] * edges[e, 0] + to_cells[1, 1] * edges[e, 1] + to_cells[1, 2]
         x1 = to_cells[0, 0] * edges[e, 2] + to_cells[0, 1] * edges[e, 3] + to_cells[0, 2]
         y1 = to_cells[1, 0] * edges[e, 2] + to_cells[1, 1] * edges[e, 3] + to_cells[1, 2]
-        if y0 != y1:
-            if y1 < y0:
-                x0, y0, x1, y1 = x1, y1, x0, y0
-            found[count, 0], found[count, 1], found[count, 3] = x0, y0, y1
-            found[count, 2] = (x1 - x0) / (y1 - y0)
-            count += 1
-    found = found[:count]
-    return found[np.argsort(found[:, 1], kind="mergesort")]
+        if y1 < y0:
+            x0, y0, x1, y1 = x1, y1, x0, y0
+        if y0 == y1 or y0 >= ny or y1 <= 0.0:
+            continue
+        found[count, 0], found[count, 1], found[count, 3] = x0, y0, y1
+        found[count, 2] = (x1 - x0) / (y1 - y0)
+        rows[count] = int(max(y0, 0.0))
+        first[rows[count] + 1] += 1
+        count += 1
+    for j in range(ny):
+        first[j + 1] += first[j]
+    place = first.copy()
+    by_row = np.empty((count, 4))
+    for e in range(count):
+        by_row[place[rows[e]]] = found[e]
+        place[rows[e]] += 1
+    return by_row, first
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -126,17 +141,16 @@ def add_coverage(edges: Float, to_cells: Float, weight: float, area: Any, mean_x
     """
     ny, nx = area.shape
     moments = mean_x.size > 0
-    sides = _oriented(edges, to_cells)
+    sides, first = _oriented(edges, to_cells, ny)
     active = np.empty(len(sides), dtype=np.int64)
     order = np.empty(len(sides), dtype=np.int64)
     row = np.zeros((5, nx + 1))
     full = np.empty(1, dtype=area.dtype)
     touched = np.empty((len(sides), 2), dtype=np.int64)
-    count, following = 0, 0
+    count = 0
     for j in range(ny):
-        while following < len(sides) and sides[following, 1] < j + 1:
-            active[count] = following
-            following += 1
+        for e in range(first[j], first[j + 1]):
+            active[count] = e
             count += 1
         kept = 0
         for k in range(count):
