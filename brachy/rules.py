@@ -384,6 +384,7 @@ def _lateral(
             end = max(line.span[1], end)
         gaps = np.minimum(gaps, _to_segment(points, line.hole, line.hole + end * line.direction))
     results = []
+    known: dict[tuple[str, float], str] = {}
     for layer in sorted(np.unique(layers).tolist(), key=lambda number: (abs(number), -number)):
         here = np.flatnonzero(layers == layer)
         k = here[int(gaps[here].argmax())]
@@ -393,18 +394,38 @@ def _lateral(
             continue
         x, y, z = points[k].tolist()
         where = f"at ({x:.1f}, {y:.1f}, {z:.1f})"
+        met = True
         if gaps[k] > margin + TOLERANCE_MM:
-            missed = int((gaps[here] > margin + TOLERANCE_MM).sum())
-            cause = _cause(points[k], layout, lines, target, reach)
-            where += f" and {missed - 1} more of {len(here)} points: {cause}"
-        results.append(_at_most(rule, margin, [(float(gaps[k]), where)]))
+            missed = here[gaps[here] > margin + TOLERANCE_MM]
+            missed = missed[np.argsort(-gaps[missed], kind="stable")]
+            causes = [_cause(points[i], layout, lines, target, reach, known) for i in missed]
+            # a point that a free hole could serve speaks before those that nothing can reach
+            place, (cause, barred) = min(zip(missed, causes, strict=True), key=lambda pair: pair[1][1])
+            met = barred
+            x, y, z = points[place].tolist()
+            reported = "reported: " if met else ""
+            at = f"at ({x:.1f}, {y:.1f}, {z:.1f})"
+            where = f"{reported}{at} and {len(missed) - 1} more of {len(here)} points: {cause}"
+        limit = f"<= {margin:g} mm, or barred and reported"
+        results.append(_result(rule, limit, _finite(float(gaps[k])), met, where))
     return results
 
 
 def _cause(
-    point: Float, layout: TemplateLayout, lines: Sequence[_Line], target: Structure, reach: _Reach
-) -> str:
-    """Why no needle passes near an edge point: what is the matter with the hole nearest to it."""
+    point: Float,
+    layout: TemplateLayout,
+    lines: Sequence[_Line],
+    target: Structure,
+    reach: _Reach,
+    known: dict[tuple[str, float], str],
+) -> tuple[str, bool]:
+    """Why no needle passes near an edge point, and whether every hole that could serve it is barred.
+
+    Parameters
+    ----------
+    known : dict
+        Hindrances found so far, by hole and depth; filled here.
+    """
     margin = reach.protocol.template.lateral_margin_mm
     used = {line.needle.hole for line in lines}
     near = []
@@ -412,18 +433,29 @@ def _cause(
         for column in range(layout.columns):
             hole = layout.hole_mm(column, row)
             off = point - hole
-            across = float(np.linalg.norm(off - (off @ layout.direction) * layout.direction))
+            depth = float(off @ layout.direction)
+            across = float(np.linalg.norm(off - depth * layout.direction))
+            if across > margin:
+                continue
             inside = target.line_intervals(hole, layout.direction)
-            if across <= margin and len(inside):
-                near.append((round(across, 6), layout.hole_label(column, row), hole, float(inside[0, 0])))
-    for _, label, hole, enters in sorted(near, key=lambda entry: entry[:2]):
-        if label in used:
-            return f"needle {label} does not reach so far"
-        hindrance = reach.hindrance(hole, hole, layout.direction, enters)
-        return (
-            f"hole {label} is blocked by {hindrance}" if hindrance else f"hole {label} is free but not used"
-        )
-    return f"no hole's axis crosses the target within {margin:g} mm of it"
+            if not len(inside):
+                continue
+            # the tip must come so deep that the point lies within the margin of the needle's end
+            reaching = depth - float(np.sqrt(margin**2 - across**2)) - reach.tip_offset
+            deepest = float(inside[-1, 1]) - reach.protocol.seeds.distal_margin_mm - 0.01
+            wanted = min(max(float(inside[0, 0]), reaching), deepest)
+            near.append((round(across, 6), layout.hole_label(column, row), hole, wanted))
+    if not near:
+        return f"no hole's axis crosses the target within {margin:g} mm of it", True
+    said = []
+    for _, label, hole, wanted in sorted(near, key=lambda entry: entry[:2]):
+        key = (label, round(wanted, 1))
+        if key not in known:
+            known[key] = reach.hindrance(hole, hole, layout.direction, wanted)
+        if not known[key]:
+            return f"hole {label} is free but {'not used so deep' if label in used else 'not used'}", False
+        said.append(f"hole {label} is blocked by {known[key]}")
+    return said[0], True
 
 
 def _standoff(lines: Sequence[_Line], external: Structure, protocol: Protocol) -> RuleResult:
