@@ -147,26 +147,35 @@ class Goal(_Table):
 class Objective(_Table):
     """Weights of the optimiser's objective; all dimensionless (engineering choice unless cited)."""
 
-    underdose: NotNegative = Field(100.0, description="mean target shortfall below the prescription, per Rx")
+    underdose: NotNegative = Field(150.0, description="mean target shortfall below the prescription, per Rx")
     over_150: NotNegative = Field(1.0, description="mean target excess above 150 %")
     over_200: NotNegative = Field(1.0, description="mean target excess above 200 %")
-    spill: NotNegative = Field(10.0, description="mean excess above the prescription in the shell outside")
+    spill: NotNegative = Field(35.0, description="mean excess above the prescription in the shell outside")
     organ: NotNegative = Field(
         5.0, description="mean organ excess above `organ_fraction` of the prescription"
     )
     organ_fraction: NotNegative = Field(0.5, description="fraction of the prescription")
-    needle: NotNegative = Field(0.01, description="cost of one needle")
+    needle: NotNegative = Field(0.035, description="cost of one needle")
     seed: NotNegative = Field(0.0, description="cost of one seed")
-    lateral: NotNegative = Field(1.0, description="cost of a layer's edge point beyond the lateral margin")
+    lateral: NotNegative = Field(
+        1.0,
+        description="cost of an edge point (1 mm apart) beyond the lateral margin that a clear hole could serve",
+    )
+    out_of_reach: NotNegative = Field(
+        0.005, description="cost of an edge point that no clear hole can serve; tells directions apart"
+    )
 
 
 class Search(_Table):
     """Effort, counted in moves so that a plan is the same on any machine (engineering choice)."""
 
     starts: int = Field(4, ge=1, le=256, description="independent starts, spread over the best layouts")
-    moves: int = Field(150_000, ge=0, le=100_000_000, description="annealing moves a start")
+    moves: int = Field(120_000, ge=0, le=100_000_000, description="annealing moves a start")
     fine_moves: int = Field(
-        100_000, ge=0, le=100_000_000, description="annealing moves on the fine samples, each of the best starts"
+        80_000,
+        ge=0,
+        le=100_000_000,
+        description="annealing moves on the fine samples, each of the best starts",
     )
     scan_moves: int = Field(20_000, ge=0, le=100_000_000, description="annealing moves to score a direction")
     directions: int = Field(3, ge=1, le=36, description="best directions tried at more offsets of the holes")

@@ -213,7 +213,9 @@ def make_board(candidates: Candidates, matrix: NDArray[np.float32], protocol: Pr
         block=block,
         cover_first=cover_first,
         cover=cover,
-        cover_cost=price.lateral * points,
+        # what no candidate covers is a constant of the layout: it tells directions apart, and moves nothing
+        cover_cost=np.where(np.isin(np.arange(len(points)), cover), price.lateral, price.out_of_reach)
+        * points,
         near=candidates.near,
         needle_near=candidates.needle_near,
         base=np.zeros(matrix.shape[1]),

@@ -165,8 +165,10 @@ def _score_all(
     return sorted(control.run(f"directions to {around.target.structure.name}", jobs), key=_rank)
 
 
-def _rank(scored: Scored) -> tuple[float, float, float, tuple[float, float]]:
-    return scored.value, scored.aim.azimuth_deg, scored.aim.tilt_deg, scored.aim.offset_mm
+def _rank(scored: Scored) -> tuple[bool, float, float, float, tuple[float, float]]:
+    """Directions in which every edge point can be served go first, then the lower value."""
+    unserved = scored.offer is None or not np.isfinite(scored.value) or any(scored.offer.edge_cause)
+    return unserved, scored.value, scored.aim.azimuth_deg, scored.aim.tilt_deg, scored.aim.offset_mm
 
 
 def _nothing_reached(around: Surroundings, found: Sequence[Scored]) -> str:

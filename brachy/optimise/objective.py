@@ -8,7 +8,8 @@ With D(p) the dose at a sample p, Rx the prescription of the target it belongs t
       + spill     <(D - Rx)+> / Rx                 in the shell of 10 mm outside each target
       + organ     <(D - organ_fraction Rx)+> / Rx  in each organ within 20 mm of a target
       + needle (needles used) + seed (seeds used)
-      + lateral (edge points, 1 mm apart, with no used needle within the lateral margin)
+      + lateral (edge points, 1 mm apart, that a clear hole could serve, with no used needle within the margin)
+      + out_of_reach (edge points that no clear hole can serve: a constant of the direction)
 
 The words are the fields of the protocol's table `[objective]`. Nested targets count without what lies inside them.
 """

@@ -16,6 +16,7 @@ from brachy.errors import BrachyError, UsageError
 from brachy.optimise.assemble import Chosen, Prescribed, assemble
 from brachy.optimise.candidates import Candidates, SeedTable
 from brachy.optimise.directions import Aim, Scored, Surroundings, scan, table_of
+from brachy.optimise.goals import reach_goals
 from brachy.optimise.points import FINE, SEARCH, Dosed, Samples, sample, sequence, spared_organs
 from brachy.optimise.search import Control, Found, Game, Progress, anneal, generator, greedy
 from brachy.planfile import Plan, PlanTarget
@@ -141,11 +142,14 @@ def plan(
         scans.append(scan(around, protocol, table, seed, control))
     layouts = _layouts(scans, protocol.search.layouts)
     chosen, found, game, results = _search(layouts, samples, anchor, table, protocol, seed, control)
+    control.show("goals")
+    found, raised = reach_goals(found, game, protocol, seed, control)
 
     values = game.terms_of(found.loading)
     optimiser: dict[str, Any] = {
         "objective": sum(values.values()),
         "terms": values,
+        "raised_for_goals": raised,
         "seed": seed,
         "starts": protocol.search.starts,
         "moves": _moves(scans, protocol),

@@ -38,7 +38,7 @@ SHELL_MM = 10.0
 NEAR_MM = 20.0
 """An organ counts as far as this from a target (engineering choice)."""
 
-LEVELS = (1.8, 1.0, 0.65)
+LEVELS = (1.8, 1.0, 0.72)
 """Spacing of the samples on each level, in units of `edge_spacing_mm`: to score directions, to search, to polish
 (engineering choice)."""
 

@@ -152,7 +152,10 @@ def test_coverage_of_the_edge_is_as_offered(body, direction, tables, offset, ran
         if result.rule.startswith("target edge"):
             layer = int(result.rule.split()[-1])
             if abs(result.worst - rules.template.lateral_margin_mm) > 2 * TOLERANCE_MM:
-                assert result.met == covered[found.edge_layer == layer].all()
+                within = result.worst <= rules.template.lateral_margin_mm
+                assert within == covered[found.edge_layer == layer].all()
+            # a loading of every needle to its depth leaves only what is barred, and that is reported
+            assert result.met or len(used) < len(found.needles)
     everything = [cause == "" for cause in found.edge_cause]
     assert everything == found.edge_covered_by.any(axis=1).tolist()
 
