@@ -74,7 +74,7 @@ def lattice_for(structure: Structure, seeds_mm: Float | None, count: int, reach:
     thickness = float(np.median(stack.high - stack.low))
     largest = COARSEST * volume_mm3 / count
     widest = _three_digits(_within(max(largest ** (1.0 / 3.0), (largest / thickness) ** 0.5)))
-    rough = _within((volume_mm3 / 3000.0) ** (1.0 / 3.0))
+    rough = _within((volume_mm3 / 1500.0) ** (1.0 / 3.0))
     cells = sample(structure, None, Lattice(rough, rough))
     volume = cells.cell_cc * 1000.0
     away = np.zeros(len(volume))
@@ -90,7 +90,7 @@ def lattice_for(structure: Structure, seeds_mm: Float | None, count: int, reach:
     low, high = SMALLEST_MM, LARGEST_MM
     if seeds_mm is not None and len(seeds_mm) and (away <= 0).any():
         high = AMONG_SEEDS_MM * (20_000 / count) ** (1.0 / 3.0)
-    for _ in range(16):
+    for _ in range(12):
         middle = (low * high) ** 0.5
         low, high = (middle, high) if expected(middle) > count else (low, middle)
     return Lattice(_three_digits(high), max(widest, _three_digits(high)), reach)

@@ -391,11 +391,11 @@ def test_one_pass_over_the_voxels_equals_a_mask_and_a_histogram_each():
 
 
 @pytest.mark.kernel
-def test_counts_leave_out_region_0_and_keep_what_is_above_the_top():
+def test_counts_take_the_voxels_named_and_keep_what_is_above_the_top():
     dose = np.array([0.0, 1.0, 2.5, 9.0, 99.0, 3.0])
-    region = np.array([1, 2, 1, 1, 2, 0], dtype=np.uint16)
-    found = histogram.counts(dose, region, 3, 10.0, 5)
-    assert found.tolist() == [[0, 0, 0, 0, 0], [1, 1, 0, 0, 1], [1, 0, 0, 0, 1]]
+    voxel, region = np.array([0, 1, 2, 3, 4]), np.array([0, 1, 0, 0, 1])
+    found = histogram.counts(dose, voxel, region, 2, 10.0, 5)
+    assert found.tolist() == [[1, 1, 0, 0, 1], [1, 0, 0, 0, 1]]
 
 
 # --- kernel, also without compilation ------------------------------------------------------------------------------

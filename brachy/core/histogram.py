@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def counts(dose: Any, region: Any, regions: int, top: float, bins: int) -> NDArray[np.int32]:
+def counts(dose: Any, voxel: Any, region: Any, regions: int, top: float, bins: int) -> NDArray[np.int32]:
     """Voxels of each region in each of `bins` equal dose bins from 0 to `top`; the last takes all above.
 
     A region is a set of voxels that belong to the same structures, so that a voxel is counted once however many
@@ -18,10 +18,12 @@ def counts(dose: Any, region: Any, regions: int, top: float, bins: int) -> NDArr
     ----------
     dose : (n,) float array
         Gy, 0 or more.
-    region : (n,) unsigned integer array
-        0 for no structure at all, which is not counted.
+    voxel : (m,) integer array
+        Places in `dose` that belong to any structure, ascending.
+    region : (m,) integer array
+        Region of each.
     regions : int
-        Number of regions, region 0 included.
+        Number of regions.
     top : float
         Upper edge of the last bin, Gy.
     bins : int
@@ -30,12 +32,9 @@ def counts(dose: Any, region: Any, regions: int, top: float, bins: int) -> NDArr
     Returns
     -------
     (regions, bins) int32 array
-        Row 0 is empty.
     """
     found = np.zeros((regions, bins), dtype=np.int32)
     per_gy = bins / top
-    for i in range(len(dose)):
-        r = region[i]
-        if r != 0:
-            found[r, min(int(dose[i] * per_gy), bins - 1)] += 1
+    for i in range(len(voxel)):
+        found[region[i], min(int(dose[voxel[i]] * per_gy), bins - 1)] += 1
     return found
