@@ -1,0 +1,233 @@
+"""Fitting capsules to a CT: joint least squares over neighbours, with the scan's own blur, mass and errors.
+
+Positions are in "scan mm" (index times spacing, x y z); a capsule is a row of seven numbers, see `brachy.core.capsule`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brachy.core import capsule as kernel
+
+Float = NDArray[np.float64]
+
+CAPSULE_LENGTH_MM = 4.5
+"""Outer length of a seed: 4.5 x 0.8 mm for every 125I model shipped (brachy/data/sources)."""
+CAPSULE_DIAMETER_MM = 0.8
+
+def blur_bounds(spacing: Float) -> Float:
+    """Least and largest plausible in-plane sigma, slice sigma and line length, mm (engineering choice).
+
+    No reconstruction is sharper than its pixels: sigma 0.4 pixels is a FWHM of 0.94 pixels.
+    """
+    pixel, slice_ = float(spacing[:2].mean()), float(spacing[2])
+    least = max(0.25, 0.4 * pixel)
+    return np.array([[least, 0.1, 3.0], [max(1.4, least), max(1.6, 0.5 * slice_), 4.8]])
+
+
+_LENGTH_PRIOR = (4.2, 0.4)
+"""The bright part of a seed lies between its 3-4 mm core and its 4.5 mm capsule: engineering choice, mm."""
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """HU above the local background, [z, y, x] float32; saturated voxels (or an empty array); spacing x, y, z mm."""
+
+    excess: NDArray[np.float32]
+    saturated: NDArray[np.bool_]
+    spacing: Float
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """What one seed looks like on this scan."""
+
+    blur: Float
+    """In-plane sigma, slice sigma, line length, mm."""
+    mass: float
+    """HU mm3 of one seed."""
+    mass_sd: float
+    """Spread of the mass between seeds, as a share of it."""
+    noise_hu: float
+    """Error of a voxel where nothing is bright."""
+    share: float
+    """Error of a voxel as a share of its signal: beam hardening, and what the model leaves out."""
+    cell_voxels: float
+    """Voxels of a slice in one resolution cell: their errors are not independent."""
+
+    @property
+    def errors(self) -> Float:
+        """As the kernels take them."""
+        return np.array([self.noise_hu, self.share, self.cell_voxels])
+
+    def blurred(self, blur: Float, spacing: Float) -> "Scale":
+        """The same with another blur."""
+        cell = max(1.0, 4 * np.pi * blur[0] ** 2 / (spacing[0] * spacing[1]))
+        return replace(self, blur=np.array(blur), cell_voxels=float(cell))
+
+
+def make(centre: Sequence[float] | Float, axis: Sequence[float] | Float, mass: float) -> Float:
+    """A capsule's seven numbers."""
+    direction = np.asarray(axis, dtype=np.float64)
+    return np.concatenate([np.asarray(centre, dtype=np.float64), direction / np.linalg.norm(direction), [mass]])
+
+
+def bounds(image: Image, low_mm: Float, high_mm: Float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Voxel box [low, high), x y z, of a box in scan mm."""
+    size = np.array(image.excess.shape[::-1])
+    low = np.clip(np.ceil(low_mm / image.spacing), 0, size).astype(np.int64)
+    high = np.clip(np.floor(high_mm / image.spacing) + 1, low, size).astype(np.int64)
+    return low, high
+
+
+def around(image: Image, scale: Scale, capsules: Float, margin_mm: float = 1.0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Voxel box that holds the images of the capsules however they turn, and a margin."""
+    length, sigma, slice_sigma = scale.blur[2], scale.blur[0], scale.blur[1]
+    plane = 0.5 * length + 3 * sigma + margin_mm
+    reach = np.array([plane, plane, 0.5 * length + 0.5 * image.spacing[2] + 2.5 * slice_sigma + margin_mm])
+    return bounds(image, capsules[:, :3].min(axis=0) - reach, capsules[:, :3].max(axis=0) + reach)
+
+
+def within(image: Image, capsules: Float, low: NDArray[np.int64], high: NDArray[np.int64], reach_mm: float = 6.0) -> NDArray[np.intp]:
+    """Indices of capsules whose image may touch a voxel box."""
+    reach = np.array([reach_mm, reach_mm, reach_mm + image.spacing[2]])
+    inside = (capsules[:, :3] > low * image.spacing - reach) & (capsules[:, :3] < high * image.spacing + reach)
+    return np.flatnonzero(inside.all(axis=1))
+
+
+def residual(image: Image, scale: Scale, capsules: Float, low: NDArray[np.int64], high: NDArray[np.int64]) -> Float:
+    """Excess minus the capsules' images in a voxel box, [z, y, x]."""
+    left = image.excess[low[2] : high[2], low[1] : high[1], low[0] : high[0]].astype(np.float64)
+    kernel.add_images(capsules[within(image, capsules, low, high)], scale.blur, image.spacing, low, left, -1.0)
+    return left
+
+
+def _assembled(
+    image: Image, scale: Scale, capsules: Float, free: int, level: int, low: NDArray[np.int64], high: NDArray[np.int64]
+) -> tuple[float, Float, Float]:
+    """Misfit, Gauss-Newton matrix and right side, see `brachy.core.capsule.assemble`."""
+    size = (kernel.SHAPE_NUMBERS * free + (3 if level == 2 else 0)) if level else 0
+    matrix, right = np.empty((size, size)), np.empty(size)
+    found = kernel.assemble(
+        image.excess, image.saturated, image.spacing, low, high, capsules, free, scale.blur, level, scale.errors, matrix,
+        right,
+    )  # fmt: skip
+    return float(found), matrix, right
+
+
+def cost(
+    image: Image, scale: Scale, capsules: Float, low: NDArray[np.int64], high: NDArray[np.int64], free: NDArray[np.intp]
+) -> float:
+    """Misfit in a voxel box plus the price of the free capsules' masses."""
+    near = capsules[within(image, capsules, low, high)]
+    found, _matrix, _right = _assembled(image, scale, near, 0, 0, low, high)
+    chosen = capsules[free]
+    return float(found + kernel.prior(chosen, len(chosen), scale.mass, scale.mass_sd, image.spacing[2]))
+
+
+def refine(
+    image: Image,
+    scale: Scale,
+    capsules: Float,
+    free: NDArray[np.intp] | Sequence[int],
+    steps: int = 10,
+    prior_sd: float | None = None,
+) -> Float:
+    """Fit the free capsules together; the others stay. `prior_sd` overrides the spread of the mass."""
+    moving = np.asarray(free, dtype=np.intp)
+    if not len(moving):
+        return capsules
+    low, high = around(image, scale, capsules[moving])
+    if (high <= low).any():
+        return capsules
+    near = within(image, capsules, low, high)
+    others = near[~np.isin(near, moving)]
+    count, sd, slice_mm = len(moving), scale.mass_sd if prior_sd is None else prior_sd, float(image.spacing[2])
+    now = new = capsules[np.concatenate([moving, others])]
+    best, damping, rejected = np.inf, 1e-2, 0
+    kept: tuple[Float, Float] | None = None
+    for _ in range(2 * steps):
+        value, matrix, right = _assembled(image, scale, new, count, 1, low, high)
+        value += kernel.prior(new, count, scale.mass, sd, slice_mm)
+        if value < best:
+            finished = best - value < 1e-4 * value + 1e-3
+            now, best, kept, damping, rejected = new, value, (matrix, right), max(damping / 5, 1e-7), 0
+            if finished:
+                break
+        else:
+            damping *= 25
+            rejected += 1
+            if rejected > 3:
+                break
+        assert kept is not None
+        new = kernel.damped_step(now, count, scale.mass, sd, slice_mm, *kept, damping)
+    out = capsules.copy()
+    out[moving] = now[:count]
+    return out
+
+
+def covariance(image: Image, scale: Scale, capsules: Float, index: int) -> Float:
+    """Covariance (6, 6) of x, y, z (mm), two tilts and mass of one capsule, its neighbours within 8 mm free as well."""
+    near = np.flatnonzero(np.linalg.norm(capsules[:, :3] - capsules[index, :3], axis=1) < 8.0)
+    order = np.concatenate([[index], near[near != index]])
+    low, high = around(image, scale, capsules[order])
+    others = np.setdiff1d(within(image, capsules, low, high), order)
+    together = np.concatenate([capsules[order], capsules[others]])
+    _found, matrix, _right = _assembled(image, scale, together, len(order), 1, low, high)
+    masses = np.arange(5, 6 * len(order), 6)
+    matrix[masses, masses] += 1.0 / (scale.mass_sd * scale.mass) ** 2
+    matrix[masses - 3, masses - 3] += 12.0 / image.spacing[2] ** 2
+    tilts = np.concatenate([masses - 2, masses - 1])
+    matrix[tilts, tilts] += 1.0  # a tilt of 45 degrees: nothing is known worse than that
+    return np.linalg.pinv(matrix)[:6, :6]
+
+
+def groups(capsules: Float, gap_mm: float = 6.0) -> list[NDArray[np.intp]]:
+    """Connected sets of capsules whose centres lie within `gap_mm` of each other."""
+    count = len(capsules)
+    if not count:
+        return []
+    near = np.linalg.norm(capsules[:, None, :3] - capsules[None, :, :3], axis=-1) < gap_mm
+    label = np.full(count, -1)
+    found: list[NDArray[np.intp]] = []
+    for start in range(count):
+        if label[start] >= 0:
+            continue
+        label[start] = len(found)
+        front = [start]
+        while front:
+            here = front.pop()
+            for there in np.flatnonzero(near[here] & (label < 0)):
+                label[there] = len(found)
+                front.append(int(there))
+        found.append(np.flatnonzero(label == len(found)))
+    return found
+
+
+def refine_blur(image: Image, scale: Scale, capsules: Float, sets: Sequence[NDArray[np.intp]], steps: int = 8) -> tuple[Scale, Float]:
+    """Fit the scan's blur on sets of capsules (with their own numbers free) by block elimination."""
+    now = capsules.copy()
+    for _ in range(steps):
+        matrix = np.diag([4.0, 1.0, 1.0 / _LENGTH_PRIOR[1] ** 2])  # weak: keeps it solvable with a few seeds
+        right = np.array([0.0, 0.0, (_LENGTH_PRIOR[0] - scale.blur[2]) / _LENGTH_PRIOR[1] ** 2])
+        for chosen in sets:
+            low, high = around(image, scale, now[chosen])
+            others = np.setdiff1d(within(image, now, low, high), chosen)
+            together = np.concatenate([now[chosen], now[others]])
+            _found, full, side = _assembled(image, scale, together, len(chosen), 2, low, high)
+            n = 6 * len(chosen)
+            inner = full[:n, :n] + np.diag(1e-3 * np.diagonal(full)[:n] + 1e-9)
+            solved = np.linalg.solve(inner, np.column_stack([full[:n, n:], side[:n]]))
+            matrix += full[n:, n:] - full[n:, :n] @ solved[:, :3]
+            right += side[n:] - full[n:, :n] @ solved[:, 3]
+        change = np.clip(np.linalg.solve(matrix, right), [-0.1, -0.3, -0.3], [0.1, 0.3, 0.3])
+        blur = np.clip(scale.blur + change, *blur_bounds(image.spacing))
+        moved = float(np.abs(blur - scale.blur).max())
+        scale = scale.blurred(blur, image.spacing)
+        for chosen in sets:
+            now = refine(image, scale, now, chosen, steps=3, prior_sd=10.0)
+        if moved < 2e-3:
+            break
+    return scale, now
