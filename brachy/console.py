@@ -1,5 +1,6 @@
 """What is shown on the terminal: summary tables, progress. Names from files are shown as text, never as markup."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
     from brachy.recompute import DoseResult, MetricTable
     from brachy.source import Source
 
-_OUT = Console(highlight=False, markup=False)
+PIPED_WIDTH = 140
+"""Columns of a table that goes to a file or a pipe."""
+
+_OUT = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 _ERR = Console(stderr=True, highlight=False, markup=False)
 
-_TARGET_COLUMNS = ("volume_cc", "D90_gy", "D100_gy", "V100_pct", "V150_pct", "V200_pct", "CI", "EI", "HI")
+_TARGET_COLUMNS = ("volume_cc", "D90_gy", "V100_pct", "V150_pct", "V200_pct", "CI", "EI", "HI")
 _ORGAN_COLUMNS = ("volume_cc", "mean_gy", "D2cc_gy", "D0.1cc_gy", "max_gy")
 
 
@@ -32,7 +36,8 @@ def _say(line: str = "") -> None:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=Text(title), title_justify="left", show_edge=False, pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if index == 0 else "right")
+        prose = index == 0 or column in ("where", "source", "meaning", "data", "what for")
+        table.add_column(Text(column), justify="left" if prose else "right", overflow="fold")
     return table
 
 
@@ -46,6 +51,8 @@ def _cell(value: Any) -> Text:
 
 def _unit(name: str) -> str:
     """Column heading of a metric: D90_gy -> "D90 Gy"."""
+    if name == "volume_cc":
+        return "cc"
     for suffix, unit in (("_gy", " Gy"), ("_pct", " %"), ("_cc", " cc")):
         if name.endswith(suffix):
             return name.removesuffix(suffix) + unit

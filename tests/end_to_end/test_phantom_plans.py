@@ -1,0 +1,72 @@
+"""Whole plans of the phantoms: the clinic's numbers, every rule, reproducibility, and what obstacles do."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from brachy.optimise import plan
+from brachy.phantom import load_phantom
+from brachy.protocol import change, load_protocol
+
+PROTOCOL = load_protocol("liver-metastasis")
+QUICK = change(PROTOCOL, search={"starts": 2, "moves": 40_000, "fine_moves": 20_000})
+
+
+def planned_by_command(*words: str) -> bytes:
+    done = subprocess.run(
+        [sys.executable, "-m", "brachy", "plan", *words, "--json"], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+def test_liver_phantom_meets_the_clinic_s_numbers_the_same_on_one_and_two_threads():
+    """V100 >= 96 %, D90 >= 120 Gy, V150 <= 55 %, V200 <= 25 %, every rule met; byte-identical plan.json."""
+    one = planned_by_command("liver-metastasis", "--seed", "1", "--threads", "1")
+    two = planned_by_command("liver-metastasis", "--seed", "1", "--threads", "2")
+    assert one == two
+    made = json.loads(one)
+    target = made["evaluation"]["structures"]["GTV"]
+    assert target["V100_pct"] >= 96
+    assert target["D90_gy"] >= 120
+    assert target["V150_pct"] <= 55
+    assert target["V200_pct"] <= 25
+    assert [rule for rule in made["rules"] if not rule["met"]] == []
+    # met outright here, not excused as out of reach
+    edges = [rule for rule in made["rules"] if rule["rule"].startswith("target edge")]
+    assert edges
+    assert all(rule["worst"] <= 10.001 for rule in edges)
+
+
+def test_a_moved_rib_changes_needles_and_no_obstacles_never_worsen_the_plan():
+    case = load_phantom("liver-metastasis")
+    ribs = [s for s in case.structures if s.name.startswith("Rib") and s.name.endswith(" R")]
+    with_ribs = plan(case, QUICK)
+    used = {needle.hole for needle in with_ribs.needles}
+    direction = np.array(with_ribs.templates[0].direction)
+    azimuth = float(np.degrees(np.arctan2(-direction[0], direction[1])))
+    raised = [replace(s, contours_mm=tuple(c + [0, 0, 10.0] for c in s.contours_mm)) for s in ribs]
+    moved = plan(case.having(*raised), QUICK, direction=(azimuth, 0.0))
+    assert {needle.hole for needle in moved.needles} != used
+    free = replace(case, structures=tuple(s for s in case.structures if s.name in ("GTV", "Body")))
+    without = plan(free, change(QUICK, obstacles={"roles": []}))
+    assert without.optimiser["objective"] <= with_ribs.optimiser["objective"] * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(("gy", "mci"), [(110.0, 0.6), (145.0, 0.7), (180.0, 0.8)])
+def test_prescriptions_and_activities_in_open_water(gy, mci):
+    """V100 >= 95 % and D90 within 1.0 to 1.25 of the prescription."""
+    made = plan(
+        load_phantom("ellipsoid-87mm"),
+        change(QUICK, prescription={"dose_gy": gy}, source={"activity_mCi": mci}),
+    )
+    (target,) = made.targets
+    found = made.evaluation.structures[target.roi]
+    assert found["V100_pct"] >= 95
+    assert 1.0 <= found["D90_gy"] / gy <= 1.25
+    assert [rule.rule for rule in made.rules if not rule.met] == []
+    assert made.sources[0].air_kerma_strength_U == pytest.approx(1.27 * mci, rel=1e-5)
