@@ -99,7 +99,7 @@ def evaluate(
     Raises
     ------
     UsageError
-        If there is no target, or a goal names an unknown metric.
+        If there is no target or one without volume, or a goal names an unknown metric.
 
     Notes
     -----
@@ -118,6 +118,9 @@ def evaluate(
     """
     if not targets:
         raise UsageError("nothing to evaluate the dose against: name a target and its prescription")
+    for target in targets:
+        if target.structure.is_empty:
+            raise UsageError(f"target '{target.structure.name}' has no volume: draw it or name another")
     named = {target.structure.name: target for target in targets}
     others = [s for s in structures if s.name not in named]
     extra = _goal_metrics(goals)

@@ -322,6 +322,36 @@ def test_both_formalisms_where_the_seeds_have_axes():
 def test_evaluation_needs_a_target():
     with pytest.raises(UsageError, match="name a target"):
         evaluate(seeds([0, 0, 0]), [ball(5.0)], [])
+    with pytest.raises(UsageError, match="'gone' has no volume"):
+        evaluate(seeds([0, 0, 0]), [], [TargetDose(Structure("gone", []), 120.0)])
+
+
+def test_evaluation_is_the_same_wherever_the_patient_lies():
+    target, organ = ball(9.0, spacing=2.5), ball(7.0, (12, 3, 0), "organ")
+    skin = block((-40, -40, -40), (40, 16, 40), "skin")
+    matrix = np.eye(4)
+    matrix[:3, 3] = SHIFT
+    at = np.array([[-4.0, 1.0, 2.0], [5.0, -2.0, -3.0]])
+    implants = [Implant(load_source("amersham_6711"), p, strength_U=2.0) for p in (at, at + SHIFT)]
+    here = evaluate(implants[0], [organ, skin], [TargetDose(target, 120.0)], skin)
+    moved = [shape.moved(matrix) for shape in (target, organ, skin)]
+    there = evaluate(implants[1], moved[1:], [TargetDose(moved[0], 120.0)], moved[2])
+    assert here["sampling"] == there["sampling"]
+    for roi, values in here["structures"].items():
+        assert there["structures"][roi] == pytest.approx(values, rel=1e-6), roi  # fractions are float32
+
+
+def test_an_oblique_patient_has_the_same_histogram():
+    """Everything turned together, as on an oblique or decubitus scan; only the lattice differs."""
+    q, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = q * np.linalg.det(q), SHIFT
+    shape, at = ball(11.0, spacing=2.0), np.array([[-4.0, 1.0, 2.0], [5.0, -2.0, -3.0], [0.0, 6.0, 4.0]])
+    one = dvh(seeds(*at), shape)
+    other = dvh(seeds(*(at @ matrix[:3, :3].T + SHIFT)), shape.moved(matrix))
+    for name in ("D90_gy", "D50_gy", "mean_gy", "V20Gy_pct"):
+        allowed = one.uncertainty(name).sampling + other.uncertainty(name).sampling
+        assert metric(other, name) == pytest.approx(metric(one, name), rel=2e-3, abs=2 * allowed)
 
 
 def test_dose_of_no_seeds_is_zero():
