@@ -327,7 +327,7 @@ def test_evaluation_needs_a_target():
 
 
 def test_evaluation_is_the_same_wherever_the_patient_lies():
-    target, organ = ball(9.0, spacing=2.5), ball(7.0, (12, 3, 0), "organ")
+    target, organ = ball(9.0, spacing=2.5), ball(9.0, (14, 3, 0), "organ")
     skin = block((-40, -40, -40), (40, 16, 40), "skin")
     matrix = np.eye(4)
     matrix[:3, 3] = SHIFT
