@@ -178,7 +178,7 @@ class Search(_Table):
         description="annealing moves on the fine samples, each of the best starts",
     )
     scan_moves: int = Field(20_000, ge=0, le=100_000_000, description="annealing moves to score a direction")
-    directions: int = Field(3, ge=1, le=36, description="best directions tried at more offsets of the holes")
+    directions: int = Field(5, ge=1, le=36, description="best directions tried at more offsets of the holes")
     layouts: int = Field(2, ge=1, le=36, description="best layouts (direction and offset) optimised fully")
     hot: Positive = Field(0.01, le=1, description="first temperature, in units of the objective")
     cold: Positive = Field(4e-4, le=1, description="last temperature, in units of the objective")

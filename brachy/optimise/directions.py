@@ -50,6 +50,11 @@ class Scored:
     reason: str = ""
 
     @property
+    def out_of_reach(self) -> int:
+        """Edge points that no needle offered covers."""
+        return sum(1 for cause in self.offer.edge_cause if cause) if self.offer is not None else 0
+
+    @property
     def blocked(self) -> dict[str, int]:
         """Number of blocked holes by cause, the most frequent first."""
         causes = [hole.cause for hole in self.offer.blocked] if self.offer is not None else []
@@ -107,30 +112,38 @@ def make_offer(around: Surroundings, aim: Aim, protocol: Protocol, edges: bool =
     )
 
 
-def score(
-    around: Surroundings, aim: Aim, protocol: Protocol, table: SeedTable, seed: int, control: Control
-) -> Scored:
-    """Offer an aim and search it quickly on few samples."""
-    if control.stopped() and control.best_value < np.inf:
+def reach(around: Surroundings, aim: Aim, protocol: Protocol, control: Control) -> Scored:
+    """What an aim may reach, not scored yet."""
+    if control.stopped():
         return Scored(aim, None, np.inf, "not tried: stopped")
     try:
         offered = make_offer(around, aim, protocol)
     except BrachyError as error:
         return Scored(aim, None, np.inf, str(error))
-    if not len(offered.positions_mm):
-        return Scored(aim, offered, np.inf, "no clear needle path")
+    return Scored(aim, offered, np.inf, "" if len(offered.positions_mm) else "no clear needle path")
+
+
+def score(
+    around: Surroundings, reached: Scored, protocol: Protocol, table: SeedTable, seed: int, control: Control
+) -> Scored:
+    """Search an aim quickly on few samples."""
+    aim, offered = reached.aim, reached.offer
+    if offered is None or reached.reason:
+        return reached
     candidates = Candidates.of([offered], around.anchor_mm, protocol)
     game = Game.of(candidates, around.samples, SCAN, table, protocol)
     rule = protocol.search
     dice = generator(seed, "direction", aim.azimuth_deg, aim.tilt_deg, aim.offset_mm)
     found = anneal(game, greedy(game), rule.scan_moves, rule.hot, rule.cold, dice, control, quiet=True)
-    return Scored(aim, offered, found.value)
+    return replace(reached, value=found.value)
 
 
 def scan(
     around: Surroundings, protocol: Protocol, table: SeedTable, seed: int, control: Control
 ) -> list[Scored]:
     """Score every direction, then the best ones at more offsets. Best first; unreachable ones last.
+
+    Where some aim reaches every edge point, an aim that does not cannot win and is not searched.
 
     Raises
     ------
@@ -140,6 +153,8 @@ def scan(
     tried = [replace(aim, offset_mm=o) for aim in aims(protocol) for o in offsets(protocol, FIRST_OFFSETS)]
     found = _score_all(around, tried, protocol, table, seed, control)
     if not np.isfinite(found[0].value):
+        if control.interrupted or control.timed_out:
+            raise BrachyError("stopped before any needle path was found: give the search more time")
         raise BrachyError(_nothing_reached(around, found))
     best: list[Aim] = []
     for each in found:
@@ -161,8 +176,17 @@ def _score_all(
     seed: int,
     control: Control,
 ) -> list[Scored]:
-    jobs = [partial(score, around, aim, protocol, table, seed, control) for aim in tried]
-    return sorted(control.run(f"directions to {around.target.structure.name}", jobs), key=_rank)
+    stage = f"directions to {around.target.structure.name}"
+    reached = control.run(stage, [partial(reach, around, aim, protocol, control) for aim in tried])
+    served = any(not each.reason and each.out_of_reach == 0 for each in reached)
+    judged = [
+        replace(each, reason=f"{each.out_of_reach} edge points out of reach, another direction serves all")
+        if served and not each.reason and each.out_of_reach
+        else each
+        for each in reached
+    ]
+    jobs = [partial(score, around, each, protocol, table, seed, control) for each in judged]
+    return sorted(control.run(stage, jobs), key=_rank)
 
 
 def _rank(scored: Scored) -> tuple[bool, float, float, float, tuple[float, float]]:
@@ -201,7 +225,7 @@ def table_of(found: Sequence[Scored], chosen: Aim, full: dict[Aim, float]) -> li
         if each.offer is not None:
             row["needles_offered"] = len(each.offer.needles)
             row["blocked"] = each.blocked
-            row["edge_points_out_of_reach"] = sum(1 for cause in each.offer.edge_cause if cause)
+            row["edge_points_out_of_reach"] = each.out_of_reach
         row["score"] = each.value if np.isfinite(each.value) else None
         row["optimised"] = min(same) if same else None
         if key == (chosen.azimuth_deg, chosen.tilt_deg):
