@@ -1,8 +1,7 @@
-"""Every rule of the protocol, recomputed from a finished plan's geometry alone, with its worst case and
-place.
+"""Every rule of the protocol, recomputed from a finished plan's geometry alone, with its worst case and place.
 
-Nothing here looks at how the needles were chosen: paths are sampled at `SAMPLE_MM` and closed in on where
-they come near, seeds and holes are measured as they stand in the plan.
+Nothing here looks at how the needles were chosen: paths are sampled and closed in on where they come near, seeds
+and holes are measured as they stand in the plan.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,21 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.errors import UsageError
-from brachy.lateral import edge_points
+from brachy.lateral_rule import SAMPLE_MM, TOLERANCE_MM, LateralRule, distance_to_segment, nearest_on_path
 from brachy.needle_path import AIR_GAP_MM, SLIVER_MM, one_thread
 from brachy.planfile import PlanNeedle, PlanTemplate, RuleResult
 from brachy.protocol import Protocol
 from brachy.source import Source
 from brachy.structures import Structure
-from brachy.template import TemplateLayout, parse_hole
+from brachy.template import parse_hole
 
 Float = NDArray[np.float64]
-
-SAMPLE_MM = 0.5
-"""Paths are sampled at this distance before the search closes in (engineering choice)."""
-
-TOLERANCE_MM = 0.01
-"""A rule counts as kept to this: a position in plan.json has 6 significant digits (engineering choice)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,12 +112,11 @@ def check_rules(
         _needle_spacing(lines, protocol),
         _seed_spacing(lines, protocol),
     ]
-    tip_offset = protocol.needle.tip_to_seed_mm + 0.5 * source.capsule_length_mm
-    reach = _Reach(obstacles, external, protocol, tip_offset)
+    lateral = LateralRule(obstacles, external, protocol, source.capsule_length_mm)
     for index, template in enumerate(templates):
-        own = [line for line in lines if line.needle.template == index]
+        own = [(line.hole, line.tip, line.span) for line in lines if line.needle.template == index]
         several = f", template {index + 1} ({template.target})" if len(templates) > 1 else ""
-        results += _lateral(own, template, planned[template.target], several, reach)
+        results += lateral.check(own, template, planned[template.target], several)
     results += [
         _standoff(lines, external, protocol),
         _skin_entry(lines, external),
@@ -191,44 +183,6 @@ def _at_most(rule: str, limit: float, found: Iterable[tuple[float, str]]) -> Rul
 def _finite(value: float | None) -> float | None:
     """None for an infinite value, which stands for something that is missing altogether."""
     return value if value is None or np.isfinite(value) else None
-
-
-def nearest_on_path(
-    start_mm: Float, end_mm: Float, structure: Structure, enough_mm: float = np.inf
-) -> tuple[float, float]:
-    """Least distance of a straight path to a structure, and the depth from the start at which it is so near.
-
-    Sampled at `SAMPLE_MM`, then every stretch that may hide a smaller value, since a distance changes no
-    faster than the place, is sampled ten times finer, and again; the result is exact to 0.0025 mm. A path
-    that proves to stay farther than `enough_mm` may be given any value above that.
-    """
-    length = float(np.linalg.norm(end_mm - start_mm))
-    unit = (end_mm - start_mm) / length
-
-    def distance(depths: Float) -> Float:
-        return structure.distance_mm(start_mm + depths[:, None] * unit, cutoff)
-
-    cutoff = np.inf
-    coarse = distance(np.linspace(0.0, length, 9, dtype=np.float64))
-    if coarse.min() - length / 16.0 > enough_mm:
-        return float(coarse.min()), 0.0
-    cutoff = float(coarse.min()) + 1.0
-    count = int(np.ceil(length / SAMPLE_MM))
-    step = length / count
-    left: Float = step * np.arange(count, dtype=np.float64)
-    best, place = np.inf, 0.0
-    for _ in range(3):
-        near, far = distance(left), distance(left + step)
-        for depths, gaps in ((left, near), (left + step, far)):
-            k = int(gaps.argmin())
-            if gaps[k] < best:
-                best, place = float(gaps[k]), float(depths[k])
-        hiding = left[0.5 * (near + far - step) < best]
-        step /= 10.0
-        left = (hiding[:, None] + step * np.arange(10)).ravel()
-        if not len(left):
-            break
-    return best, place
 
 
 def _clearance(
@@ -298,18 +252,10 @@ def _path_to_path(one: _Line, other: _Line) -> float:
     low, high = 0.0, one.length
     for _ in range(4):
         depths = np.linspace(low, high, 101)
-        gaps = _to_segment(one.hole + depths[:, None] * one.direction, other.hole, other.tip)
+        gaps = distance_to_segment(one.hole + depths[:, None] * one.direction, other.hole, other.tip)
         k = int(gaps.argmin())
         low, high = depths[max(k - 1, 0)], depths[min(k + 1, 100)]
     return float(gaps.min())
-
-
-def _to_segment(points_mm: Float, start_mm: Float, end_mm: Float) -> Float:
-    """Distance (n,) of points to a segment."""
-    along = end_mm - start_mm
-    part = np.clip((points_mm - start_mm) @ along / (along @ along), 0.0, 1.0)
-    found: Float = np.linalg.norm(points_mm - start_mm - part[:, None] * along, axis=1)
-    return found
 
 
 def _seed_spacing(lines: Sequence[_Line], protocol: Protocol) -> RuleResult:
@@ -322,140 +268,6 @@ def _seed_spacing(lines: Sequence[_Line], protocol: Protocol) -> RuleResult:
         i, j = np.unravel_index(int(gaps.argmin()), gaps.shape)
         found.append((float(gaps[i, j]), f"{names[i]} and {names[j]}"))
     return _at_least("between seeds", protocol.seeds.min_spacing_mm, found)
-
-
-@dataclass(frozen=True, eq=False)
-class _Reach:
-    """What decides how far a needle may go."""
-
-    obstacles: Sequence[Structure]
-    external: Structure
-    protocol: Protocol
-    tip_offset: float
-
-    def hindrance(self, start: Float, hole: Float, direction: Float, centre_depth: float) -> str:
-        """What keeps a seed centre from a depth, with the path from `start` to its tip; "" if nothing
-        does."""
-        rules = self.protocol
-        tip_depth = centre_depth + self.tip_offset
-        tip = hole + tip_depth * direction
-        for obstacle in self.obstacles:
-            wanted = rules.needle.radius_mm + rules.obstacles.clearance_mm
-            gap = nearest_on_path(start, tip, obstacle, wanted)[0] - rules.needle.radius_mm
-            if gap < rules.obstacles.clearance_mm - TOLERANCE_MM:
-                return f"{obstacle.name} at {max(gap, 0.0):.1f} mm"
-        if tip_depth > rules.needle.max_needle_mm + TOLERANCE_MM:
-            return f"needle length {tip_depth:.0f} mm"
-        centre = hole + centre_depth * direction
-        if (
-            -float(self.external.signed_distance_mm(centre[None])[0])
-            < rules.seeds.skin_margin_mm - TOLERANCE_MM
-        ):
-            return "the skin"
-        return ""
-
-
-def _lateral(
-    lines: Sequence[_Line], template: PlanTemplate, target: Structure, several: str, reach: _Reach
-) -> list[RuleResult]:
-    """One row a layer: the edge point of the target that is farthest from a used needle, and the cause."""
-    margin = reach.protocol.template.lateral_margin_mm
-    layout = TemplateLayout(
-        np.array(template.origin_mm),
-        np.array(template.direction),
-        np.array(template.column),
-        np.array(template.row),
-        template.spacing_mm,
-        template.columns,
-        template.rows,
-        template.central_row,
-        template.target,
-    )
-    points, layers = edge_points(target, layout)
-    gaps = np.full(len(points), np.inf)
-    for line in lines:
-        end = line.length
-        full = line.span[1] - reach.protocol.seeds.distal_margin_mm
-        if not np.isfinite(full):
-            continue
-        if full <= end - reach.tip_offset or not reach.hindrance(
-            line.tip, line.hole, line.direction, full - 0.01
-        ):
-            end = max(line.span[1], end)
-        gaps = np.minimum(gaps, _to_segment(points, line.hole, line.hole + end * line.direction))
-    results = []
-    known: dict[tuple[str, float], str] = {}
-    for layer in sorted(np.unique(layers).tolist(), key=lambda number: (abs(number), -number)):
-        here = np.flatnonzero(layers == layer)
-        k = here[int(gaps[here].argmax())]
-        rule = f"target edge to needle, layer {layer:+d}{several}"
-        if not lines:
-            results.append(_result(rule, f"<= {margin:g} mm", None, False, "no needle"))
-            continue
-        x, y, z = points[k].tolist()
-        where = f"at ({x:.1f}, {y:.1f}, {z:.1f})"
-        met = True
-        if gaps[k] > margin + TOLERANCE_MM:
-            missed = here[gaps[here] > margin + TOLERANCE_MM]
-            missed = missed[np.argsort(-gaps[missed], kind="stable")]
-            causes = [_cause(points[i], layout, lines, target, reach, known) for i in missed]
-            # a point that a free hole could serve speaks before those that nothing can reach
-            place, (cause, barred) = min(zip(missed, causes, strict=True), key=lambda pair: pair[1][1])
-            met = barred
-            x, y, z = points[place].tolist()
-            reported = "reported: " if met else ""
-            at = f"at ({x:.1f}, {y:.1f}, {z:.1f})"
-            where = f"{reported}{at} and {len(missed) - 1} more of {len(here)} points: {cause}"
-        limit = f"<= {margin:g} mm, or barred and reported"
-        results.append(_result(rule, limit, _finite(float(gaps[k])), met, where))
-    return results
-
-
-def _cause(
-    point: Float,
-    layout: TemplateLayout,
-    lines: Sequence[_Line],
-    target: Structure,
-    reach: _Reach,
-    known: dict[tuple[str, float], str],
-) -> tuple[str, bool]:
-    """Why no needle passes near an edge point, and whether every hole that could serve it is barred.
-
-    Parameters
-    ----------
-    known : dict
-        Hindrances found so far, by hole and depth; filled here.
-    """
-    margin = reach.protocol.template.lateral_margin_mm
-    used = {line.needle.hole for line in lines}
-    near = []
-    for row in range(1, layout.rows + 1):
-        for column in range(layout.columns):
-            hole = layout.hole_mm(column, row)
-            off = point - hole
-            depth = float(off @ layout.direction)
-            across = float(np.linalg.norm(off - depth * layout.direction))
-            if across > margin:
-                continue
-            inside = target.line_intervals(hole, layout.direction)
-            if not len(inside):
-                continue
-            # the tip must come so deep that the point lies within the margin of the needle's end
-            reaching = depth - float(np.sqrt(margin**2 - across**2)) - reach.tip_offset
-            deepest = float(inside[-1, 1]) - reach.protocol.seeds.distal_margin_mm - 0.01
-            wanted = min(max(float(inside[0, 0]), reaching), deepest)
-            near.append((round(across, 6), layout.hole_label(column, row), hole, wanted))
-    if not near:
-        return f"no hole's axis crosses the target within {margin:g} mm of it", True
-    said = []
-    for _, label, hole, wanted in sorted(near, key=lambda entry: entry[:2]):
-        key = (label, round(wanted, 1))
-        if key not in known:
-            known[key] = reach.hindrance(hole, hole, layout.direction, wanted)
-        if not known[key]:
-            return f"hole {label} is free but {'not used so deep' if label in used else 'not used'}", False
-        said.append(f"hole {label} is blocked by {known[key]}")
-    return said[0], True
 
 
 def _standoff(lines: Sequence[_Line], external: Structure, protocol: Protocol) -> RuleResult:

@@ -5,7 +5,7 @@ The rules are recomputed by `brachy.rules` from the plan's geometry alone, after
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from brachy.errors import BrachyError
@@ -17,6 +17,8 @@ from brachy.template import lay_out, needle_direction
 from tests.needle_cases import SHIFT, box, ellipsoid, plan_needles, plan_template, protocol, shifted
 
 SEED = load_source("amersham_6711")
+NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
+"""A plan takes a tenth of a second: making a failing one smaller would take minutes."""
 BODY = ellipsoid("Body", (0, 0, 0), (160, 110, 130), "external", slices=5.0, points=72)
 
 
@@ -105,7 +107,7 @@ def legal_subset(found, chosen):
     return kept
 
 
-@settings(max_examples=40, deadline=None, report_multiple_bugs=False)
+@settings(max_examples=40, deadline=None, phases=NO_SHRINKING)
 @given(bodies, directions, protocols(), offsets, st.randoms(use_true_random=False))
 def test_every_loading_that_is_offered_obeys_every_rule(body, direction, tables, offset, random):
     target, obstacles = build(body)
@@ -130,7 +132,7 @@ def test_every_loading_that_is_offered_obeys_every_rule(body, direction, tables,
     assert broken == []
 
 
-@settings(max_examples=25, deadline=None, report_multiple_bugs=False)
+@settings(max_examples=25, deadline=None, phases=NO_SHRINKING)
 @given(bodies, directions, protocols(), offsets, st.randoms(use_true_random=False))
 def test_coverage_of_the_edge_is_as_offered(body, direction, tables, offset, random):
     target, obstacles = build(body)
@@ -154,13 +156,14 @@ def test_coverage_of_the_edge_is_as_offered(body, direction, tables, offset, ran
             if abs(result.worst - rules.template.lateral_margin_mm) > 2 * TOLERANCE_MM:
                 within = result.worst <= rules.template.lateral_margin_mm
                 assert within == covered[found.edge_layer == layer].all()
-            # a loading of every needle to its depth leaves only what is barred, and that is reported
-            assert result.met or len(used) < len(found.needles)
+            # a breach is only what some needle that was offered and left out would have served
+            left_out = found.edge_covered_by.any(axis=1) & ~covered
+            assert result.met or left_out[found.edge_layer == layer].any()
     everything = [cause == "" for cause in found.edge_cause]
     assert everything == found.edge_covered_by.any(axis=1).tolist()
 
 
-@settings(max_examples=20, deadline=None, report_multiple_bugs=False)
+@settings(max_examples=20, deadline=None, phases=NO_SHRINKING)
 @given(bodies, directions, protocols(), offsets)
 def test_a_patient_who_lies_elsewhere_gets_the_same_offer(body, direction, tables, offset):
     target, obstacles = build(body)
@@ -179,7 +182,7 @@ def test_a_patient_who_lies_elsewhere_gets_the_same_offer(body, direction, table
     assert np.array_equal(there.conflicts, here.conflicts)
 
 
-@settings(max_examples=25, deadline=None, report_multiple_bugs=False)
+@settings(max_examples=25, deadline=None, phases=NO_SHRINKING)
 @given(bodies, directions, protocols())
 def test_obstacles_never_add_a_needle_or_reach_further(body, direction, tables):
     target, obstacles = build(body)
