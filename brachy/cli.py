@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from click import ClickException
-from click.exceptions import Abort, Exit
+from typer import Abort, Exit
 
 from brachy import __version__
 from brachy.errors import BrachyError, UsageError
@@ -20,6 +19,11 @@ from brachy.errors import BrachyError, UsageError
 if TYPE_CHECKING:
     from brachy.planfile import Plan
     from brachy.protocol import Protocol
+
+# typer may carry its own copy of click, so the base of its errors is asked of typer itself
+_CommandLineError: Any = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
 
 app = typer.Typer(
     name="brachy",
@@ -52,11 +56,11 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except Exit as leave:
         sys.exit(leave.exit_code)
-    except ClickException as error:
+    except _CommandLineError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
-            error.show()
+            print(error.format_message())
             sys.exit(2)
-        _fail(error.format_message(), 2)
+        _fail(f"{error.format_message()} (see brachy --help)", 2)
     except (KeyboardInterrupt, Abort):
         _fail("interrupted; nothing was written", 130)
     except BrokenPipeError:

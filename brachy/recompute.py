@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from brachy.grid import Dose, Grid
 from brachy.implant import Implant
 
 if TYPE_CHECKING:
+    from brachy.dose_volume import DVH
     from brachy.planfile import Plan
 
 BOX_MARGIN_MM = 50.0
@@ -122,6 +124,10 @@ def recompute(
         if len(frames) > 1:
             raise BrachyError(
                 f"{like.name} has another frame of reference than the plan: give a dose of the same CT"
+            )
+        if len({reference.patient_id, seeds.identity.patient_id} - {""}) > 1:
+            raise BrachyError(
+                f"{like.name} is of another patient than the plan: give a dose of the same patient"
             )
         grid = reference.grid
     else:
@@ -331,8 +337,32 @@ def dose_volume_table(
         histogram = dvh(found, structure)
         notes += [f"{structure.name}: {note}" for note in histogram.notes]
         prescription = prescriptions.get(structure.name, prescriptions.get(None))
-        values[structure.name] = {name: metric(histogram, name, prescription) for name in names}
-    return MetricTable(names, values, tuple(notes))
+        found_here = {name: metric(histogram, name, prescription) for name in names}
+        values[structure.name] = {name: v if math.isfinite(v) else None for name, v in found_here.items()}
+        notes += _spread(structure.name, histogram, prescription)
+    return MetricTable(names, values, tuple(_gathered(notes)))
+
+
+def _gathered(notes: Sequence[str]) -> list[str]:
+    """Notes that say the same of several structures as one."""
+    said: dict[str, list[str]] = {}
+    for note in notes:
+        roi, colon, what = note.partition(": ")
+        said.setdefault(what if colon else note, []).append(roi if colon else "")
+    return [f"{', '.join(rois)}: {what}" if all(rois) else what for what, rois in said.items()]
+
+
+def _spread(roi: str, histogram: "DVH", prescription: float | None) -> list[str]:
+    """What sampling and slices leave open in D90 and, with a prescription, in V100."""
+    said = []
+    for name, unit in (("D90_gy", "Gy"), ("V100_pct", "%")):
+        if name == "V100_pct" and prescription is None:
+            continue
+        spread = histogram.uncertainty(name, prescription)
+        said.append(
+            f"{name} +- {spread.total:.2g} {unit} (slices {spread.slices:.2g}, sampling {spread.sampling:.2g})"
+        )
+    return [f"{roi}: {'; '.join(said)}"]
 
 
 def _default_metrics(prescriptions: Mapping[str | None, float]) -> tuple[str, ...]:

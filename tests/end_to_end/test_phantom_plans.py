@@ -13,6 +13,7 @@ from brachy.phantom import load_phantom
 from brachy.protocol import change, load_protocol
 
 PROTOCOL = load_protocol("liver-metastasis")
+LIFT = np.array([0.0, 0.0, 10.0])
 QUICK = change(PROTOCOL, search={"starts": 2, "moves": 40_000, "fine_moves": 20_000})
 
 
@@ -49,7 +50,7 @@ def test_a_moved_rib_changes_needles_and_no_obstacles_never_worsen_the_plan():
     used = {needle.hole for needle in with_ribs.needles}
     direction = np.array(with_ribs.templates[0].direction)
     azimuth = float(np.degrees(np.arctan2(-direction[0], direction[1])))
-    raised = [replace(s, contours_mm=tuple(c + [0, 0, 10.0] for c in s.contours_mm)) for s in ribs]
+    raised = [replace(s, contours_mm=tuple(c + LIFT for c in s.contours_mm)) for s in ribs]
     moved = plan(case.having(*raised), QUICK, direction=(azimuth, 0.0))
     assert {needle.hole for needle in moved.needles} != used
     free = replace(case, structures=tuple(s for s in case.structures if s.name in ("GTV", "Body")))
