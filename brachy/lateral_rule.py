@@ -37,6 +37,13 @@ def nearest_on_path(
     Sampled at `SAMPLE_MM`, then every stretch that may hide a smaller value, since a distance changes no
     faster than the place, is sampled ten times finer, and again; the result is exact to 0.0025 mm. A path
     that proves to stay farther than `enough_mm` may be given any value above that.
+
+    Examples
+    --------
+    >>> square = [[-9, -9, 0], [9, -9, 0], [9, 9, 0], [-9, 9, 0]]
+    >>> vessel = Structure("Aorta", [square], slice_spacing_mm=10.0)
+    >>> nearest_on_path(np.array([12.0, -50.0, 0.0]), np.array([12.0, 0.0, 0.0]), vessel)[0]
+    3.0
     """
     length = float(np.linalg.norm(end_mm - start_mm))
     unit = (end_mm - start_mm) / length

@@ -68,6 +68,13 @@ def skin_entry(external: Structure, point_mm: Float, direction: Float, depth_mm:
     -------
     SkinEntry or None
         Air shorter than `AIR_GAP_MM` does not count as leaving the patient.
+
+    Examples
+    --------
+    >>> square = [[-90, -90, 0], [90, -90, 0], [90, 90, 0], [-90, 90, 0]]
+    >>> body = Structure("Body", [square], slice_spacing_mm=10.0)
+    >>> skin_entry(body, np.array([0.0, -110.0, 0.0]), np.array([0.0, 1.0, 0.0]), 100.0)
+    SkinEntry(depth_mm=20.0, crossed_mm=None)
     """
     inside: list[list[float]] = []
     for enter, leave in np.round(external.line_intervals(point_mm, direction), RELATIVE_DIGITS).tolist():
@@ -87,6 +94,12 @@ def target_span(
     """Depths at which an axis first enters and last leaves the target, or None where it misses it.
 
     An axis that only passes within `overshoot_mm` spans the stretch of it that lies so near.
+
+    Examples
+    --------
+    >>> square = [[-9, -9, 0], [9, -9, 0], [9, 9, 0], [-9, 9, 0]]
+    >>> target_span(Structure("GTV", [square]), np.array([0.0, -50.0, 0.0]), np.array([0.0, 1.0, 0.0]))
+    (41.0, 59.0)
     """
     inside = np.round(target.line_intervals(point_mm, direction), RELATIVE_DIGITS)
     inside = inside[inside[:, 1] - inside[:, 0] >= SLIVER_MM]
@@ -138,6 +151,14 @@ def contact_depth(
     The squared distance f^2 to any set, less t^2 along a line, is a minimum of affine functions and
     therefore concave. Between two samples h apart f^2 is thus never below its chord minus (t - a)(b - t), and
     an interval is clear when that parabola stays above reach^2; otherwise it is halved.
+
+    Examples
+    --------
+    >>> square = [[-9, -9, 0], [9, -9, 0], [9, 9, 0], [-9, 9, 0]]
+    >>> vessel = Structure("Aorta", [square], slice_spacing_mm=10.0)
+    >>> starts, along = np.array([[0.0, -50.0, 0.0], [12.0, -50.0, 0.0]]), np.array([0.0, 1.0, 0.0])
+    >>> contact_depth(starts, along, np.full(2, 90.0), vessel, 2.65).round(2).tolist()
+    [38.35, inf]
     """
     contact = np.full(len(points_mm), np.inf)
     start, stop = _clip_to_box(points_mm, direction, lengths_mm, structure.bounds_mm, reach_mm + 0.01)

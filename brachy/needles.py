@@ -175,6 +175,18 @@ def offer(
     References
     ----------
     The rules and where their numbers come from: plans/liver-metastasis.toml.
+
+    Examples
+    --------
+    >>> from brachy.protocol import load_protocol
+    >>> from brachy.template import lay_out, needle_direction
+    >>> square = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])
+    >>> tumour = Structure("GTV", [12 * square + [0, 0, z] for z in range(-10, 11, 2)])
+    >>> body = Structure("Body", [90 * square + [0, 0, z] for z in range(-90, 91, 2)])
+    >>> plate = lay_out(tumour, body, needle_direction(0), pitch_mm=10.0, standoff_mm=20.0)
+    >>> found = offer(tumour, body, [], plate, load_protocol("liver-metastasis"), 4.5)
+    >>> [needle.hole for needle in found.needles], found.needles[0].depths_mm.round(2).tolist()
+    (['A1', 'B1', 'C1', 'A2', 'B2', 'C2', 'A3', 'B3', 'C3'], [117.0, 112.0, 107.0, 102.0])
     """
     tip_offset = protocol.needle.tip_to_seed_mm + 0.5 * capsule_length_mm
     holes = _holes(target, external, layout, protocol)

@@ -88,6 +88,17 @@ def check_rules(
     References
     ----------
     The rules and where their numbers come from: plans/liver-metastasis.toml.
+
+    Examples
+    --------
+    >>> from brachy.protocol import load_protocol
+    >>> from brachy.source import load_source
+    >>> square = [[-90, -90, 0], [90, -90, 0], [90, 90, 0], [-90, 90, 0]]
+    >>> body = Structure("Body", [square], role="external")
+    >>> liver, seed = load_protocol("liver-metastasis"), load_source("amersham_6711")
+    >>> results = check_rules([], [], [], [body], liver, seed)  # a plan without needles
+    >>> results[-1].rule, results[-1].limit, results[-1].met
+    ('activity', '0.6-0.8 mCi', True)
     """
     external = next((s for s in structures if s.role == "external" and not s.is_empty), None)
     if external is None:

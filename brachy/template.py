@@ -232,6 +232,15 @@ def lay_out(
     References
     ----------
     Layers from the target's central plane outward: the study named in plans/liver-metastasis.toml.
+
+    Examples
+    --------
+    >>> square = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])
+    >>> tumour = Structure("GTV", [12 * square + [0, 0, z] for z in range(-10, 11, 2)])
+    >>> body = Structure("Body", [90 * square + [0, 0, z] for z in range(-90, 91, 2)])
+    >>> plate = lay_out(tumour, body, needle_direction(0), pitch_mm=10.0, standoff_mm=20.0)
+    >>> plate.columns, plate.rows, float(plate.origin_mm[1].round(3))
+    (3, 3, -110.0)
     """
     along = _unit(np.asarray(direction, dtype=np.float64))
     column, row = template_axes(along)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from brachy.errors import UsageError
+from brachy.lateral_rule import nearest_on_path
 from brachy.needles import offer
 from brachy.planfile import PlanNeedle, PlanSeed, PlanTemplate, rounded
-from brachy.rules import check_rules, nearest_on_path
+from brachy.rules import check_rules
 from brachy.source import load_source
 from brachy.structures import Structure
 from brachy.template import lay_out, needle_direction

@@ -9,9 +9,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from brachy.errors import BrachyError
+from brachy.lateral_rule import TOLERANCE_MM
 from brachy.needles import offer
 from brachy.planfile import PlanNeedle, PlanTemplate, rounded
-from brachy.rules import TOLERANCE_MM, check_rules
+from brachy.rules import check_rules
 from brachy.source import load_source
 from brachy.template import lay_out, needle_direction
 from tests.needle_cases import SHIFT, box, ellipsoid, plan_needles, plan_template, protocol, shifted
