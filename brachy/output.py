@@ -33,10 +33,9 @@ from brachy.uids import identified
 if sys.platform != "win32":
     import fcntl
 
-DOSE_SPACING_MM = 2.0
+DOSE_SPACING_MM = 1.0
 DOSE_MARGIN_MM = 50.0
-"""RTDOSE.dcm covers the seeds' bounding box and this much more, in voxels of `DOSE_SPACING_MM` (engineering choice:
-at 1 mm the exact sum over the seeds of a large tumour would take as long as the search)."""
+"""RTDOSE.dcm covers the seeds' bounding box and this much more, in voxels of `DOSE_SPACING_MM` (engineering choice)."""
 
 CASE_FILES = frozenset({"ct", "RTSTRUCT.dcm"})
 """What `write_case` writes."""
@@ -143,8 +142,11 @@ def plan_curves(plan: Plan, structures: Sequence[Structure]) -> Curves:
     """Cumulative curves of the structures that the plan evaluates, in its order."""
     by_name = {structure.name: structure for structure in structures}
     implants = plan.implants()
+    targets = {target.roi for target in plan.targets} | {target.planned_roi for target in plan.targets}
     return {
-        name: dvh(implants, by_name[name], formalism=plan.evaluation.formalism).curve()
+        name: dvh(
+            implants, by_name[name], formalism=plan.evaluation.formalism, organ=name not in targets
+        ).curve()
         for name in plan.evaluation.structures
         if name in by_name
     }
