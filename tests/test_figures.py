@@ -33,7 +33,7 @@ def legend(axes):
 
 def test_importing_the_package_imports_no_graphics():
     code = (
-        "import sys, brachy, brachy.figures; "
+        "import sys, brachy, brachy.figures, brachy.guide; "
         "print([m for m in ('matplotlib', 'pyvista', 'vtk', 'plotly', 'jinja2', 'manifold3d') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
