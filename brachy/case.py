@@ -98,7 +98,9 @@ class Case:
         if len(found) == 1:
             return found[0]
         if len(found) > 1:
-            raise UsageError(f"{len(found)} ROIs are called '{name}': rename all but one in the structure set")
+            raise UsageError(
+                f"{len(found)} ROIs are called '{name}': rename all but one in the structure set"
+            )
         listed = ", ".join(s.name for s in self.structures) or "none"
         raise UsageError(f"no ROI '{name}' in this case; it has: {listed}")
 

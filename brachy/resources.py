@@ -56,4 +56,6 @@ def find(kind: str, name: str) -> Path:
     shipped = folder(kind) / f"{name}.toml"
     if path.name == name and shipped.is_file():
         return shipped
-    raise UsageError(f"unknown {kind[:-1]} '{name}': choose from {', '.join(names(kind))}, or give a .toml file")
+    raise UsageError(
+        f"unknown {kind[:-1]} '{name}': choose from {', '.join(names(kind))}, or give a .toml file"
+    )

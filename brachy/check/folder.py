@@ -277,7 +277,9 @@ def _seeds_of(rtplan: pydicom.Dataset, plan: Plan) -> list[Seed]:
             model = str(source.get("SourceDescription", ""))
             found = _shipped(model) or data.get(model)
             if found is None:
-                raise BrachyError(f"RTPLAN.dcm names seed model '{model}', which the plan has not: plan again")
+                raise BrachyError(
+                    f"RTPLAN.dcm names seed model '{model}', which the plan has not: plan again"
+                )
             seeds.append(
                 Seed(
                     tuple(float(v) for v in point.ControlPoint3DPosition),  # type: ignore[arg-type]
