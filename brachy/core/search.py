@@ -68,8 +68,9 @@ class Board(NamedTuple):
 
 
 class State(NamedTuple):
-    """A loading and all that follows from it. `loaded` = seeds by needle, `tally` = seeds used, needles used;
-    `cost` = value, structural part of it.
+    """A loading and all that follows from it, and the best loading met since it was set.
+
+    `loaded` = seeds by needle, `tally` = seeds used, needles used; `cost` = value, structural part of it, best value.
     """
 
     chosen: NDArray[np.int8]
@@ -82,6 +83,19 @@ class State(NamedTuple):
     place: NDArray[np.int64]
     tally: NDArray[np.int64]
     cost: NDArray[np.float64]
+    best: NDArray[np.int8]
+
+
+class Schedule(NamedTuple):
+    """Annealing: temperature falls geometrically from `hot` to `cold` over `moves`.
+
+    `shares` (4,) are cumulative: swap with a near place, swap with any, add, drop; the rest moves a whole needle.
+    """
+
+    moves: int
+    hot: float
+    cold: float
+    shares: NDArray[np.float64]
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUM)
@@ -248,6 +262,8 @@ def load(board: Any, terms: Any, state: Any, wanted: Any) -> Any:
         if wanted[i]:
             take(board, state, i)
     refresh(board, terms, state)
+    state.best[:] = state.chosen
+    state.cost[2] = state.cost[0]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -351,109 +367,100 @@ def _undo(board: Any, state: Any, gone: Any, leaving: Any, come: Any, coming: An
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _dose_after(board: Any, state: Any, gone: Any, leaving: Any, come: Any, coming: Any, dose: Any) -> Any:
+def _try_needle(
+    board: Any, terms: Any, state: Any, needle: Any, other: Any, gone: Any, come: Any, dose: Any
+) -> Any:
+    """Move a needle in the bookkeeping and in the copy `dose`. Returns seeds out, seeds in, and the value.
+
+    The value is inf where too few seeds would be left; the caller keeps the move or undoes it.
+    """
+    leaving, coming = _relocate(board, state, needle, other, gone, come)
+    if state.tally[0] < board.limits[0]:
+        return leaving, coming, np.inf
     none = board.influence[state.chosen.size]
     dose[:] = state.dose
     for k in range(max(leaving, coming)):
         add = board.influence[come[k]] if k < coming else none
         drop = board.influence[gone[k]] if k < leaving else none
         _change(dose, add, drop)
+    return leaving, coming, score(terms, dose, none, none) + state.cost[1]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def anneal(
-    board: Any,
-    terms: Any,
-    state: Any,
-    best: Any,
-    best_value: Any,
-    first: Any,
-    last: Any,
-    moves: Any,
-    hot: Any,
-    cold: Any,
-    mix: Any,
-    generator: Any,
-) -> Any:
-    """Annealing moves first ... last - 1 of `moves`; temperature falls from `hot` to `cold` geometrically.
-
-    `mix` (5,) are cumulative shares of: swap with a near place, swap with any, add, drop; the rest moves a needle.
-    `best` (N,) holds the best loading so far and `best_value` (1,) its value; both are updated. Returns the moves
-    that were accepted.
-    """
+def _anneal_seed(board: Any, terms: Any, state: Any, shares: Any, heat: Any, generator: Any) -> Any:
+    """One move of a seed: swap, add or drop. Returns whether it was accepted."""
     size = state.chosen.size
-    none = board.influence[size]
+    kind, pick, where, luck = uniform(generator), uniform(generator), uniform(generator), uniform(generator)
+    kind *= shares[3]
+    seeds = state.tally[0]
+    i = size
+    j = size
+    if kind < shares[1] or kind >= shares[2]:
+        if seeds == 0 or (kind >= shares[2] and seeds <= board.limits[0]):
+            return False
+        i = state.used[int(pick * seeds)]
+    if kind < shares[0]:
+        j = board.near[i, int(where * board.near.shape[1])]
+    elif kind < shares[2]:
+        j = int(where * size)
+    if j < 0 or (j < size and state.chosen[j]):
+        return False
+    if i < size:
+        leave(board, state, i)
+    fits = j == size or allowed(board, state, j)
+    if fits:
+        if j < size:
+            take(board, state, j)
+        value = score(terms, state.dose, board.influence[j], board.influence[i]) + state.cost[1]
+        if value <= state.cost[0] or luck < np.exp((state.cost[0] - value) / heat):
+            _change(state.dose, board.influence[j], board.influence[i])
+            state.cost[0] = value
+            return True
+        if j < size:
+            leave(board, state, j)
+    if i < size:
+        take(board, state, i)
+    return False
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def anneal(board: Any, terms: Any, state: Any, schedule: Any, first: Any, last: Any, generator: Any) -> Any:
+    """Annealing moves first ... last - 1 of a schedule; the state keeps the best. Returns the moves accepted."""
+    size = state.chosen.size
     gone = np.empty(size, np.int64)
     come = np.empty(size, np.int64)
     scratch = np.empty_like(state.dose)
+    options = board.needle_near.shape[1]
     accepted = 0
     for move in range(first, last):
-        heat = hot * (cold / hot) ** (move / moves)
-        kind = uniform(generator)
-        pick = uniform(generator)
-        where = uniform(generator)
-        luck = uniform(generator)
-        seeds = state.tally[0]
-        if kind >= mix[3]:
-            if seeds == 0:
+        heat = schedule.hot * (schedule.cold / schedule.hot) ** (move / schedule.moves)
+        if uniform(generator) < schedule.shares[3]:
+            taken = _anneal_seed(board, terms, state, schedule.shares, heat, generator)
+        else:
+            pick, where, luck = uniform(generator), uniform(generator), uniform(generator)
+            if state.tally[0] == 0:
                 continue
-            needle = board.needle_of[state.used[int(pick * seeds)]]
-            if board.base_count[needle] > 0:
-                continue
+            needle = board.needle_of[state.used[int(pick * state.tally[0])]]
             option = int(where * 4.0)
             other = -option
             if option == 0:
-                other = board.needle_near[needle, int((where * 4.0 - option) * board.needle_near.shape[1])]
+                other = board.needle_near[needle, int(where * 4.0 * options)]
                 if other < 0 or state.loaded[other] > 0:
                     continue
-            leaving, coming = _relocate(board, state, needle, other, gone, come)
-            if state.tally[0] < board.limits[0]:
-                _undo(board, state, gone, leaving, come, coming)
-                continue
-            _dose_after(board, state, gone, leaving, come, coming, scratch)
-            value = score(terms, scratch, none, none) + state.cost[1]
-            if value <= state.cost[0] or luck < np.exp((state.cost[0] - value) / heat):
+            leaving, coming, value = _try_needle(board, terms, state, needle, other, gone, come, scratch)
+            taken = value <= state.cost[0] or luck < np.exp((state.cost[0] - value) / heat)
+            if taken:
                 state.dose[:] = scratch
+                state.cost[0] = value
             else:
                 _undo(board, state, gone, leaving, come, coming)
-                continue
-        else:
-            i = size
-            j = size
-            if kind < mix[1] or kind >= mix[2]:
-                if seeds == 0 or (kind >= mix[2] and seeds <= board.limits[0]):
-                    continue
-                i = state.used[int(pick * seeds)]
-            if kind < mix[0]:
-                j = board.near[i, int(where * board.near.shape[1])]
-            elif kind < mix[2]:
-                j = int(where * size)
-            if j < 0 or (j < size and state.chosen[j]):
-                continue
-            if i < size:
-                leave(board, state, i)
-            if j < size:
-                if not allowed(board, state, j):
-                    if i < size:
-                        take(board, state, i)
-                    continue
-                take(board, state, j)
-            value = score(terms, state.dose, board.influence[j], board.influence[i]) + state.cost[1]
-            if value <= state.cost[0] or luck < np.exp((state.cost[0] - value) / heat):
-                _change(state.dose, board.influence[j], board.influence[i])
-            else:
-                if j < size:
-                    leave(board, state, j)
-                if i < size:
-                    take(board, state, i)
-                continue
-        state.cost[0] = value
-        accepted += 1
-        if accepted % 4096 == 0:
-            refresh(board, terms, state)
-        if state.cost[0] < best_value[0] - SIGNIFICANT:
-            best_value[0] = state.cost[0]
-            best[:] = state.chosen
+        if taken:
+            accepted += 1
+            if accepted % 4096 == 0:
+                refresh(board, terms, state)
+            if state.cost[0] < state.cost[2] - SIGNIFICANT:
+                state.cost[2] = state.cost[0]
+                state.best[:] = state.chosen
     return accepted
 
 
@@ -507,30 +514,20 @@ def _descend_seeds(board: Any, terms: Any, state: Any, everywhere: Any) -> Any:
 @njit(nogil=True, cache=True, error_model="numpy")
 def _descend_needles(board: Any, terms: Any, state: Any) -> Any:
     """One sweep over the used needles: shift into a free hole, slide a step, dissolve into the others, remove."""
-    size = state.chosen.size
-    none = board.influence[size]
-    gone = np.empty(size, np.int64)
-    come = np.empty(size, np.int64)
+    gone = np.empty(state.chosen.size, np.int64)
+    come = np.empty(state.chosen.size, np.int64)
     scratch = np.empty_like(state.dose)
     scored = 0
     better = False
     for needle in range(state.loaded.size):
         for option in range(-3, board.needle_near.shape[1]):
-            if state.loaded[needle] == 0 or board.base_count[needle] > 0:
+            if state.loaded[needle] == 0:
                 break
-            other = option
-            if option >= 0:
-                other = board.needle_near[needle, option]
-                if other < 0:
-                    break
-                if state.loaded[other] > 0:
-                    continue
-            leaving, coming = _relocate(board, state, needle, other, gone, come)
-            value = np.inf
-            if state.tally[0] >= board.limits[0]:
-                _dose_after(board, state, gone, leaving, come, coming, scratch)
-                value = score(terms, scratch, none, none) + state.cost[1]
-                scored += 1
+            other = option if option < 0 else board.needle_near[needle, option]
+            if option >= 0 and (other < 0 or state.loaded[other] > 0):
+                continue
+            leaving, coming, value = _try_needle(board, terms, state, needle, other, gone, come, scratch)
+            scored += 1
             if value < state.cost[0] - SIGNIFICANT:
                 state.dose[:] = scratch
                 state.cost[0] = value

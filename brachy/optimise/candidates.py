@@ -240,5 +240,6 @@ def empty_state(board: Board) -> State:
         used=np.zeros(size, dtype=np.int64),
         place=np.full(size, -1, dtype=np.int64),
         tally=np.zeros(2, dtype=np.int64),
-        cost=np.zeros(2),
+        cost=np.zeros(3),
+        best=np.zeros(size, dtype=np.int8),
     )

@@ -21,7 +21,7 @@ Float = NDArray[np.float64]
 Loading = NDArray[np.int8]
 T = TypeVar("T")
 
-MIX = np.array([0.65, 0.75, 0.85, 0.95])
+SHARES = np.array([0.65, 0.75, 0.85, 0.95])
 """Cumulative shares of moves: near swap, any swap, add, drop; the rest moves a whole needle (engineering choice)."""
 
 CHUNK = 20_000
@@ -168,15 +168,14 @@ def anneal(
     """Anneal from a loading and descend to a local optimum; the best loading met."""
     state = empty_state(game.board)
     kernels.load(game.board, game.terms, state, start.loading)
-    best, value = start.loading.copy(), np.array([float(state.cost[0])])
+    schedule = kernels.Schedule(moves, hot, cold, SHARES)
     for first in range(0, moves, CHUNK):
         if control.stopped():
             break
-        last = min(first + CHUNK, moves)
-        kernels.anneal(game.board, game.terms, state, best, value, first, last, moves, hot, cold, MIX, dice)
+        kernels.anneal(game.board, game.terms, state, schedule, first, min(first + CHUNK, moves), dice)
         if not quiet:
-            _note(control, game, best, float(value[0]))
-    return descend(game, Found(best, float(value[0])))
+            _note(control, game, state.best, float(state.cost[2]))
+    return descend(game, Found(state.best.copy(), float(state.cost[2])))
 
 
 def descend(game: Game, start: Found, everywhere: bool = False) -> Found:
