@@ -184,7 +184,7 @@ def influence(
     )
     _checked(seeds, formalism, "direct", None)
     points = _points(points_mm)
-    matrix = np.zeros((len(seeds), len(points)), dtype=np.float32)
+    matrix = np.empty((len(seeds), len(points)), dtype=np.float32)
     if not matrix.size:
         return matrix
     table = dose_table(source, formalism)
@@ -194,10 +194,9 @@ def influence(
             row[:] = dose(points, one, formalism=formalism, method="exact")
         return matrix
     tg43 = kernels("tg43")
-    places = _single(_relative(points, anchor).T)
     positions, axes, strength = _seeds(seeds, anchor, None)
     weight = _single(strength * _gy_per_rate(seeds, None))
-    tg43.influence_rows(places, positions, axes, weight, table, matrix)
+    tg43.influence_rows(*_single(_relative(points, anchor).T), positions, axes, weight, table, matrix)
     return matrix
 
 
@@ -348,7 +347,7 @@ def _at_points(
     anchor = implant.positions_mm[0]
     part = np.zeros(len(points_mm), dtype=np.float32)
     places = _single(_relative(points_mm, anchor).T)
-    kernels("tree").dose_at_points(places, *_seeds(implant, anchor, None), table, part)
+    kernels("tree").dose_at_points(*places, *_seeds(implant, anchor, None), table, part)
     out += part.astype(np.float64) * _gy_per_rate(implant, days)
 
 

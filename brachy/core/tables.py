@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 Float = NDArray[np.float64]
 
 BITS = 7
-"""2^7 segments an octave of r^2 (engineering choice: the least with an error well under 0.1 %)."""
+"""2^7 segments an octave of r^2 (engineering choice: the fewest with an error well under 0.1 %)."""
 
 REACH_CM = 64.0
 """The tables end here; beyond it a seed's dose is that at the end (and 1e-10 of the dose at 1 cm)."""
@@ -33,12 +33,13 @@ MANTISSA_BITS = 23
 
 
 class DoseTable(NamedTuple):
-    """One seed of unit weight. 1D: `offset` + `slope` s. 2D: `values` / s, rows of s, `columns` + 2 angles."""
+    """One seed of unit weight. 1D: `offset` + `slope` s. 2D: bilinear in a cell's four `values`, over s."""
 
     offset: Any  # (segments,) float32
     slope: Any  # (segments,) float32
-    values: Any  # (segments + 1, columns + 2) float32, flat; the last column is never used but read
+    values: Any  # (columns + 1, rows, 2) float32, flat: at an angle and the next, so that a cell's corners lie together
     columns: Any  # int64: number of angle cells, 0 for 1D
+    rows: Any  # int64: number of borders of r^2
     base: Any  # int64: number of the first segment
     low: Any  # float32: s is at least this, cm^2
     high: Any  # float32: and at most this
@@ -141,11 +142,13 @@ def line_table(
     octave = np.arange((1 << BITS) - 1, len(bend) - 1, 1 << BITS)  # where the step doubles
     bend[octave] = 0.5 * (bend[octave - 1] + bend[octave + 1])
     values[1:-1] -= np.where(r[1:-1] > smooth_beyond_cm, bend / 16, 0.0)
-    values = np.concatenate([values, values[:, -1:]], axis=1)
-
+    values = np.concatenate(
+        [values, values[:, -1:]], axis=1
+    )  # 90 degrees is read as the first of one more cell
+    pairs = np.stack([values[:, :-1].T, values[:, 1:].T], axis=-1)
     _, offset, slope = radial_table(lambda distance: rate(distance, np.zeros_like(distance)), radius_cm)
     polynomial = angle_polynomial(columns)
-    return _table(base, offset, slope, values.ravel(), columns, radius_cm, half_cm, polynomial, cusp)
+    return _table(base, offset, slope, pairs, columns, radius_cm, half_cm, polynomial, cusp)
 
 
 def _table(
@@ -159,6 +162,8 @@ def _table(
     polynomial: Float,
     cusp: float,
 ) -> DoseTable:
+    rows = 0 if values.ndim == 1 else values.shape[1]
+
     def fixed(array: Float) -> NDArray[np.float32]:
         single = np.ascontiguousarray(array, dtype=np.float32)
         single.setflags(write=False)
@@ -169,8 +174,9 @@ def _table(
     return DoseTable(
         fixed(offset),
         fixed(slope),
-        fixed(values),
+        fixed(values.ravel()),
         columns,
+        rows,
         base,
         radius2,
         high,
@@ -192,9 +198,9 @@ def read(table: DoseTable, across_cm: Float, along_cm: Float) -> Float:
     angle = np.arctan2(across_cm, along_cm) * (table.columns / (np.pi / 2))
     column = np.minimum(angle.astype(np.int64), table.columns)
     u = angle - column
-    values = table.values.reshape(-1, table.columns + 2)
-    low = (1 - u) * values[segment, column] + u * values[segment, column + 1]
-    high = (1 - u) * values[segment + 1, column] + u * values[segment + 1, column + 1]
+    pairs = table.values.reshape(-1, table.rows, 2)
+    low = (1 - u) * pairs[column, segment, 0] + u * pairs[column, segment, 1]
+    high = (1 - u) * pairs[column, segment + 1, 0] + u * pairs[column, segment + 1, 1]
     return np.asarray(((1 - part) * low + part * high) / s, dtype=np.float64)
 
 

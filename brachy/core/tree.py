@@ -50,13 +50,14 @@ ZERO, HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 
 # `error_model="numpy"`: a check for division by zero would keep the loops out of vector registers
 _FAST = {"error_model": "numpy", "fastmath": True, "cache": True}
+_PLACES = (float32[::1], float32[::1], float32[::1])
 _LIST = types.Array(float32, 1, "C", readonly=True)
 _ROWS = types.Array(float32, 2, "C", readonly=True)
 _CUBE = types.Array(float32, 3, "C", readonly=True)
 _INTS = types.Array(int64, 1, "C", readonly=True)
 _INT_ROWS = types.Array(int64, 2, "C", readonly=True)
 _TABLE = types.NamedTuple(
-    (_LIST, _LIST, _LIST, int64, int64, float32, float32, float32, float32, _LIST, float32), DoseTable
+    (_LIST, _LIST, _LIST, int64, int64, int64, float32, float32, float32, float32, _LIST, float32), DoseTable
 )
 
 
@@ -112,9 +113,13 @@ def _make_work(places, checks, voxels, seeds):
 
 
 @njit(**_FAST)
-def _add_point_sources(x, y, z, value, seeds, weight, chosen, count, table):
-    """value += dose of the first `count` seeds of `chosen` at (x, y, z); distance alone, whatever the table."""
-    offset, slope, base = table.offset, table.slope, np.uint32(table.base)
+def _add_point_sources(x, y, z, value, seeds, weight, chosen, count, table, work):
+    """value += 1D dose of the first `count` seeds of `chosen` at (x, y, z).
+
+    Two passes over the places: the first runs in vector registers, the second follows indices and cannot.
+    """
+    cell, square = work.cell, work.along
+    offset, slope, base = table.offset, table.slope, np.int32(table.base)
     low, high = table.low, table.high
     for c in range(count):
         s = chosen[c]
@@ -122,18 +127,18 @@ def _add_point_sources(x, y, z, value, seeds, weight, chosen, count, table):
         for q in range(value.size):
             dx, dy, dz = x[q] - sx, y[q] - sy, z[q] - sz
             r2 = np.float32(min(max(dx * dx + dy * dy + dz * dz, low), high))
-            k = np.uint64((np.float32(r2).view(np.uint32) >> SHIFT) - base)
-            value[q] += w * (offset[k] + slope[k] * r2)
+            square[q] = r2
+            cell[q] = (np.float32(r2).view(np.int32) >> np.int32(SHIFT)) - base
+        for q in range(value.size):
+            k = np.uint64(cell[q])  # unsigned: a signed index would be checked for counting from the end
+            value[q] += w * (offset[k] + slope[k] * square[q])
 
 
 @njit(**_FAST)
 def _add_line_sources(x, y, z, value, seeds, axes, weight, chosen, count, table, work):
-    """value += 2D dose of the first `count` seeds of `chosen` at (x, y, z).
-
-    Two passes over the places, so that both run in vector registers: where in the table, then what it says.
-    """
+    """value += 2D dose of the first `count` seeds of `chosen` at (x, y, z), in two passes like the 1D."""
     cell, across, along, inverse = work.cell, work.across, work.along, work.inverse
-    values, width, base = table.values, np.int32(table.columns + 2), np.int32(table.base)
+    values, rows, base = table.values, np.int32(table.rows), np.int32(table.base)
     high, radius2, half2, angle = table.high, table.radius2, table.half2, table.angle
     c0, c1, c2, c3, c4, c5 = angle[0], angle[1], angle[2], angle[3], angle[4], angle[5]
     for c in range(count):
@@ -157,13 +162,13 @@ def _add_line_sources(x, y, z, value, seeds, axes, weight, chosen, count, table,
             across[q] = theta - np.float32(column)
             along[q] = np.float32(bits & MASK) * PART
             inverse[q] = w * d * (r + t)
-            cell[q] = ((bits >> np.int32(SHIFT)) - base) * width + column
+            cell[q] = (column * rows + (bits >> np.int32(SHIFT)) - base) * np.int32(2)
         for q in range(value.size):
             k = np.uint64(cell[q])
-            m = k + np.uint64(width)
-            a = values[k] + (values[k + np.uint64(1)] - values[k]) * across[q]
-            b = values[m] + (values[m + np.uint64(1)] - values[m]) * across[q]
-            value[q] += (a + (b - a) * along[q]) * inverse[q]
+            h = along[q]
+            a = values[k] + (values[k + np.uint64(2)] - values[k]) * h
+            b = values[k + np.uint64(1)] + (values[k + np.uint64(3)] - values[k + np.uint64(1)]) * h
+            value[q] += (a + (b - a) * across[q]) * inverse[q]
 
 
 @njit(**_FAST)
@@ -171,7 +176,7 @@ def _add(x, y, z, value, seeds, axes, weight, chosen, count, table, work):
     if table.columns > 0:
         _add_line_sources(x, y, z, value, seeds, axes, weight, chosen, count, table, work)
     else:
-        _add_point_sources(x, y, z, value, seeds, weight, chosen, count, table)
+        _add_point_sources(x, y, z, value, seeds, weight, chosen, count, table, work)
 
 
 @njit(**_FAST)
@@ -404,43 +409,33 @@ def dose_on_grid(seeds, axes, weight, table, blocks, step, out):
 
 
 @njit(**_FAST)
-def _sum_points(places, start, seeds, axes, weight, table, chosen, count, work, out):
-    """Add some seeds to out[start : start + CHUNK]."""
-    n = min(CHUNK, out.size - start)
-    for q in range(n):
-        work.x[q], work.y[q], work.z[q] = places[0, start + q], places[1, start + q], places[2, start + q]
-    value = work.value[:n]
-    value[:] = ZERO
-    _add(work.x, work.y, work.z, value, seeds, axes, weight, chosen, count, table, work)
-    for q in range(n):
-        out[start + q] += value[q]
-
-
-@njit(**_FAST)
-def _sum_chunk(places, start, seeds, axes, weight, table, out):
+def _sum_chunk(x, y, z, seeds, axes, weight, table, out):
     chosen = np.arange(seeds.shape[0]).astype(np.int32)
-    work = _make_work(CHUNK, 0, 0, 0)
-    _sum_points(places, start, seeds, axes, weight, table, chosen, chosen.size, work, out)
+    work = _make_work(out.size, 0, 0, 0)
+    _add(x, y, z, out, seeds, axes, weight, chosen, chosen.size, table, work)
 
 
-@njit(void(_ROWS, _ROWS, _ROWS, _LIST, _TABLE, float32[::1]), parallel=True, **_FAST)
-def dose_at_points(places, seeds, axes, weight, table, out):
-    """Add the dose of all seeds to `out` (n,) at `places` (3, n), rows x, y, z. Otherwise as `dose_on_grid`."""
+@njit(void(*_PLACES, _ROWS, _ROWS, _LIST, _TABLE, float32[::1]), parallel=True, **_FAST)
+def dose_at_points(x, y, z, seeds, axes, weight, table, out):
+    """Add the dose of all seeds to `out` (n,) at the points x, y, z (n,) float32, cm. Otherwise as `dose_on_grid`."""
     for chunk in prange((out.size + CHUNK - 1) // CHUNK):
-        _sum_chunk(places, chunk * CHUNK, seeds, axes, weight, table, out)
+        a, b = chunk * CHUNK, min(out.size, (chunk + 1) * CHUNK)
+        _sum_chunk(x[a:b], y[a:b], z[a:b], seeds, axes, weight, table, out[a:b])
 
 
 @njit(**_FAST)
-def _fill_row(places, row, seeds, axes, weight, table, out):
+def _fill_row(x, y, z, row, seeds, axes, weight, table, out):
     chosen = np.full(1, row, np.int32)
-    work = _make_work(CHUNK, 0, 0, 0)
-    out[:] = ZERO
-    for start in range(0, out.size, CHUNK):
-        _sum_points(places, start, seeds, axes, weight, table, chosen, 1, work, out)
+    work = _make_work(min(CHUNK, out.size), 0, 0, 0)
+    for a in range(0, out.size, CHUNK):
+        b = min(out.size, a + CHUNK)
+        value = out[a:b]
+        value[:] = ZERO
+        _add(x[a:b], y[a:b], z[a:b], value, seeds, axes, weight, chosen, 1, table, work)
 
 
-@njit(void(_ROWS, _ROWS, _ROWS, _LIST, _TABLE, float32[:, ::1]), parallel=True, **_FAST)
-def influence_rows(places, seeds, axes, weight, table, out):
-    """Fill row i of `out` (s, n) with the dose of seed i alone at `places` (3, n), rows x, y, z."""
+@njit(void(*_PLACES, _ROWS, _ROWS, _LIST, _TABLE, float32[:, ::1]), parallel=True, **_FAST)
+def influence_rows(x, y, z, seeds, axes, weight, table, out):
+    """Fill row i of `out` (s, n) with the dose of seed i alone at the points x, y, z (n,) float32, cm."""
     for row in prange(out.shape[0]):
-        _fill_row(places, row, seeds, axes, weight, table, out[row])
+        _fill_row(x, y, z, row, seeds, axes, weight, table, out[row])
