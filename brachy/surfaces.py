@@ -1,0 +1,88 @@
+"""Surfaces for 3D pictures: triangles of structures and of isodoses, from VTK's contour filter. Not for measuring."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brachy.grid import Dose, Grid
+from brachy.structures import Structure
+
+Float = NDArray[np.float64]
+
+MOST_VOXELS = 250_000
+"""Structures are sampled on lattices of at most about so many voxels (engineering choice)."""
+
+FINEST_MM = 1.5
+"""And no finer than this (engineering choice)."""
+
+MOST_TRIANGLES = 6000
+"""Surfaces are thinned to about so many triangles (engineering choice)."""
+
+
+class Surface(NamedTuple):
+    """Triangles in the patient frame (LPS), mm."""
+
+    points_mm: NDArray[np.float32]
+    """(n, 3)"""
+    triangles: NDArray[np.int32]
+    """(m, 3) indices into the points"""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to show."""
+        return len(self.triangles) == 0
+
+
+def structure_surface(
+    structure: Structure, box_mm: Float | None = None, most_triangles: int = MOST_TRIANGLES
+) -> Surface:
+    """Smoothed surface of a structure, of what lies in a box (2, 3) if one is given.
+
+    Examples
+    --------
+    >>> square = np.array([[0, 0, 0], [20, 0, 0], [20, 20, 0], [0, 20, 0]])
+    >>> box = Structure("box", [square + [0, 0, z] for z in range(0, 21, 2)])
+    >>> np.abs(structure_surface(box).points_mm.mean(axis=0) - 10).max() < 0.5
+    np.True_
+    """
+    if structure.is_empty:
+        return _none()
+    low, high = structure.bounds_mm
+    if box_mm is not None:
+        low, high = np.maximum(low, box_mm[0]), np.minimum(high, box_mm[1])
+    if not (high > low).all():
+        return _none()
+    spacing = max(FINEST_MM, float(np.prod(high - low) / MOST_VOXELS) ** (1 / 3))
+    grid = Grid.around(low - 2 * spacing, high + 2 * spacing, spacing)
+    mask = structure.fraction_mask(grid)
+    mask[0], mask[-1] = 0.0, 0.0  # closed also where the box cuts it
+    return _level(grid, mask, 0.5, most_triangles, smooth=20)
+
+
+def dose_surface(dose: Dose, level_gy: float, most_triangles: int = MOST_TRIANGLES) -> Surface:
+    """Isodose surface, from the grid's values."""
+    return _level(dose.grid, np.asarray(dose.gy), level_gy, most_triangles, smooth=0)
+
+
+def _level(grid: Grid, values: NDArray[Any], level: float, most: int, smooth: int) -> Surface:
+    if min(grid.shape) < 2 or not values.min() < level < values.max():
+        return _none()
+    import pyvista
+
+    image: Any = pyvista.ImageData(dimensions=grid.shape[::-1])
+    image.point_data["value"] = np.ascontiguousarray(values, dtype=np.float32).ravel()
+    found = image.contour([level], scalars="value", method="flying_edges")
+    if found.n_cells == 0:
+        return _none()
+    if smooth:
+        found = found.smooth_taubin(n_iter=smooth, pass_band=0.1)
+    if found.n_cells > most:
+        found = found.decimate_pro(1.0 - most / found.n_cells, preserve_topology=True)
+    triangles = np.asarray(found.faces).reshape(-1, 4)[:, 1:].astype(np.int32)
+    points = grid.index_to_mm(np.asarray(found.points, dtype=np.float64))
+    return Surface(points.astype(np.float32), triangles)
+
+
+def _none() -> Surface:
+    return Surface(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))

@@ -1,0 +1,305 @@
+"""The plan in three dimensions, in a window, as a picture, or in a notebook (PyVista).
+
+PyVista is imported when a scene is made, never before. A picture is rendered off-screen and needs no display.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brachy import cuts, dosimetry
+from brachy.case import Case
+from brachy.errors import BrachyError
+from brachy.grid import Dose, Grid
+from brachy.palette import BLACK, BLUE, GREEN, GREY, PURPLE, VERMILION, WHITE, isodose_colour, role_of, shown
+from brachy.planfile import Plan, write_bytes_whole
+from brachy.source import Source
+from brachy.structures import Structure
+from brachy.surfaces import dose_surface, structure_surface
+from brachy.template import largest_section_centroid
+
+Float = NDArray[np.float64]
+
+BONE = "#EDE3CF"
+"""Colour of bone in three dimensions."""
+
+SOLIDS = {
+    "target": (PURPLE, 0.45),
+    "external": (GREY, 0.10),
+    "liver": (GREY, 0.12),
+    "bone": (BONE, 1.0),
+    "vessel": (GREEN, 0.9),
+    "lung": (GREY, 0.2),
+    "bowel": (GREEN, 0.35),
+    "bile_duct": (GREEN, 0.9),
+    "gallbladder": (GREEN, 0.6),
+    "organ": (GREY, 0.25),
+}
+"""Colour and opacity of structures by role."""
+
+HIDDEN = frozenset({"organ", "lung", "bowel"})
+"""Roles that are not shown at first: they would hide what matters."""
+
+SEED_WIDTH_MM = 1.6
+"""Seeds are drawn twice as thick as they are, to be seen; their length is true."""
+
+AROUND_MM = 60.0
+"""Structures are shown this far round targets and needles (engineering choice)."""
+
+
+def scene(
+    plan: Plan,
+    case: Case,
+    *,
+    structures: Sequence[Structure] | None = None,
+    dose: Dose | None = None,
+    levels_pct: Sequence[float] = (100.0,),
+    off_screen: bool = False,
+    size: tuple[int, int] = (1400, 1000),
+) -> Any:
+    """Scene of a plan: CT slice, structures, isodose surfaces, needles, seeds, templates.
+
+    Parameters
+    ----------
+    plan, case : Plan, Case
+        A plan and the patient it is for.
+    structures : sequence of Structure, optional
+        What to show; by default the case's.
+    dose : Dose, optional
+        For the isodose surfaces; by default computed round the seeds, at 2 mm.
+    levels_pct : sequence of float
+        Isodose surfaces, % of the (lowest) prescription.
+    off_screen : bool
+        Render without a window.
+    size : (width, height)
+        Pixels.
+
+    Returns
+    -------
+    pyvista.Plotter
+        `.show()` opens it. Its actors have the names of what they show: "GTV", "100 %", "needles", "seeds",
+        "templates", "CT"; `.actors[name].visibility` is a toggle.
+    """
+    import pyvista
+
+    regions = shown(list(case.structures if structures is None else structures), plan)
+    plotter: Any = pyvista.Plotter(off_screen=off_screen, window_size=list(size))
+    plotter.set_background(WHITE)
+    _add_ct(plotter, plan, case, regions)
+    box = cuts.region_of(plan, case)
+    limits = np.array([box.min(axis=0) - AROUND_MM, box.max(axis=0) + AROUND_MM])
+    for structure in regions:
+        role = role_of(structure, plan)
+        colour, opacity = SOLIDS.get(role, SOLIDS["organ"])
+        surface = structure_surface(structure, limits)
+        if not surface.is_empty:
+            mesh = pyvista.PolyData.from_regular_faces(surface.points_mm, surface.triangles)
+            actor = plotter.add_mesh(
+                mesh,
+                color=colour,
+                opacity=opacity,
+                smooth_shading=True,
+                name=structure.name,
+                label=structure.name,
+            )
+            actor.visibility = role not in HIDDEN
+    rx, _ = cuts.prescription(plan)
+    dose = dose if dose is not None else dose_round_seeds(plan)
+    for percent in levels_pct if dose is not None else ():
+        assert dose is not None
+        surface = dose_surface(dose, percent * rx / 100.0)
+        if not surface.is_empty:
+            mesh = pyvista.PolyData.from_regular_faces(surface.points_mm, surface.triangles)
+            plotter.add_mesh(
+                mesh, color=isodose_colour(percent), opacity=0.3, smooth_shading=True, name=f"{percent:g} %"
+            )
+    _add_implant(plotter, plan)
+    _add_templates(plotter, plan)
+    _look(plotter, plan, box)
+    return plotter
+
+
+def dose_round_seeds(plan: Plan, spacing_mm: float = 2.0, margin_mm: float = 25.0) -> Dose | None:
+    """Dose of a plan in the box round its seeds; None without seeds."""
+    seeds = cuts.seeds_of(plan)
+    if not len(seeds):
+        return None
+    grid = Grid.around(seeds.min(axis=0) - margin_mm, seeds.max(axis=0) + margin_mm, spacing_mm)
+    return dosimetry.dose(grid, plan.implants(), formalism=plan.evaluation.formalism)
+
+
+def show(plan: Plan, case: Case, **options: Any) -> None:
+    """Open a window with the scene and a box to tick for each thing in it.
+
+    Takes the options of `scene`.
+
+    Raises
+    ------
+    BrachyError
+        If there is no display to open a window on.
+    """
+    if os.name == "posix" and os.uname().sysname == "Linux" and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):  # fmt: skip
+        raise BrachyError("no display to open a window on: use --screenshot FILE or --html FILE")
+    plotter = scene(plan, case, **options)
+    _add_toggles(plotter)
+    plotter.show(title=f"brachy: {plan.case.patient_id}")
+
+
+def screenshot(plan: Plan, case: Case, path: str | os.PathLike[str], **options: Any) -> Path:
+    """Write a picture of the scene as PNG, rendered off-screen.
+
+    Takes the options of `scene`.
+
+    Raises
+    ------
+    BrachyError
+        If this machine cannot render, or the file cannot be written.
+    """
+    from io import BytesIO
+
+    from matplotlib.image import imsave
+
+    with _quiet():
+        plotter = scene(plan, case, off_screen=True, **options)
+        try:
+            picture = plotter.screenshot(None, return_img=True)
+        except RuntimeError as error:
+            raise BrachyError(f"this machine cannot render the scene ({error}): use --html FILE") from None
+        finally:
+            plotter.close()
+    content = BytesIO()
+    imsave(content, np.ascontiguousarray(picture[:, :, :3]), format="png", metadata={"Software": ""})
+    write_bytes_whole(Path(path), content.getvalue())
+    return Path(path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep VTK from telling that there is no display, which it can do without."""
+    from vtkmodules.vtkCommonCore import vtkLogger
+
+    before = vtkLogger.GetCurrentVerbosityCutoff()
+    vtkLogger.SetStderrVerbosity(vtkLogger.VERBOSITY_OFF)
+    try:
+        yield
+    finally:
+        vtkLogger.SetStderrVerbosity(before)
+
+
+def _add_ct(plotter: Any, plan: Plan, case: Case, regions: Sequence[Structure]) -> None:
+    """The CT slice through the first target's largest section."""
+    import pyvista
+
+    target = next((s for s in regions if s.name == plan.targets[0].roi), None)
+    middle = cuts.middle_slice(plan, case.grid)
+    if target is not None:
+        centre = largest_section_centroid(target)
+        middle = int(
+            np.clip(round(float(case.grid.mm_to_index(centre[None])[0, 2])), 0, case.grid.shape[0] - 1)
+        )
+    cut = cuts.slice_cut(case.grid, middle)
+    hu = cuts.ct_on(cut, case)
+    points = cut.centres_mm().reshape(*hu.shape, 3)
+    slab = pyvista.StructuredGrid(points[:, :, 0], points[:, :, 1], points[:, :, 2])
+    slab.point_data["HU"] = hu.astype(np.float32).ravel(order="F")
+    plotter.add_mesh(
+        slab,
+        scalars="HU",
+        cmap="gray",
+        clim=(-160, 240),
+        show_scalar_bar=False,
+        lighting=False,
+        opacity=0.85,
+        name="CT",
+    )
+
+
+def _add_implant(plotter: Any, plan: Plan) -> None:
+    """Needles as tubes of their thickness, seeds as capsules of their length."""
+    import pyvista
+
+    if not plan.needles:
+        return
+    lines = [pyvista.Line(needle.hole_mm, needle.tip_mm) for needle in plan.needles]
+    tubes = pyvista.merge([line.tube(radius=plan.protocol.needle.radius_mm, n_sides=12) for line in lines])
+    plotter.add_mesh(tubes, color=BLUE, name="needles")
+    lengths = [Source.from_dict(source.data, name=source.model).capsule_length_mm for source in plan.sources]
+    capsules = [
+        pyvista.Cylinder(
+            center=seed.position_mm,
+            direction=needle.direction,
+            radius=SEED_WIDTH_MM / 2,
+            height=lengths[seed.source],
+            resolution=12,
+        )
+        for needle in plan.needles
+        for seed in needle.seeds
+    ]
+    if capsules:
+        plotter.add_mesh(pyvista.merge(capsules), color=VERMILION, name="seeds")
+    places = np.array([n.hole_mm for n in plan.needles]) - 4.0 * np.array([n.direction for n in plan.needles])
+    plotter.add_point_labels(
+        places, [cuts.needle_name(plan, n) for n in plan.needles], font_size=16, text_color=BLACK, shape=None,
+        show_points=False, always_visible=True, name="names",
+    )  # fmt: skip
+
+
+def _add_templates(plotter: Any, plan: Plan) -> None:
+    """Each template as a plate with a ring at every hole."""
+    import pyvista
+
+    plates, rings = [], []
+    for plate in plan.templates:
+        origin, column, row = (np.array(v) for v in (plate.origin_mm, plate.column, plate.row))
+        pitch = plate.spacing_mm
+        corner = origin - 0.7 * pitch * (column + row)
+        far_x = corner + (plate.columns + 0.4) * pitch * column
+        far_y = corner + (plate.rows + 0.4) * pitch * row
+        plates.append(pyvista.Rectangle([corner, far_x, far_x + far_y - corner]).triangulate())
+        for r in range(plate.rows):
+            for c in range(plate.columns):
+                centre = origin + pitch * (c * column + r * row)
+                rings.append(
+                    pyvista.Disc(center=centre, inner=0.9, outer=1.4, normal=plate.direction, c_res=12)
+                )
+    plotter.add_mesh(pyvista.merge(plates), color=GREY, opacity=0.25, name="templates")
+    plotter.add_mesh(pyvista.merge(rings), color=BLACK, name="holes")
+
+
+def _look(plotter: Any, plan: Plan, box: Float) -> None:
+    """From before the first template, a little from the side and from above, the head up."""
+    plate = plan.templates[0]
+    middle = box.mean(axis=0)
+    away = 0.72 * np.array(plate.direction) - 0.55 * np.array(plate.column) - 0.42 * np.array(plate.row)
+    reach = float(np.linalg.norm(box.max(axis=0) - box.min(axis=0)))
+    plotter.camera_position = [
+        tuple(middle - 1.35 * reach * away / np.linalg.norm(away)),
+        tuple(middle),
+        tuple(plate.row),
+    ]
+
+
+def _add_toggles(plotter: Any) -> None:
+    """A box to tick for each thing in the scene."""
+
+    def switch(name: str) -> Callable[[bool], None]:
+        def turn(on: bool) -> None:
+            plotter.actors[name].visibility = on
+
+        return turn
+
+    names = [name for name in plotter.actors if name != "names"]
+    for place, name in enumerate(names):
+        y = 12.0 + 26.0 * place
+        actor = plotter.actors[name]
+        plotter.add_checkbox_button_widget(
+            switch(name), value=bool(actor.visibility), position=(10.0, y), size=20, color_on=BLUE
+        )
+        plotter.add_text(name, position=(38.0, y), font_size=9, color=BLACK)
