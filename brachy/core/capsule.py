@@ -1,8 +1,8 @@
 """The CT image of a capsule: a line of free direction seen through an in-plane Gaussian and a slice box.
 
 Coordinates are "scan mm": voxel index times spacing, (x, y, z). A capsule is seven numbers: centre x, y, z, unit axis
-u, v, w and mass (HU mm3, the integral of its image). The blur is three: in-plane sigma, slice sigma (a Gaussian on top of
-the slice's box), and the length of the line, all mm. The image is
+u, v, w and mass (HU mm3, the integral of its image). The blur is three: in-plane sigma, slice sigma (a Gaussian on top
+of its box), and the length of the line, all mm. The image is
 
     M(x, y, z) = mass / (2 pi sigma^2) sum_n W_n exp(-((x - x_n)^2 + (y - y_n)^2) / (2 sigma^2)) B_n(z - z_n)
 
@@ -11,6 +11,7 @@ quadrature, the piece of line that the node stands for. Derivatives are analytic
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -23,7 +24,7 @@ ROWS = 10
 
 
 @njit(cache=True, error_model="numpy")
-def tangents(axis, first, second):
+def tangents(axis: Any, first: Any, second: Any) -> Any:
     """Two unit vectors perpendicular to a unit axis and to each other."""
     ax, ay, az = axis[0], axis[1], axis[2]
     if abs(az) < 0.9:
@@ -39,7 +40,7 @@ def tangents(axis, first, second):
 
 
 @njit(cache=True, error_model="numpy")
-def reach_box(capsule, blur, spacing, low, high, box):
+def reach_box(capsule: Any, blur: Any, spacing: Any, low: Any, high: Any, box: Any) -> Any:
     """Voxels (x0, x1, y0, y1, z0, z1; half open) within [low, high) that the capsule's image reaches."""
     half_length = 0.5 * blur[2]
     for k in range(3):
@@ -54,7 +55,7 @@ def reach_box(capsule, blur, spacing, low, high, box):
 
 
 @njit(cache=True, error_model="numpy")
-def image_rows(capsule, blur, spacing, box, level, rows):
+def image_rows(capsule: Any, blur: Any, spacing: Any, box: Any, level: Any, rows: Any) -> Any:
     """Fill rows (10, voxels of the box, x fastest): value; with level 1 also 6, with level 2 all 9 derivatives."""
     x0, x1, y0, y1, z0, z1 = box
     nx, ny, nz = x1 - x0, y1 - y0, z1 - z0
@@ -92,7 +93,12 @@ def image_rows(capsule, blur, spacing, box, level, rows):
         for j in range(ny):
             for n in range(many):
                 t, share = 0.5 * length * NODES[n], 0.5 * NODES[n]
-                here, slope, width, down = gz[n, k] * ey[n, j], hz[n, k] * ey[n, j], kz[n, k] * ey[n, j], dy[n, j]
+                here, slope, width, down = (
+                    gz[n, k] * ey[n, j],
+                    hz[n, k] * ey[n, j],
+                    kz[n, k] * ey[n, j],
+                    dy[n, j],
+                )
                 if level == 0:
                     for i in range(nx):
                         rows[0, start + i] += here * ex[n, i]
@@ -121,8 +127,8 @@ def image_rows(capsule, blur, spacing, box, level, rows):
 
 
 @njit(cache=True, error_model="numpy")
-def add_images(capsules, blur, spacing, low, out, sign):
-    """Add (sign 1) or subtract (-1) the capsules' images in out [z, y, x], whose first voxel is index `low` (x, y, z)."""
+def add_images(capsules: Any, blur: Any, spacing: Any, low: Any, out: Any, sign: Any) -> Any:
+    """Add (sign 1) or subtract (-1) the capsules' images in out [z, y, x]; its first voxel is index `low` (x, y, z)."""
     high = np.array([low[0] + out.shape[2], low[1] + out.shape[1], low[2] + out.shape[0]])
     box = np.empty(6, np.int64)
     for c in range(len(capsules)):
@@ -141,7 +147,7 @@ def add_images(capsules, blur, spacing, low, out, sign):
 
 
 @njit(cache=True, error_model="numpy", fastmath={"reassoc", "nsz"})
-def _weighted_product(left, weight, right, count):
+def _weighted_product(left: Any, weight: Any, right: Any, count: Any) -> Any:
     total = 0.0
     for i in range(count):
         total += left[i] * weight[i] * right[i]
@@ -149,8 +155,21 @@ def _weighted_product(left, weight, right, count):
 
 
 @njit(cache=True, error_model="numpy", fastmath={"reassoc", "nsz"})
-def assemble(excess, saturated, spacing, low, high, capsules, free, blur, level, errors, matrix, right):
-    """Misfit in the box [low, high); with level 1 also the Gauss-Newton matrix and right side of the first `free` capsules.
+def assemble(
+    excess: Any,
+    saturated: Any,
+    spacing: Any,
+    low: Any,
+    high: Any,
+    capsules: Any,
+    free: Any,
+    blur: Any,
+    level: Any,
+    errors: Any,
+    matrix: Any,
+    right: Any,
+) -> Any:
+    """Misfit in the box [low, high); level 1: also the Gauss-Newton matrix and right side of the first `free` capsules.
 
     The misfit is the sum of squared residuals over their expected size; errors = (noise HU, share of signal, voxels a
     cell). A saturated voxel is a lower bound: it costs nothing where the model exceeds it. Unknowns: six for each free
@@ -268,8 +287,8 @@ def assemble(excess, saturated, spacing, low, high, capsules, free, blur, level,
 
 
 @njit(cache=True, error_model="numpy")
-def solve_positive(matrix, right):
-    """Solution of a symmetric positive system by Cholesky's decomposition, in place; a zero pivot leaves its unknown 0."""
+def solve_positive(matrix: Any, right: Any) -> Any:
+    """Solve a symmetric positive system by Cholesky's decomposition, in place; a zero pivot leaves its unknown 0."""
     n = len(right)
     for i in range(n):
         for j in range(i + 1):
@@ -293,7 +312,7 @@ def solve_positive(matrix, right):
 
 
 @njit(cache=True, error_model="numpy")
-def prior(capsules, free, mass, mass_sd, slice_mm):
+def prior(capsules: Any, free: Any, mass: Any, mass_sd: Any, slice_mm: Any) -> Any:
     """Price of the first `free` capsules' masses that differ from one seed's, and of centres between two slices.
 
     A seed within one thick slice may lie anywhere in it: its distance from the slice's middle has the SD of a uniform
@@ -307,7 +326,9 @@ def prior(capsules, free, mass, mass_sd, slice_mm):
 
 
 @njit(cache=True, error_model="numpy")
-def damped_step(now, free, mass, mass_sd, slice_mm, matrix, right, damping):
+def damped_step(
+    now: Any, free: Any, mass: Any, mass_sd: Any, slice_mm: Any, matrix: Any, right: Any, damping: Any
+) -> Any:
     """Capsules after one Levenberg-Marquardt step on the misfit and `prior`; matrix and right side as of `assemble`.
 
     A step is limited to 1 mm in plane, 2 mm along z, 0.4 in tilt and half a mass (engineering choice).
@@ -342,7 +363,7 @@ def damped_step(now, free, mass, mass_sd, slice_mm, matrix, right, damping):
 
 
 @njit(cache=True, error_model="numpy")
-def closest_axes(first, second, length_mm):
+def closest_axes(first: Any, second: Any, length_mm: Any) -> Any:
     """Least distance of two capsules' axes over the inner 80 % of a length."""
     best = 1e30
     for i in range(17):
@@ -357,15 +378,16 @@ def closest_axes(first, second, length_mm):
 
 
 @njit(cache=True, error_model="numpy")
-def elongations(excess, spacing, peaks, length_mm, directions):
+def elongations(excess: Any, spacing: Any, peaks: Any, length_mm: Any, directions: Any) -> Any:
     """How far straight in-plane lines carry each peak: (n, directions) share of the peak's HU.
 
     For each direction, the best over all 8 mm segments through the peak (to 1.5 voxels) of the least HU on them.
-    A capsule alone scores low in every direction, a row of capsules or the rim of a bone high in one or two, a solid in all.
+    A capsule alone scores low in every direction, a row of capsules or the rim of a bone high in one or two, a solid
+    in all.
     """
-    nz, ny, nx = excess.shape
+    ny, nx = excess.shape[1:]
     step = min(spacing[0], spacing[1])
-    samples = int(math.ceil(length_mm / step)) + 1
+    samples = math.ceil(length_mm / step) + 1
     line = np.empty(2 * samples - 1)
     found = np.zeros((len(peaks), directions))
     for p in range(len(peaks)):
@@ -379,7 +401,7 @@ def elongations(excess, spacing, peaks, length_mm, directions):
             ux, uy = math.cos(angle) * step / spacing[0], math.sin(angle) * step / spacing[1]
             for i in range(2 * samples - 1):
                 t = i - samples + 1
-                x, y = int(round(x0 + t * ux)), int(round(y0 + t * uy))
+                x, y = round(x0 + t * ux), round(y0 + t * uy)
                 line[i] = float(excess[z, y, x]) if 0 <= x < nx and 0 <= y < ny else 0.0
             best = -1e30
             for first in range(samples):

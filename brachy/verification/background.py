@@ -1,5 +1,7 @@
 """What is behind the seeds: local background, noise, saturation, and the peaks worth a fit."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -10,11 +12,15 @@ from brachy.verification.fit import Image
 Float = NDArray[np.float64]
 
 
-def _upsampled(coarse: NDArray[np.float32], block: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.float32]:
+def _upsampled(
+    coarse: NDArray[np.float32], block: tuple[int, int], shape: tuple[int, int]
+) -> NDArray[np.float32]:
     """Bilinear from block centres to pixels."""
     out = coarse
     for axis in (0, 1):
-        at = np.clip((np.arange(shape[axis]) - (block[axis] - 1) / 2) / block[axis], 0, coarse.shape[axis] - 1)
+        at = np.clip(
+            (np.arange(shape[axis]) - (block[axis] - 1) / 2) / block[axis], 0, coarse.shape[axis] - 1
+        )
         low = np.minimum(at.astype(int), max(coarse.shape[axis] - 2, 0))
         high = np.minimum(low + 1, coarse.shape[axis] - 1)
         share = (at - low).astype(np.float32)
@@ -23,11 +29,11 @@ def _upsampled(coarse: NDArray[np.float32], block: tuple[int, int], shape: tuple
     return out
 
 
-def subtract_background(hu: NDArray[np.generic], spacing: Float, width_mm: float = 14.0) -> NDArray[np.float32]:
-    """HU minus the in-plane median over about `width_mm`, taken on 2 mm block medians: seeds cover too little to matter."""
+def subtract_background(hu: NDArray[Any], spacing: Float, width_mm: float = 14.0) -> NDArray[np.float32]:
+    """HU minus the in-plane median over about `width_mm`, from 2 mm block medians: seeds cover too little to matter."""
     nz, ny, nx = hu.shape
     by, bx = (max(1, min(round(2.0 / spacing[k]), size)) for k, size in ((1, ny), (0, nx)))
-    size = tuple(2 * int(round(0.5 * width_mm / (b * s))) + 1 for b, s in ((by, spacing[1]), (bx, spacing[0])))
+    size = tuple(2 * round(0.5 * width_mm / (b * s)) + 1 for b, s in ((by, spacing[1]), (bx, spacing[0])))
     out = np.empty(hu.shape, dtype=np.float32)
     for k in range(nz):
         # air and padding count as soft fat: the edge of the body is no peak
@@ -40,7 +46,7 @@ def subtract_background(hu: NDArray[np.generic], spacing: Float, width_mm: float
     return out
 
 
-def saturation(hu: NDArray[np.generic]) -> tuple[float | None, NDArray[np.bool_]]:
+def saturation(hu: NDArray[Any]) -> tuple[float | None, NDArray[np.bool_]]:
     """The HU at which the scan is clipped (None if it is not) and the voxels that are.
 
     A scan is taken as clipped when its highest value, above 1500 HU, is shared by five voxels or more (engineering
@@ -55,7 +61,7 @@ def saturation(hu: NDArray[np.generic]) -> tuple[float | None, NDArray[np.bool_]
     return top, clipped
 
 
-def noise_of(excess: NDArray[np.float32], hu: NDArray[np.generic]) -> float:
+def noise_of(excess: NDArray[np.float32], hu: NDArray[Any]) -> float:
     """Noise in HU: robust spread of the excess where there is soft tissue (-150 to 250 HU)."""
     step = max(1, excess.size // 2_000_000)
     values = excess.reshape(-1)[::step]
@@ -100,5 +106,7 @@ def seedlike(excess: NDArray[np.float32], spacing: Float, peaks: NDArray[np.int6
     """Indices of the peaks (n, 3: z, y, x) that can be seeds: no 8 mm line carries them, or one does within a slice."""
     lines = kernel.elongations(excess, spacing, peaks, 8.0, 12)
     high = (lines > 0.35).sum(axis=1)
-    keep = [n for n in range(len(peaks)) if high[n] == 0 or (high[n] <= 4 and _flat(excess, spacing, peaks[n]))]
+    keep = [
+        n for n in range(len(peaks)) if high[n] == 0 or (high[n] <= 4 and _flat(excess, spacing, peaks[n]))
+    ]
     return np.array(keep, dtype=np.intp)

@@ -45,7 +45,9 @@ def find_blobs(image: Image, scale: Scale, allowed: NDArray[np.bool_] | None, th
     size = np.array(image.excess.shape[::-1])
     margin = np.array([np.ceil(3 * scale.blur[0] / s) for s in image.spacing[:2]] + [1]).astype(np.int64)
 
-    def visit(low: NDArray[np.int64], high: NDArray[np.int64], inside: NDArray[np.bool_] | None, level: float) -> None:
+    def visit(
+        low: NDArray[np.int64], high: NDArray[np.int64], inside: NDArray[np.bool_] | None, level: float
+    ) -> None:
         block = image.excess[low[2] : high[2], low[1] : high[1], low[0] : high[0]]
         bright = block > level
         if inside is not None:
@@ -67,9 +69,13 @@ def find_blobs(image: Image, scale: Scale, allowed: NDArray[np.bool_] | None, th
             padded = np.pad(own, [(a[k], b[k]) for k in (2, 1, 0)])
             for axis, reach in ((0, margin[2]), (1, margin[1]), (2, margin[0])):
                 padded = ndimage.maximum_filter1d(padded, 2 * int(reach) + 1, axis=axis, mode="constant")
-            box = image.excess[wide_low[2] : wide_high[2], wide_low[1] : wide_high[1], wide_low[0] : wide_high[0]]
+            box = image.excess[
+                wide_low[2] : wide_high[2], wide_low[1] : wide_high[1], wide_low[0] : wide_high[0]
+            ]
             rest = box > level
-            rest[a[2] : rest.shape[0] - b[2], a[1] : rest.shape[1] - b[1], a[0] : rest.shape[2] - b[0]] &= ~own
+            rest[
+                a[2] : rest.shape[0] - b[2], a[1] : rest.shape[1] - b[1], a[0] : rest.shape[2] - b[0]
+            ] &= ~own
             points, weight = sampled(box, padded & ~rest, wide_low, image.spacing)
             top = np.unravel_index(int(np.where(own, seen, -np.inf).argmax()), own.shape)
             peak = np.array(top, dtype=np.int64) + part_low[::-1]

@@ -7,13 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.core import capsule as kernel
-from brachy.verification.fit import Image, Scale, around, blur_bounds, bounds, cost, make, refine, refine_blur, residual
+from brachy.verification.fit import (
+    Image,
+    Scale,
+    around,
+    blur_bounds,
+    bounds,
+    cost,
+    make,
+    refine,
+    refine_blur,
+    residual,
+)
 
 Float = NDArray[np.float64]
 
 MASS_RANGE = (8_000.0, 250_000.0)
-"""HU mm3 that one seed can have. The titanium shell alone (about 0.8 mm3 at some 10,000 HU) gives the lower bound; measured
-are 31,000 to 34,000 (two clinical scans). Engineering choice."""
+"""HU mm3 that one seed can have. The titanium shell alone (about 0.8 mm3 at some 10,000 HU) gives the lower bound;
+measured are 31,000 to 34,000 (two clinical scans). Engineering choice."""
 ENOUGH = 3
 """Clear seeds without which a scan is not calibrated (engineering choice)."""
 MOST = 250
@@ -23,7 +34,9 @@ MOST = 250
 def starting_axes(image: Image, centre: Float) -> list[Float]:
     """Axes to start a fit from: the long axis of the bright voxels near a point, upright, and along the slice."""
     low, high = bounds(image, centre - [3, 3, 4.5], centre + [3, 3, 4.5])
-    block = np.clip(image.excess[low[2] : high[2], low[1] : high[1], low[0] : high[0]], 0, None).astype(np.float64)
+    block = np.clip(image.excess[low[2] : high[2], low[1] : high[1], low[0] : high[0]], 0, None).astype(
+        np.float64
+    )
     if not block.size:
         return [np.array([0.0, 0.0, 1.0])]
     block = np.where(block > 0.25 * max(block.max(), 1.0), block, 0.0)
@@ -107,7 +120,7 @@ def start(image: Image, noise_hu: float) -> Scale:
 def calibrate(
     image: Image, scale: Scale, peaks: NDArray[np.int64], lines: Float, log: Callable[[str], None]
 ) -> tuple[Scale, int]:
-    """Blur, mass and its spread from the clearest single seeds among the peaks (n, 3: z, y, x); and how many there were.
+    """Blur, mass and its spread from the clearest single seeds among the peaks (n, 3: z, y, x); and their number.
 
     Peaks that a line of 8 mm carries are left out. Each is fitted alone with a free mass; what fits well and shares the
     commonest mass is a single seed, and on those the blur is fitted; three times, more strictly each time.

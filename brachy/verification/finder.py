@@ -1,6 +1,7 @@
 """Seeds on a CT."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,23 @@ def count_blob(image: Image, scale: Scale, others: Float, blob: blobs.Blob) -> F
     for count in counts:
         for first in range(3 if count <= 4 else 1):
             start = np.array(blobs.cut(blob.points, blob.mass, image.spacing, count, scale.mass, first))
-            new = refine(image, scale, np.concatenate([start, others]), np.arange(count), 10)
+            new = refine(image, scale, np.concatenate([start, others]), np.arange(count), 10, coarse=True)
             value = cost(image, scale, new, low, high, np.arange(count)) + moves.PRICE * count
             value += 100.0 * len(moves.overlapping(new, np.arange(count)))
             if value < best_cost:
                 best, best_cost = new[:count], value
     return best
+
+
+def blob_share(image: Image, scale: Scale, others: Float, own: Float, blob: blobs.Blob) -> float:
+    """Share of a blob's energy that its capsules explain."""
+    low, high = bounds(image, blob.points.min(axis=0), blob.points.max(axis=0))
+    seen = residual(image, scale, others, low, high)
+    left = residual(image, scale, np.concatenate([own, others]), low, high)
+    if image.saturated.size:
+        cut = image.saturated[low[2] : high[2], low[1] : high[1], low[0] : high[0]]
+        left = np.where(cut & (left < 0), 0.0, left)
+    return 1 - float((left**2).sum() / max(float((seen**2).sum()), 1.0))
 
 
 def line_left(image: Image, scale: Scale, capsules: Float, index: int) -> float:
@@ -46,21 +58,36 @@ def line_left(image: Image, scale: Scale, capsules: Float, index: int) -> float:
     return float(kernel.elongations(seen, image.spacing, peak, 8.0, 12).max())
 
 
-def standing(image: Image, scale: Scale, capsules: Float, floor: float) -> tuple[NDArray[np.bool_], Float]:
-    tests = np.array([(*explained(image, scale, capsules, k), line_left(image, scale, capsules, k)) for k in range(len(capsules))]).reshape(-1, 4)
-    good = (tests[:, 0] > 0.6) & (tests[:, 1] > 0.8 * floor) & (capsules[:, 6] > 0.55 * scale.mass) & (tests[:, 3] < 0.4)
+def standing(
+    image: Image, scale: Scale, capsules: Float, floor: float, some: list[int] | None = None
+) -> tuple[NDArray[np.bool_], Float]:
+    """Which capsules stand as seeds, and the four tests of each: energy, peak, width, line."""
+    some = list(range(len(capsules))) if some is None else some
+    tests = np.array(
+        [(*explained(image, scale, capsules, k), line_left(image, scale, capsules, k)) for k in some]
+    ).reshape(-1, 4)
+    good = (
+        (tests[:, 0] > 0.6)
+        & (tests[:, 1] > 0.8 * floor)
+        & (capsules[some, 6] > 0.55 * scale.mass)
+        & (tests[:, 3] < 0.4)
+    )
     return good, tests
 
 
-def find(image: Image, hu, region, scale, log=lambda *x: None):
-    import time
-
-    t = time.time()
+def find(
+    image: Image,
+    hu: NDArray[Any],
+    region: NDArray[np.bool_] | None,
+    scale: Scale,
+    log: Callable[[str], None] = lambda text: None,
+) -> tuple[Scale, Float, Float]:
+    """Capsules (n, 7) of a CT, the scale fitted to it, and the tests each capsule stood."""
     bright = hu > 100 if region is None else (hu > 100) & region
     found, lines = background.peaks(image, bright, 400.0, 0.5)
-    log("peaks %d %.2f" % (len(found), time.time() - t))
+    log(f"peaks {len(found)}")
     scale, used = calibrate(image, scale, found, lines, log)
-    log("calibrated on %d %.2f" % (used, time.time() - t))
+    log(f"calibrated on {used}")
     if used < ENOUGH:
         return scale, np.zeros((0, 7)), np.zeros((0, 3))
     floor = least_peak(image, scale)
@@ -69,39 +96,42 @@ def find(image: Image, hu, region, scale, log=lambda *x: None):
     height = image.excess[tuple(tops.T)]
     keep = background.seedlike(image.excess, image.spacing, tops)
     keep = keep[height[keep] > 0.6 * floor]
-    log("blobs %d kept %d floor %.0f %.2f" % (len(pieces), len(keep), floor, time.time() - t))
+    log(f"blobs {len(pieces)} kept {len(keep)} floor {floor:.0f}")
     capsules = np.zeros((0, 7))
     for n in keep[np.argsort(-height[keep], kind="stable")]:
-        capsules = np.concatenate([capsules, count_blob(image, scale, capsules, pieces[n])])
-    log("blobs fitted %d %.2f" % (len(capsules), time.time() - t))
-    for chosen in groups(capsules, 8.0):
+        new = count_blob(image, scale, capsules, pieces[n])
+        line = kernel.elongations(image.excess, image.spacing, tops[n : n + 1], 8.0, 12).max() > 0.35
+        if blob_share(image, scale, capsules, new, pieces[n]) > (0.8 if line else 0.65):
+            capsules = np.concatenate([capsules, new])
+    log(f"blobs fitted {len(capsules)}")
+    for chosen in groups(capsules, image.spacing[2], 8.0):
         capsules = refine(image, scale, capsules, chosen, 8)
-    log("joint %.2f" % (time.time() - t))
-    tried = set()
-    for sweep in range(5):
-        before = capsules
-        capsules = moves.settle(image, scale, capsules, floor, log, tried)
+
+    def stands(some: Float, k: int) -> bool:
+        return bool(standing(image, scale, some, floor, [k])[0][0])
+
+    for sweep in range(3):
+        order = groups(capsules, image.spacing[2])
+        done = np.zeros((0, 7))
+        for n, chosen in enumerate(order):
+            waiting = [capsules[c] for c in order[n + 1 :]]
+            others = np.concatenate([done, *waiting]) if waiting else done
+            done = np.concatenate(
+                [done, moves.settle(image, scale, capsules[chosen], others, floor, stands, log)]
+            )
+        capsules = done
         good, tests = standing(image, scale, capsules, floor)
-        log("sweep %d: standing %d of %d, %.2f" % (sweep, good.sum(), len(good), time.time() - t))
-        if not good.all():
-            n = len(good)
-            for k in np.flatnonzero(~good):
-                trusted = np.append(good, np.ones(len(capsules) - n, bool))
-                capsules = moves.births(image, scale, capsules, np.array([k]), floor, trusted, log)
-            good, tests = standing(image, scale, capsules, floor)
-            capsules = capsules[good]
-            for chosen in groups(capsules, 8.0):
-                capsules = refine(image, scale, capsules, chosen, 5)
-        for chosen in groups(capsules, 9.0):
-            capsules = moves.births(image, scale, capsules, chosen, floor, np.ones(len(capsules), bool), log)
-        if len(before) == len(capsules) and np.allclose(before, capsules, atol=0.05):
+        log(f"sweep {sweep}: standing {good.sum()} of {len(good)}")
+        capsules = capsules[good]
+        for chosen in groups(capsules, image.spacing[2], 8.0):
+            capsules = refine(image, scale, capsules, chosen, 5)
+        if good.all():
             break
     for _ in range(4):
         good, tests = standing(image, scale, capsules, floor)
         if good.all():
             break
         capsules = capsules[good]
-        for chosen in groups(capsules, 8.0):
+        for chosen in groups(capsules, image.spacing[2], 8.0):
             capsules = refine(image, scale, capsules, chosen, 5)
-    log("done %.2f" % (time.time() - t))
     return scale, capsules, tests

@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 from brachy.core import capsule as kernel
 
 Float = NDArray[np.float64]
+Int = NDArray[np.int64]
 
 CAPSULE_LENGTH_MM = 4.5
 """Outer length of a seed: 4.5 x 0.8 mm for every 125I model shipped (brachy/data/sources)."""
 CAPSULE_DIAMETER_MM = 0.8
+SOFT_EDGE = 0.2
+"""Slice sigma of a coarse fit, as a share of the slice (engineering choice)."""
+
 
 def blur_bounds(spacing: Float) -> Float:
     """Least and largest plausible in-plane sigma, slice sigma and line length, mm (engineering choice).
@@ -71,10 +75,12 @@ class Scale:
 def make(centre: Sequence[float] | Float, axis: Sequence[float] | Float, mass: float) -> Float:
     """A capsule's seven numbers."""
     direction = np.asarray(axis, dtype=np.float64)
-    return np.concatenate([np.asarray(centre, dtype=np.float64), direction / np.linalg.norm(direction), [mass]])
+    return np.concatenate(
+        [np.asarray(centre, dtype=np.float64), direction / np.linalg.norm(direction), [mass]]
+    )
 
 
-def bounds(image: Image, low_mm: Float, high_mm: Float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def bounds(image: Image, low_mm: Float, high_mm: Float) -> tuple[Int, Int]:
     """Voxel box [low, high), x y z, of a box in scan mm."""
     size = np.array(image.excess.shape[::-1])
     low = np.clip(np.ceil(low_mm / image.spacing), 0, size).astype(np.int64)
@@ -82,7 +88,7 @@ def bounds(image: Image, low_mm: Float, high_mm: Float) -> tuple[NDArray[np.int6
     return low, high
 
 
-def around(image: Image, scale: Scale, capsules: Float, margin_mm: float = 1.0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def around(image: Image, scale: Scale, capsules: Float, margin_mm: float = 1.0) -> tuple[Int, Int]:
     """Voxel box that holds the images of the capsules however they turn, and a margin."""
     length, sigma, slice_sigma = scale.blur[2], scale.blur[0], scale.blur[1]
     plane = 0.5 * length + 3 * sigma + margin_mm
@@ -90,36 +96,38 @@ def around(image: Image, scale: Scale, capsules: Float, margin_mm: float = 1.0) 
     return bounds(image, capsules[:, :3].min(axis=0) - reach, capsules[:, :3].max(axis=0) + reach)
 
 
-def within(image: Image, capsules: Float, low: NDArray[np.int64], high: NDArray[np.int64], reach_mm: float = 6.0) -> NDArray[np.intp]:
+def within(image: Image, capsules: Float, low: Int, high: Int, reach_mm: float = 6.0) -> NDArray[np.intp]:
     """Indices of capsules whose image may touch a voxel box."""
     reach = np.array([reach_mm, reach_mm, reach_mm + image.spacing[2]])
-    inside = (capsules[:, :3] > low * image.spacing - reach) & (capsules[:, :3] < high * image.spacing + reach)
+    inside = (capsules[:, :3] > low * image.spacing - reach) & (
+        capsules[:, :3] < high * image.spacing + reach
+    )
     return np.flatnonzero(inside.all(axis=1))
 
 
-def residual(image: Image, scale: Scale, capsules: Float, low: NDArray[np.int64], high: NDArray[np.int64]) -> Float:
+def residual(image: Image, scale: Scale, capsules: Float, low: Int, high: Int) -> Float:
     """Excess minus the capsules' images in a voxel box, [z, y, x]."""
     left = image.excess[low[2] : high[2], low[1] : high[1], low[0] : high[0]].astype(np.float64)
-    kernel.add_images(capsules[within(image, capsules, low, high)], scale.blur, image.spacing, low, left, -1.0)
+    kernel.add_images(
+        capsules[within(image, capsules, low, high)], scale.blur, image.spacing, low, left, -1.0
+    )
     return left
 
 
 def _assembled(
-    image: Image, scale: Scale, capsules: Float, free: int, level: int, low: NDArray[np.int64], high: NDArray[np.int64]
+    image: Image, scale: Scale, capsules: Float, free: int, level: int, low: Int, high: Int
 ) -> tuple[float, Float, Float]:
     """Misfit, Gauss-Newton matrix and right side, see `brachy.core.capsule.assemble`."""
     size = (kernel.SHAPE_NUMBERS * free + (3 if level == 2 else 0)) if level else 0
     matrix, right = np.empty((size, size)), np.empty(size)
     found = kernel.assemble(
-        image.excess, image.saturated, image.spacing, low, high, capsules, free, scale.blur, level, scale.errors, matrix,
-        right,
+        image.excess, image.saturated, image.spacing, low, high, capsules, free, scale.blur, level, scale.errors,
+        matrix, right,
     )  # fmt: skip
     return float(found), matrix, right
 
 
-def cost(
-    image: Image, scale: Scale, capsules: Float, low: NDArray[np.int64], high: NDArray[np.int64], free: NDArray[np.intp]
-) -> float:
+def cost(image: Image, scale: Scale, capsules: Float, low: Int, high: Int, free: NDArray[np.intp]) -> float:
     """Misfit in a voxel box plus the price of the free capsules' masses."""
     near = capsules[within(image, capsules, low, high)]
     found, _matrix, _right = _assembled(image, scale, near, 0, 0, low, high)
@@ -134,8 +142,13 @@ def refine(
     free: NDArray[np.intp] | Sequence[int],
     steps: int = 10,
     prior_sd: float | None = None,
+    coarse: bool = False,
 ) -> Float:
-    """Fit the free capsules together; the others stay. `prior_sd` overrides the spread of the mass."""
+    """Fit the free capsules together; the others stay. `prior_sd` overrides the spread of the mass.
+
+    Within a thick slice a seed may move without any change of its image, and a fit that starts there does not see
+    where to go: with `coarse` it starts with a slice of softer edges.
+    """
     moving = np.asarray(free, dtype=np.intp)
     if not len(moving):
         return capsules
@@ -144,8 +157,29 @@ def refine(
         return capsules
     near = within(image, capsules, low, high)
     others = near[~np.isin(near, moving)]
-    count, sd, slice_mm = len(moving), scale.mass_sd if prior_sd is None else prior_sd, float(image.spacing[2])
-    now = new = capsules[np.concatenate([moving, others])]
+    now = capsules[np.concatenate([moving, others])]
+    soft = SOFT_EDGE * image.spacing[2]
+    if coarse and scale.blur[1] < soft:
+        softer = replace(scale, blur=np.array([scale.blur[0], soft, scale.blur[2]]))
+        now = _levenberg_marquardt(image, softer, now, len(moving), low, high, max(3, steps // 2), prior_sd)
+    now = _levenberg_marquardt(image, scale, now, len(moving), low, high, steps, prior_sd)
+    out = capsules.copy()
+    out[moving] = now[: len(moving)]
+    return out
+
+
+def _levenberg_marquardt(
+    image: Image,
+    scale: Scale,
+    now: Float,
+    count: int,
+    low: Int,
+    high: Int,
+    steps: int,
+    prior_sd: float | None,
+) -> Float:
+    sd, slice_mm = scale.mass_sd if prior_sd is None else prior_sd, float(image.spacing[2])
+    new = now
     best, damping, rejected = np.inf, 1e-2, 0
     kept: tuple[Float, Float] | None = None
     for _ in range(2 * steps):
@@ -163,9 +197,7 @@ def refine(
                 break
         assert kept is not None
         new = kernel.damped_step(now, count, scale.mass, sd, slice_mm, *kept, damping)
-    out = capsules.copy()
-    out[moving] = now[:count]
-    return out
+    return now
 
 
 def covariance(image: Image, scale: Scale, capsules: Float, index: int) -> Float:
@@ -181,15 +213,16 @@ def covariance(image: Image, scale: Scale, capsules: Float, index: int) -> Float
     matrix[masses - 3, masses - 3] += 12.0 / image.spacing[2] ** 2
     tilts = np.concatenate([masses - 2, masses - 1])
     matrix[tilts, tilts] += 1.0  # a tilt of 45 degrees: nothing is known worse than that
-    return np.linalg.pinv(matrix)[:6, :6]
+    return np.asarray(np.linalg.pinv(matrix)[:6, :6], dtype=np.float64)
 
 
-def groups(capsules: Float, gap_mm: float = 6.0) -> list[NDArray[np.intp]]:
-    """Connected sets of capsules whose centres lie within `gap_mm` of each other."""
+def groups(capsules: Float, slice_mm: float, gap_mm: float = 7.0) -> list[NDArray[np.intp]]:
+    """Connected sets of capsules whose centres lie near each other: `gap_mm`, along z a slice and a capsule."""
     count = len(capsules)
     if not count:
         return []
-    near = np.linalg.norm(capsules[:, None, :3] - capsules[None, :, :3], axis=-1) < gap_mm
+    scaled = capsules[:, :3] / [gap_mm, gap_mm, max(gap_mm, CAPSULE_LENGTH_MM + 1.2 * slice_mm)]
+    near = ((scaled[:, None] - scaled[None]) ** 2).sum(axis=-1) < 1.0
     label = np.full(count, -1)
     found: list[NDArray[np.intp]] = []
     for start in range(count):
@@ -206,7 +239,9 @@ def groups(capsules: Float, gap_mm: float = 6.0) -> list[NDArray[np.intp]]:
     return found
 
 
-def refine_blur(image: Image, scale: Scale, capsules: Float, sets: Sequence[NDArray[np.intp]], steps: int = 8) -> tuple[Scale, Float]:
+def refine_blur(
+    image: Image, scale: Scale, capsules: Float, sets: Sequence[NDArray[np.intp]], steps: int = 8
+) -> tuple[Scale, Float]:
     """Fit the scan's blur on sets of capsules (with their own numbers free) by block elimination."""
     now = capsules.copy()
     for _ in range(steps):

@@ -11,7 +11,15 @@ from brachy.verification import blobs
 from brachy.verification.background import seedlike
 from brachy.verification.calibrate import explained
 from brachy.verification.fit import (
-    CAPSULE_DIAMETER_MM, CAPSULE_LENGTH_MM, Image, Scale, around, bounds, cost, groups, make, refine, residual,
+    CAPSULE_DIAMETER_MM,
+    CAPSULE_LENGTH_MM,
+    Image,
+    Scale,
+    around,
+    cost,
+    make,
+    refine,
+    residual,
 )  # fmt: skip
 
 Float = NDArray[np.float64]
@@ -22,7 +30,7 @@ PRICE = 6.0
 REACH_MM = 8.0
 """Neighbours this near are fitted again with a change (engineering choice)."""
 TOUCH = 0.6
-"""Two axes nearer than this share of the capsule's width over their inner 80 % overlap: impossible (engineering choice)."""
+"""Axes nearer than this share of the capsule's width over their inner 80 % overlap: impossible (engineering choice)."""
 SETTLED = (0.9, 0.12)
 """A capsule that explains this share and is within this of one mass is not tried again (engineering choice)."""
 LEAST_MASS = 0.45
@@ -45,7 +53,7 @@ def overlapping(capsules: Float, some: NDArray[np.intp]) -> list[tuple[int, int]
 def attempt(
     image: Image, scale: Scale, capsules: Float, drop: list[int], put: list[Float], steps: int = 8
 ) -> tuple[Float, float]:
-    """Capsules without `drop` and with `put` at the end, neighbours fitted again; and the cost saved, seeds paid for."""
+    """Capsules without `drop` and with `put` at the end, neighbours fitted again; and the cost saved, seeds paid."""
     added = np.array(put).reshape(-1, 7)
     changed = np.concatenate([capsules[drop], added])
     new = np.concatenate([np.delete(capsules, drop, axis=0), added])
@@ -54,7 +62,7 @@ def attempt(
     free = np.flatnonzero(((new[:, :3] - middle) ** 2).sum(axis=1) < reach**2)
     before = np.flatnonzero(((capsules[:, :3] - middle) ** 2).sum(axis=1) < reach**2)
     low, high = around(image, scale, np.concatenate([changed, new[free]]), margin_mm=2.0)
-    new = refine(image, scale, new, free, steps)
+    new = refine(image, scale, new, free, steps, coarse=True)
     if overlapping(new, free):
         return new, -np.inf
     saved = cost(image, scale, capsules, low, high, before) - cost(image, scale, new, low, high, free)
@@ -88,7 +96,12 @@ def turns(capsule: Float, mass: float) -> Iterator[list[Float]]:
 
 
 def peaks_left(
-    image: Image, scale: Scale, capsules: Float, some: NDArray[np.intp], floor: float, trusted: NDArray[np.bool_]
+    image: Image,
+    scale: Scale,
+    capsules: Float,
+    some: NDArray[np.intp],
+    floor: float,
+    trusted: NDArray[np.bool_],
 ) -> Float:
     """Centres (n, 3) of what is left beside some capsules, brightest first.
 
@@ -113,25 +126,7 @@ def peaks_left(
     if not trusted.all():
         left = residual(image, scale, capsules[trusted], outer_low, outer_high)
     at = at[seedlike(left.astype(np.float32), image.spacing, at)]
-    return (at[:, ::-1] + outer_low) * image.spacing
-
-
-def births(
-    image: Image, scale: Scale, capsules: Float, some: NDArray[np.intp], floor: float, trusted: NDArray[np.bool_], log: Log
-) -> Float:
-    """Add what pays among the peaks left beside some capsules; the new ones come last."""
-    for centre in peaks_left(image, scale, capsules, some, 0.3 * floor, trusted):
-        if ((capsules[:, :3] - centre) ** 2).sum(axis=1).min() < 0.3**2:
-            continue
-        best = (0.0, capsules)
-        for axis in np.eye(3):
-            new, gain = attempt(image, scale, capsules, [], [make(centre, axis, scale.mass)])
-            if gain > best[0] and new[-1, 6] > LEAST_MASS * scale.mass:
-                best = (gain, new)
-        if best[0] > 0:
-            capsules = best[1]
-            log(f"  added at {np.round(centre, 1)}, saves {best[0]:.0f}")
-    return capsules
+    return np.asarray((at[:, ::-1] + outer_low) * image.spacing, dtype=np.float64)
 
 
 def _settled(image: Image, scale: Scale, capsules: Float, index: int) -> bool:
@@ -143,29 +138,38 @@ def _key(capsules: Float, index: int) -> tuple[float, ...]:
     """What a capsule and its neighbours look like, so that the same is not tried twice."""
     near = ((capsules[:, :3] - capsules[index, :3]) ** 2).sum(axis=1) < 5.0**2
     rows = np.round(np.column_stack([capsules[near, :6], 1e-4 * capsules[near, 6]]), 1)
-    return (*np.round(capsules[index, :3], 1), *np.sort(rows, axis=0).ravel())
+    return (*np.round(capsules[index, :3], 1).tolist(), *np.sort(rows, axis=0).ravel().tolist())
 
 
-def _options(image: Image, scale: Scale, capsules: Float, k: int, floor: float) -> Iterator[tuple[str, list[int], list[Float]]]:
-    """What may be tried with capsule k: name, capsules to drop, capsules to put."""
+def _near(capsules: Float, centre: Float, reach_mm: float) -> NDArray[np.intp]:
+    return np.flatnonzero(((capsules[:, :3] - centre) ** 2).sum(axis=1) < reach_mm**2)
+
+
+def _options(
+    image: Image, scale: Scale, capsules: Float, own: int, k: int, floor: float
+) -> Iterator[tuple[str, list[int], list[Float]]]:
+    """What may be tried with capsule k, one of the first `own`: name, capsules to drop, capsules to put."""
     c = capsules[k]
-    ratio = c[6] / scale.mass
     yield "drop", [k], []
-    if ratio > 1.05:
+    if c[6] > 1.05 * scale.mass:
         for pair in splits(c[:3], c[3:6], scale.mass):
             yield "split", [k], pair
     for one in turns(c, scale.mass):
         yield "turn", [k], one
     # elsewhere: where most is left once it is gone
-    without = refine(image, scale, np.delete(capsules, k, axis=0), _near(np.delete(capsules, k, axis=0), c[:3], 6.0), 4)
+    without = np.delete(capsules, k, axis=0)
     if len(without):
+        without = refine(image, scale, without, _near(without, c[:3], 6.0), 4)
         nearest = np.array([int(((without[:, :3] - c[:3]) ** 2).sum(axis=1).argmin())])
-        for centre in peaks_left(image, scale, without, nearest, 0.3 * floor, np.ones(len(without), bool))[:2]:
+        for centre in peaks_left(image, scale, without, nearest, 0.3 * floor, np.ones(len(without), bool))[
+            :2
+        ]:
             if ((centre - c[:3]) ** 2).sum() > 1.0:
                 for axis in np.eye(3):
                     yield "move", [k], [make(centre, axis, scale.mass)]
-    apart = np.sqrt(((capsules[:, :3] - c[:3]) ** 2).sum(axis=1))
-    for j in np.flatnonzero((apart < 3.2) & (np.arange(len(capsules)) != k)).tolist():
+    for j in _near(capsules[:own], c[:3], 3.2).tolist():
+        if j == k:
+            continue
         middle = 0.5 * (c[:3] + capsules[j, :3])
         yield "merge", [k, j], [make(middle, c[3:6], scale.mass)]
         for axis in (c[3:6], capsules[j, 3:6]):
@@ -173,61 +177,112 @@ def _options(image: Image, scale: Scale, capsules: Float, k: int, floor: float) 
                 yield "lay out", [k, j], pair
 
 
-def _near(capsules: Float, centre: Float, reach_mm: float) -> NDArray[np.intp]:
-    return np.flatnonzero(((capsules[:, :3] - centre) ** 2).sum(axis=1) < reach_mm**2)
-
-
-def recut(image: Image, scale: Scale, capsules: Float, chosen: NDArray[np.intp], log: Log) -> Float:
-    """Cut a row of capsules anew from the mass that is seen there, with one seed more or less as well."""
-    rest = np.delete(capsules, chosen, axis=0)
-    low, high = around(image, scale, capsules[chosen], margin_mm=0.0)
+def _recuts(
+    image: Image, scale: Scale, capsules: Float, own: int
+) -> Iterator[tuple[str, list[int], list[Float]]]:
+    """The first `own` capsules cut anew from the mass that is seen there, with one seed more or less as well."""
+    chosen, rest = capsules[:own], capsules[own:]
+    low, high = around(image, scale, chosen, margin_mm=0.0)
     seen = residual(image, scale, rest, low, high)
     z, y, x = (np.arange(low[k], high[k]) * image.spacing[k] for k in (2, 1, 0))
     at = np.stack(np.broadcast_arrays(x[None, None, :], y[None, :, None], z[:, None, None]), axis=-1)
     near = np.zeros(seen.shape, dtype=bool)
-    for c in capsules[chosen]:
+    for c in chosen:
         offset = at - c[:3]
-        along = np.clip(offset @ c[3:6], -2.25, 2.25)
-        off = offset - along[..., None] * c[3:6]
-        near |= (off[..., 0] ** 2 + off[..., 1] ** 2 < 2.0**2) & (np.abs(off[..., 2]) < 0.75 * image.spacing[2] + 1.0)
+        off = offset - np.clip(offset @ c[3:6], -2.25, 2.25)[..., None] * c[3:6]
+        near |= (off[..., 0] ** 2 + off[..., 1] ** 2 < 2.0**2) & (
+            np.abs(off[..., 2]) < 0.75 * image.spacing[2] + 1.0
+        )
     points, mass = blobs.sampled(seen, near, low, image.spacing)
-    best = (1.0, capsules)
-    for count in range(max(1, len(chosen) - 1), len(chosen) + 2):
+    for count in range(max(1, own - 1), own + 2):
         for first in range(2):
-            put = blobs.cut(points, mass, image.spacing, count, scale.mass, first)
-            new, gain = attempt(image, scale, capsules, chosen.tolist(), put)
-            if gain > best[0]:
-                best = (gain, new)
-    if best[0] > 1.0:
-        log(f"  cut {len(chosen)} anew, saves {best[0]:.0f}")
-    return best[1]
+            yield "cut", list(range(own)), blobs.cut(points, mass, image.spacing, count, scale.mass, first)
 
 
-def settle(image: Image, scale: Scale, capsules: Float, floor: float, log: Log, tried: set[tuple[float, ...]]) -> Float:
-    """Change what does not look like single seeds, the worst first, until nothing pays."""
-    for chosen in groups(capsules, 7.0):
-        members = capsules[chosen]
-        doubtful = [k for k in chosen if not _settled(image, scale, capsules, int(k))]
-        if 1 < len(chosen) <= 8 and doubtful:
-            key = (0.5, *np.round(np.sort(members[:, :3], axis=0), 1).ravel())
-            if key not in tried:
-                tried.add(key)
-                # the capsules of the other groups keep their places, so the indices of this group are found again
-                new = recut(image, scale, capsules, chosen, log)
-                if new is not capsules:
-                    return settle(image, scale, new, floor, log, tried)
-    order = sorted(range(len(capsules)), key=lambda k: -abs(capsules[k, 6] / scale.mass - 1))
-    for k in order:
+def _births(
+    image: Image,
+    scale: Scale,
+    capsules: Float,
+    own: int,
+    floor: float,
+    standing: Callable[[Float, int], bool],
+) -> Iterator[tuple[str, list[int], list[Float]]]:
+    """A capsule more, at each of the peaks left."""
+    trusted = np.array([k >= own or standing(capsules, k) for k in range(len(capsules))], dtype=bool)
+    for centre in peaks_left(image, scale, capsules, np.arange(own), 0.3 * floor, trusted):
+        if ((capsules[:, :3] - centre) ** 2).sum(axis=1).min() > 0.3**2:
+            for axis in np.eye(3):
+                yield "birth", [], [make(centre, axis, scale.mass)]
+
+
+def settle(
+    image: Image,
+    scale: Scale,
+    own: Float,
+    others: Float,
+    floor: float,
+    standing: Callable[[Float, int], bool],
+    log: Log,
+) -> Float:
+    """Change a group of capsules, what looks least like single seeds first, until nothing pays.
+
+    A group that grows beyond half again its size is no group of seeds: bone can be tiled without end. It is given back
+    as it came.
+    """
+    start = own
+    tried: set[tuple[float, ...]] = set()
+    limit = int(1.5 * len(start)) + 2
+    for _ in range(2 * len(start) + 6):
+        if not len(own):
+            break
+        found = _first_gain(image, scale, own, others, floor, standing, log, tried)
+        if found is None:
+            break
+        own, others = found
+        if len(own) > limit:
+            log(f"  gave up a group of {len(start)} at {np.round(start[0, :3], 1)}")
+            return start
+    return own
+
+
+def _first_gain(
+    image: Image, scale: Scale, own: Float, others: Float, floor: float, standing: Callable[[Float, int], bool],
+    log: Log, tried: set[tuple[float, ...]],
+) -> tuple[Float, Float] | None:  # fmt: skip
+    """The first kind of change that pays, at its best: own and other capsules after it. None where nothing does."""
+    capsules, count = np.concatenate([own, others]), len(own)
+    doubtful = [k for k in range(count) if not _settled(image, scale, capsules, k)]
+
+    def best_of(options: Iterator[tuple[str, list[int], list[Float]]]) -> tuple[Float, Float] | None:
+        best, found, what = 1.0, None, ""
+        for name, drop, put in options:
+            new, gain = attempt(image, scale, capsules, drop, put)
+            if gain > best and new[len(new) - len(put) :, 6].min(initial=np.inf) > LEAST_MASS * scale.mass:
+                left = count - len(drop)
+                rest = left + len(others)
+                best, what = gain, name
+                found = np.concatenate([new[:left], new[rest:]]), new[left:rest]
+        if found is not None:
+            log(f"  {what} at {np.round(own[:, :3].mean(axis=0), 1)}, saves {best:.0f}, now {len(found[0])}")
+        return found
+
+    if doubtful and 1 < count <= blobs.LARGEST:
+        key: tuple[float, ...] = tuple(np.round(np.sort(own[:, :3], axis=0), 1).ravel().tolist())
+        if key not in tried:
+            tried.add(key)
+            found = best_of(_recuts(image, scale, capsules, count))
+            if found is not None:
+                return found
+    for k in sorted(doubtful, key=lambda k: -abs(capsules[k, 6] / scale.mass - 1)):
         key = _key(capsules, k)
-        if key in tried or _settled(image, scale, capsules, k):
+        if key in tried:
             continue
         tried.add(key)
-        best, what = (1.0, capsules), ""
-        for name, drop, put in _options(image, scale, capsules, k, floor):
-            new, gain = attempt(image, scale, capsules, drop, put)
-            if gain > best[0] and new[len(new) - len(put) :, 6].min(initial=np.inf) > LEAST_MASS * scale.mass:
-                best, what = (gain, new), name
-        if what:
-            log(f"  {what} at {np.round(capsules[k, :3], 1)}, saves {best[0]:.0f}")
-            return settle(image, scale, best[1], floor, log, tried)
-    return capsules
+        found = best_of(_options(image, scale, capsules, count, k, floor))
+        if found is not None:
+            return found
+    key = (-1.0, *np.round(np.sort(own[:, :3], axis=0), 1).ravel().tolist())
+    if key in tried:
+        return None
+    tried.add(key)
+    return best_of(_births(image, scale, capsules, count, floor, standing))

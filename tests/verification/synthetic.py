@@ -137,7 +137,9 @@ def add_wire(scene: Scene, path_mm: Float, hu_mm2: float) -> None:
     scene.metal = np.vstack([scene.metal, path_mm[:: max(1, len(path_mm) // 4)]])
 
 
-def add_stent(scene: Scene, centre_mm: Float, axis: Float, radius_mm: float = 4.0, length_mm: float = 30.0) -> None:
+def add_stent(
+    scene: Scene, centre_mm: Float, axis: Float, radius_mm: float = 4.0, length_mm: float = 30.0
+) -> None:
     """Crossed helices of 0.2 mm nitinol wire (12000 HU)."""
     turn = rotation_to(axis)
     t = np.linspace(-0.5, 0.5, int(length_mm * 6))
@@ -190,8 +192,13 @@ def anatomy(scene: Scene, ribs: int = 3, offset_mm: float = 0.0) -> None:
                 inside = ((y - cy) / 4.0) ** 2 + ((z - cz) / 6.0) ** 2
                 core = ((y - cy) / 2.8) ** 2 + ((z - cz) / 4.8) ** 2
                 layer = np.where(inside < 1, np.where(core < 1, 230.0, 1150.0), layer)
-            image += layer * scanner.profile(np.array([dz * (scanner.slice_thickness_mm + scanner.slice_slope_mm)]))[0]
-        norm = scanner.profile(np.linspace(-0.5, 0.5, 7) * (scanner.slice_thickness_mm + scanner.slice_slope_mm)).sum()
+            image += (
+                layer
+                * scanner.profile(np.array([dz * (scanner.slice_thickness_mm + scanner.slice_slope_mm)]))[0]
+            )
+        norm = scanner.profile(
+            np.linspace(-0.5, 0.5, 7) * (scanner.slice_thickness_mm + scanner.slice_slope_mm)
+        ).sum()
         scene.hu[k] += in_plane(scanner, image / norm, grid.spacing_mm)
 
 
@@ -233,7 +240,9 @@ def empty_scene(scanner: Scanner, size_mm: tuple[float, float, float], seed: int
     return Scene(scanner, grid, np.zeros(grid.shape), rng)
 
 
-def implant(scene: Scene, count: int, direction: Float, front_mm: float = 30.0, mass: float = 32000.0) -> None:
+def implant(
+    scene: Scene, count: int, direction: Float, front_mm: float = 30.0, mass: float = 32000.0
+) -> None:
     """`count` seeds on parallel needles 10 mm apart along `direction`, in groups of every kind.
 
     Groups along a needle: single (tilted up to 15 degrees), end to end (4.6-5.2 mm), side by side (0.9-2.5 mm), and at
