@@ -5,7 +5,6 @@ Exit 0 done, 1 could not (or a goal missed under --strict), 2 wrong use. An erro
 
 import json
 import os
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,10 +14,10 @@ from typer import Abort, Exit
 
 from brachy import __version__
 from brachy.errors import BrachyError, UsageError
+from brachy.options import case_name, changed_protocol, date_of, masks_of, prescriptions_of, targets_of
 
 if TYPE_CHECKING:
     from brachy.planfile import Plan
-    from brachy.protocol import Protocol
 
 # typer may carry its own copy of click, so the base of its errors is asked of typer itself
 _CommandLineError: Any = next(
@@ -47,6 +46,13 @@ SourceOption = Annotated[
     str | None, typer.Option("--source", metavar="MODEL|FILE", help="Seed model, see `brachy sources`.")
 ]
 
+UnverifiedFlag = Annotated[
+    bool,
+    typer.Option(
+        "--accept-unverified", help="Also use a seed model whose tables were seen in one place only."
+    ),
+]
+
 
 def main() -> None:
     """Run the program and leave with its exit code."""
@@ -55,6 +61,8 @@ def main() -> None:
     except BrachyError as error:
         _fail(str(error), error.exit_code)
     except Exit as leave:
+        if leave.exit_code == 130:  # typer's answer to Ctrl-C
+            _fail("interrupted; nothing was written", 130)
         sys.exit(leave.exit_code)
     except _CommandLineError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
@@ -121,6 +129,7 @@ def plan(
     ] = None,
     prescription: Annotated[float | None, typer.Option("--prescription", metavar="GY")] = None,
     source: SourceOption = None,
+    accept_unverified: UnverifiedFlag = False,
     activity: Annotated[
         float | None, typer.Option("--activity", metavar="MCI", help="Apparent activity of a seed.")
     ] = None,
@@ -165,23 +174,24 @@ def plan(
     _use_threads(threads)
     if time_limit is not None and not time_limit > 0:
         raise UsageError(f"--time-limit {time_limit:g}: give seconds above 0")
-    chosen = _protocol(
-        protocol, margin, prescription, source, activity, strength, formalism, pitch, direction, needle_length
-    )
-    folder = out if out is not None else None if as_json else Path(f"plan-{_case_name(case)}")
+    chosen = changed_protocol(
+        protocol, margin, prescription, source, activity, strength, formalism, pitch, direction, needle_length,
+        accept_unverified,
+    )  # fmt: skip
+    folder = out if out is not None else None if as_json else Path(f"plan-{case_name(case)}")
 
     from brachy import console, optimise, output, reading
 
     if folder is not None:
         output.check_destination(folder, force)
-    loaded = reading.load_case(case, masks=_masks(mask))
+    loaded = reading.load_case(case, masks=masks_of(mask))
     with console.progress(quiet=as_json) as progress:
         made = optimise.plan(
             loaded,
             chosen,
-            targets=_targets(target),
-            strength_on=_date(strength_on, "--strength-on"),
-            implant_on=_date(implant_on, "--implant-on"),
+            targets=targets_of(target),
+            strength_on=date_of(strength_on, "--strength-on"),
+            implant_on=date_of(implant_on, "--implant-on"),
             seed=seed,
             threads=threads,
             time_limit=time_limit,
@@ -209,6 +219,7 @@ def dose(
         float | None, typer.Option("--grid", metavar="MM", help="Voxel size; default 1 mm.")
     ] = None,
     source: SourceOption = None,
+    accept_unverified: UnverifiedFlag = False,
     formalism: FormalismOption = None,
     days: Annotated[
         float | None, typer.Option("--days", help="Dose to this day; default complete decay.")
@@ -225,8 +236,9 @@ def dose(
     from brachy import console, recompute
 
     result = recompute.recompute(
-        plan, like=like, spacing_mm=grid, source=source, formalism=formalism, days=days, out=out, force=force
-    )
+        plan, like=like, spacing_mm=grid, source=source, accept_unverified=accept_unverified,
+        formalism=formalism, days=days, out=out, force=force,
+    )  # fmt: skip
     if as_json:
         _print_json(result.summary())
     else:
@@ -253,7 +265,7 @@ def dvh(
         raise UsageError("--json and --csv exclude each other: choose one")
     from brachy import console, recompute
 
-    table = recompute.dose_volume_table(dose, structures, _prescriptions(prescription), metric or [])
+    table = recompute.dose_volume_table(dose, structures, prescriptions_of(prescription), metric or [])
     if as_json:
         _print_json({"structures": table.values})
     elif as_csv:
@@ -321,25 +333,40 @@ def phantom(
 
 @app.command()
 def sources(
-    model: Annotated[str | None, typer.Argument(metavar="[MODEL]")] = None,
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL|FILE]")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE.png", help="Draw g, F and the dose round the seed of MODEL."),
+    ] = None,
+    force: ForceFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the seed models, or print one with where its numbers are from."""
-    from brachy import console, resources
-    from brachy.source import load_source
+    """List the seed models, or print one with its ranges and where its numbers are from."""
+    from brachy import console
+    from brachy.source import available_sources, load_source
 
     if model is None:
-        listed = [load_source(name) for name in resources.names("sources")]
+        if plot is not None:
+            raise UsageError(
+                "--plot draws one model: name it, as in brachy sources amersham_6711 --plot seed.png"
+            )
+        listed = available_sources()
         if as_json:
-            _print_json({"sources": [source.name for source in listed]})
+            _print_json({"sources": {source.name: source.status for source in listed}})
         else:
             console.show_sources(listed)
         return
-    source = load_source(model)
+    source = load_source(model, accept_unverified=True)  # to look at; to use it must be accepted
+    if plot is not None:
+        from brachy.source_figure import write_source_figure
+
+        write_source_figure(source, plot, force=force)
     if as_json:
         _print_json(source.to_dict())
     else:
         console.show_source(source)
+        if plot is not None:
+            print(f"wrote {plot}")
 
 
 @app.command()
@@ -363,120 +390,6 @@ def protocols(
         _print_json(protocol.model_dump(mode="json"))
     else:
         console.show_protocol(protocol)
-
-
-def _protocol(
-    name: str,
-    margin: float | None,
-    prescription: float | None,
-    source: str | None,
-    activity: float | None,
-    strength: float | None,
-    formalism: str | None,
-    pitch: float | None,
-    direction: str | None,
-    needle_length: float | None,
-) -> "Protocol":
-    from brachy import units
-    from brachy.protocol import change, load_protocol
-
-    if activity is not None and strength is not None:
-        raise UsageError("--activity and --strength exclude each other: give mCi or U, not both")
-    if strength is not None:
-        activity = units.mci_from_strength(strength)
-    azimuth, tilt = _direction(direction)
-    tables: dict[str, dict[str, Any]] = {
-        "prescription": {"dose_gy": prescription},
-        "source": {"model": source, "activity_mCi": activity, "formalism": _formalism(formalism)},
-        "target": {"margin_mm": margin},
-        "template": {"pitch_mm": pitch},
-        "needle": {"max_needle_mm": needle_length},
-        "direction": {"azimuth_deg": azimuth, "tilt_deg": tilt},
-    }
-    given = {table: {k: v for k, v in fields.items() if v is not None} for table, fields in tables.items()}
-    return change(load_protocol(name), **{table: fields for table, fields in given.items() if fields})
-
-
-def _formalism(text: str | None) -> str | None:
-    if text is not None and text.upper() not in {"1D", "2D"}:
-        raise UsageError(f"--formalism {text}: choose 1D or 2D")
-    return None if text is None else text.upper()
-
-
-def _number(text: str, option: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise UsageError(f"{option}: '{text}' is not a number") from None
-    if value != value or value in (float("inf"), float("-inf")):
-        raise UsageError(f"{option}: '{text}' is not a finite number")
-    return value
-
-
-def _direction(text: str | None) -> tuple[float | None, float | None]:
-    if text is None:
-        return None, None
-    parts = [_number(part, "--direction") for part in text.split(",")]
-    if len(parts) > 2:
-        raise UsageError(f"--direction {text}: give azimuth, or azimuth,tilt in degrees")
-    return parts[0], parts[1] if len(parts) == 2 else None
-
-
-def _targets(given: list[str] | None) -> list[tuple[str, float | None]] | None:
-    if not given:
-        return None
-    found: list[tuple[str, float | None]] = []
-    for text in given:
-        name, _, dose = text.rpartition("=")
-        found.append((name, _number(dose, f"--target {text}")) if name else (text, None))
-    return found
-
-
-def _masks(given: list[str] | None) -> dict[str, str] | None:
-    if not given:
-        return None
-    found: dict[str, str] = {}
-    for text in given:
-        name, equals, file = text.partition("=")
-        if not (name and equals and file):
-            raise UsageError(f"--mask {text}: give NAME=FILE")
-        if name in found:
-            raise UsageError(f"--mask {name} is given twice")
-        found[name] = file
-    return found
-
-
-def _prescriptions(given: list[str] | None) -> dict[str | None, float]:
-    found: dict[str | None, float] = {}
-    for text in given or []:
-        name, _, dose = text.rpartition("=")
-        value = _number(dose, f"--prescription {text}")
-        if value <= 0:
-            raise UsageError(f"--prescription {text}: give a dose above 0 Gy")
-        found[name or None] = value
-    return found
-
-
-def _date(text: str | None, option: str) -> Any:
-    if text is None:
-        return None
-    from datetime import date
-
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"{option} {text}: give a date as YYYY-MM-DD") from None
-
-
-def _case_name(case: str) -> str:
-    """Name for the output folder: the file's stem, for a .dcm file its folder's name."""
-    path = Path(case)
-    if path.suffix.lower() in {".dcm", ""} and path.is_file():
-        path = path.resolve().parent
-    stem = path.resolve().name if path.exists() else path.name
-    for suffix in (".gz", ".nii", ".nrrd", ".mha", ".zip", ".toml"):
-        stem = stem.removesuffix(suffix)
-    return re.sub(r"[^\w.-]+", "_", stem) or "case"
 
 
 def _use_threads(threads: int | None) -> None:

@@ -75,6 +75,7 @@ def recompute(
     like: Path | None = None,
     spacing_mm: float | None = None,
     source: str | None = None,
+    accept_unverified: bool = False,
     formalism: str | None = None,
     days: float | None = None,
     out: Path | None = None,
@@ -92,6 +93,8 @@ def recompute(
         Voxel size of a grid round the seeds (bounding box and 50 mm); 1 mm by default.
     source, formalism : str, optional
         Instead of those of the plan; an imported plan is 1D unless told otherwise.
+    accept_unverified : bool
+        Also use a seed model whose tables were seen in one place only.
     days : float, optional
         Dose until this day after implantation; complete decay by default.
     out : path, optional
@@ -114,7 +117,7 @@ def recompute(
         raise UsageError(f"--days {days:g}: give days above 0")
     if out is not None and out.exists() and not force:
         raise UsageError(f"{out} exists: choose another name or add --force")
-    seeds = _load(Path(plan), source, formalism)
+    seeds = _load(Path(plan), source, formalism, accept_unverified)
     reference = None
     if like is not None:
         from brachy.dicom.read import read_dose
@@ -160,27 +163,32 @@ class _Loaded:
     notes: tuple[str, ...]
 
 
-def _load(path: Path, source: str | None, formalism: str | None) -> _Loaded:
+def _load(path: Path, source: str | None, formalism: str | None, accept_unverified: bool) -> _Loaded:
     if not path.exists():
         raise BrachyError(f"no plan at {path}: give a plan folder, a plan.json or an RTPLAN")
     if path.is_dir() or path.suffix == ".json":
-        return _own(path, source, formalism)
+        return _own(path, source, formalism, accept_unverified)
     from brachy.dicom.read import read_plan
+    from brachy.source import source_warnings
 
     imported = read_plan(path)
     identity, uid = _identity(path)
-    notes = tuple(f"assumed: {note}" for note in imported.assumed)
-    return _Loaded(imported.implants(source=source), _formalism(formalism, "1D"), identity, uid, notes)
+    implants = imported.implants(source=source, accept_unverified=accept_unverified)
+    said = dict.fromkeys(note for implant in implants for note in source_warnings(implant.source))
+    notes = tuple(f"assumed: {note}" for note in (*imported.assumed, *said))
+    return _Loaded(implants, _formalism(formalism, "1D"), identity, uid, notes)
 
 
-def _own(path: Path, source: str | None, formalism: str | None) -> _Loaded:
+def _own(path: Path, source: str | None, formalism: str | None, accept_unverified: bool) -> _Loaded:
     from brachy.planfile import Plan
-    from brachy.source import load_source
+    from brachy.source import load_source, source_warnings
 
     made = Plan.load(path)
     implants = made.implants()
+    notes: tuple[str, ...] = ()
     if source is not None:
-        other = load_source(source)
+        other = load_source(source, accept_unverified)
+        notes = tuple(f"assumed: {note}" for note in source_warnings(other))
         implants = [
             Implant(other, i.positions_mm, i.axes, strength_U=i.strength_U, half_life_days=i.half_life_days)
             for i in implants
@@ -190,7 +198,11 @@ def _own(path: Path, source: str | None, formalism: str | None) -> _Loaded:
     if written.is_file():
         identity, uid = _identity(written)
     return _Loaded(
-        [i for i in implants if len(i)], _formalism(formalism, made.evaluation.formalism), identity, uid, ()
+        [i for i in implants if len(i)],
+        _formalism(formalism, made.evaluation.formalism),
+        identity,
+        uid,
+        notes,
     )
 
 

@@ -239,6 +239,40 @@ def load_source(model: str | Path, accept_unverified: bool = False) -> Source:
     return source
 
 
+def available_sources() -> list[Source]:
+    """All shipped models, the unverified ones last.
+
+    Examples
+    --------
+    >>> {source.status for source in available_sources()}
+    {'verified', 'unverified'}
+    """
+    names = (*resources.names("sources"), *unverified_names())
+    return [load_source(name, accept_unverified=True) for name in names]
+
+
+def source_warnings(source: Source) -> list[str]:
+    """What a plan must say about the data of its seed.
+
+    Examples
+    --------
+    >>> source_warnings(load_source("bard_stm1251"))
+    []
+    >>> source_warnings(load_source("ibt_1251l", accept_unverified=True))[0]
+    'seed model ibt_1251l is UNVERIFIED: its tables were seen in one place only, and were accepted all the same'
+    """
+    if source.status == UNVERIFIED:
+        return [
+            f"seed model {source.name} is UNVERIFIED: its tables were seen in one place only, and were accepted all "
+            "the same"
+        ]
+    if source.status != "verified":
+        return [
+            f"seed model {source.name} is the user's own: its tables are not checked against a publication"
+        ]
+    return []
+
+
 def unverified_names() -> list[str]:
     """Names of the shipped models that need `accept_unverified`.
 
@@ -248,33 +282,6 @@ def unverified_names() -> list[str]:
     True
     """
     return sorted(path.stem for path in (resources.folder("sources") / UNVERIFIED).glob("*.toml"))
-
-
-def model_named(text: str) -> str | None:
-    """Shipped name of the model that a vendor calls `text`, or None if no source file lists that name.
-
-    Spelling is compared by letters and digits alone, with or without a leading "I-125". The names are the
-    `aliases` of the source files; docs/source-files.md lists them.
-
-    Examples
-    --------
-    >>> model_named("I-125 (STM 1251)")
-    'bard_stm1251'
-    >>> model_named("some seed") is None
-    True
-    """
-    wanted = _spelling(text)
-    for name in (*resources.names("sources"), *unverified_names()):
-        data = tomllib.loads(_find(name).read_text("utf-8"))
-        if wanted in {_spelling(alias) for alias in (name, data["model"], *data["aliases"])}:
-            return name
-    return None
-
-
-def _spelling(text: str) -> str:
-    letters = "".join(c for c in text.casefold() if c.isalnum())
-    shorter = letters.removeprefix("i125").removeprefix("125i")
-    return shorter or letters
 
 
 def _find(model: str) -> Path:

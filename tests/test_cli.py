@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from matplotlib.image import imread
 
 from brachy import __version__, cli
 
@@ -81,6 +82,9 @@ def test_import_brachy_is_light():
         (["plan", "no/such/case.dcm"], None, ["no/such/case.dcm"]),
         (["plan", "sphere-35mm", "--direction", "0", "--needle-length", "10"], 1, ["needle"]),
         (["sources", "cobalt"], 2, ["cobalt"]),
+        (["sources", "--plot", "seed.png"], 2, ["--plot", "name it"]),
+        (["sources", "amersham_6711", "--plot", "seed.jpg"], 2, ["seed.jpg", ".png"]),
+        (["plan", "sphere-35mm", "--source", "ibt_1251l"], 2, ["ibt_1251l", "--accept-unverified"]),
         (["protocols", "cobalt"], 2, ["cobalt"]),
         (["phantom", "cobalt", "-o", "x"], 2, ["cobalt"]),
         (["dose", "no-such-plan"], None, ["no-such-plan"]),
@@ -114,6 +118,31 @@ def test_lists_print(capsys, monkeypatch, words):
     code, out, err = run(capsys, monkeypatch, *words)
     assert (code, err) == (0, "")
     assert len(out.splitlines()) > 2
+
+
+def test_an_unverified_model_is_used_on_request_and_the_plan_says_so(capsys, monkeypatch):
+    words = [
+        "plan",
+        "sphere-35mm",
+        "--direction",
+        "0",
+        "--source",
+        "ibt_1251l",
+        "--accept-unverified",
+        "--json",
+    ]
+    code, out, err = run(capsys, monkeypatch, *words)
+    assert code == 0, err
+    assert any("ibt_1251l is UNVERIFIED" in said for said in json.loads(out)["assumed"])
+
+
+def test_a_model_is_drawn(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, monkeypatch, "sources", "ibt_1251l", "--plot", "seed.png")[0] == 0
+    picture = imread(tmp_path / "seed.png")
+    assert min(picture.shape[:2]) > 400
+    assert picture[..., :3].std() > 0.05
+    refused(run(capsys, monkeypatch, "sources", "ibt_1251l", "--plot", "seed.png"), 2, "seed.png", "--force")
 
 
 def test_a_phantom_is_written_and_planned_from_disk(capsys, monkeypatch, tmp_path):

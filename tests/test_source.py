@@ -4,6 +4,8 @@ import copy
 import json
 import subprocess
 import sys
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from brachy import resources
 from brachy.errors import UsageError
 from brachy.planfile import rounded
-from brachy.source import Source, load_source, model_named, unverified_names
+from brachy.source import Source, load_source, source_warnings, unverified_names
 
 DOCS = Path(__file__).parent.parent / "docs" / "source-files.md"
 
@@ -242,33 +244,20 @@ def test_the_documented_example_is_read(tmp_path):
     assert load_source(path).model == "My seed"
 
 
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("I-125 (STM 1251)", "bard_stm1251"),
-        ("STM1251", "bard_stm1251"),
-        ("I-125 (6711)", "amersham_6711"),
-        ("OncoSeed 6702", "amersham_6702"),
-        ("IsoSeed I25.S06", "bebig_i25s06"),
-        ("nucletron_selectseed_130002", "nucletron_selectseed_130002"),
-        ("I-125", None),
-        ("", None),
-        ("mHDR-v2", None),
-    ],
-)
-def test_names_that_vendors_use(text, name):
-    assert model_named(text) == name
-
-
-def test_the_documented_names_are_those_of_the_files():
+def test_the_documented_names_are_those_of_the_table():
     text = DOCS.read_text("utf-8")
-    spelled = []
-    for name in resources.names("sources") + unverified_names():
-        source = load_source(name, accept_unverified=True)
-        mark = " (unverified)" if source.status == "unverified" else ""
-        assert f"| {name}{mark} | {', '.join(source.aliases)} |" in text
-        spelled += [(alias, name) for alias in source.aliases]
-    assert all(model_named(alias) == name for alias, name in spelled)
+    table = tomllib.loads((resources.folder("sources").parent / "vendor_models.toml").read_text("utf-8"))
+    assert set(table) == set(resources.names("sources"))
+    for model, entry in table.items():
+        assert f"| {model} | {', '.join(entry['names'])} |" in text
+
+
+def test_what_a_plan_says_of_its_seed():
+    assert source_warnings(load_source("amersham_6711")) == []
+    (said,) = source_warnings(load_source("ibt_1251l", accept_unverified=True))
+    assert "UNVERIFIED" in said
+    own = replace(load_source("amersham_6711"), name="mine", status="user")
+    assert "mine is the user's own" in source_warnings(own)[0]
 
 
 def test_reading_a_source_imports_no_compiler():

@@ -106,7 +106,9 @@ class ImportedPlan:
         """Air-kerma strength of each seed, (n,) U, as the file states it."""
         return np.array([self.sources[i].strength_U for i in self.source_of])
 
-    def implants(self, source: str | None = None, half_life_days: float | None = None) -> list[Implant]:
+    def implants(
+        self, source: str | None = None, half_life_days: float | None = None, accept_unverified: bool = False
+    ) -> list[Implant]:
         """Seeds as implants, one for each kind that is used.
 
         Parameters
@@ -115,6 +117,8 @@ class ImportedPlan:
             Shipped model or source file for all seeds, instead of the mapped one.
         half_life_days : float, optional
             Overrides that of the plan, which overrides the source's.
+        accept_unverified : bool
+            Also use a seed model whose tables were seen in one place only.
 
         Raises
         ------
@@ -134,7 +138,7 @@ class ImportedPlan:
                 )
             found.append(
                 Implant(
-                    load_source(model),
+                    load_source(model, accept_unverified),
                     self.positions_mm[mine],
                     axes=None if self.axes is None else self.axes[mine],
                     strength_U=kind.strength_U,

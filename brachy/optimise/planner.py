@@ -21,7 +21,7 @@ from brachy.optimise.points import FINE, SEARCH, Dosed, Samples, sample, sequenc
 from brachy.optimise.search import Control, Found, Game, Progress, anneal, generator, greedy
 from brachy.planfile import Plan, PlanTarget
 from brachy.protocol import Protocol, change
-from brachy.source import load_source
+from brachy.source import load_source, source_warnings
 from brachy.structures import Structure
 from brachy.units import days_between, decay_factor, strength_from_mci
 
@@ -113,8 +113,8 @@ def plan(
     names = None if targets is None else [name for name, _ in targets]
     case = anatomy.prepare(case, protocol, names)
     prescribed = _targets(case, protocol, targets)
-    source = load_source(protocol.source.model)
-    said: list[str] = []
+    source = load_source(protocol.source.model, protocol.source.accept_unverified)
+    said: list[str] = source_warnings(source)
     half_life, note = strength.half_life_used(source.half_life_days, None, protocol.source.half_life_days)
     said += [note] if note else []
     stated, implanted, days = _dates(case, strength_on, implant_on, said)

@@ -1,0 +1,137 @@
+"""What the command line's options mean: text in, values out, or one line that names the option."""
+
+import re
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from brachy.errors import UsageError
+
+if TYPE_CHECKING:
+    from brachy.protocol import Protocol
+
+
+def changed_protocol(
+    name: str,
+    margin: float | None,
+    prescription: float | None,
+    source: str | None,
+    activity: float | None,
+    strength: float | None,
+    formalism: str | None,
+    pitch: float | None,
+    direction: str | None,
+    needle_length: float | None,
+    accept_unverified: bool = False,
+) -> "Protocol":
+    """A protocol by name or file, with what the options change in it."""
+    from brachy import units
+    from brachy.protocol import change, load_protocol
+
+    if activity is not None and strength is not None:
+        raise UsageError("--activity and --strength exclude each other: give mCi or U, not both")
+    if strength is not None:
+        activity = units.mci_from_strength(strength)
+    azimuth, tilt = direction_of(direction)
+    tables: dict[str, dict[str, Any]] = {
+        "prescription": {"dose_gy": prescription},
+        "source": {
+            "model": source,
+            "activity_mCi": activity,
+            "formalism": formalism_named(formalism),
+            "accept_unverified": accept_unverified or None,
+        },
+        "target": {"margin_mm": margin},
+        "template": {"pitch_mm": pitch},
+        "needle": {"max_needle_mm": needle_length},
+        "direction": {"azimuth_deg": azimuth, "tilt_deg": tilt},
+    }
+    given = {table: {k: v for k, v in fields.items() if v is not None} for table, fields in tables.items()}
+    return change(load_protocol(name), **{table: fields for table, fields in given.items() if fields})
+
+
+def formalism_named(text: str | None) -> str | None:
+    """`1D` or `2D`, however it is spelt."""
+    if text is not None and text.upper() not in {"1D", "2D"}:
+        raise UsageError(f"--formalism {text}: choose 1D or 2D")
+    return None if text is None else text.upper()
+
+
+def number(text: str, option: str) -> float:
+    """A finite number, or a message that names the option."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise UsageError(f"{option}: '{text}' is not a number") from None
+    if value != value or value in (float("inf"), float("-inf")):
+        raise UsageError(f"{option}: '{text}' is not a finite number")
+    return value
+
+
+def direction_of(text: str | None) -> tuple[float | None, float | None]:
+    """Azimuth and tilt in degrees of `AZ[,TILT]`."""
+    if text is None:
+        return None, None
+    parts = [number(part, "--direction") for part in text.split(",")]
+    if len(parts) > 2:
+        raise UsageError(f"--direction {text}: give azimuth, or azimuth,tilt in degrees")
+    return parts[0], parts[1] if len(parts) == 2 else None
+
+
+def targets_of(given: list[str] | None) -> list[tuple[str, float | None]] | None:
+    """ROI and prescription in Gy (None: the protocol's) of each `ROI[=GY]`."""
+    if not given:
+        return None
+    found: list[tuple[str, float | None]] = []
+    for text in given:
+        name, _, dose = text.rpartition("=")
+        found.append((name, number(dose, f"--target {text}")) if name else (text, None))
+    return found
+
+
+def masks_of(given: list[str] | None) -> dict[str, str] | None:
+    """Structure and file of each `NAME=FILE`."""
+    if not given:
+        return None
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, file = text.partition("=")
+        if not (name and equals and file):
+            raise UsageError(f"--mask {text}: give NAME=FILE")
+        if name in found:
+            raise UsageError(f"--mask {name} is given twice")
+        found[name] = file
+    return found
+
+
+def prescriptions_of(given: list[str] | None) -> dict[str | None, float]:
+    """Gy by ROI of each `[ROI=]GY`; None stands for every ROI."""
+    found: dict[str | None, float] = {}
+    for text in given or []:
+        name, _, dose = text.rpartition("=")
+        value = number(dose, f"--prescription {text}")
+        if value <= 0:
+            raise UsageError(f"--prescription {text}: give a dose above 0 Gy")
+        found[name or None] = value
+    return found
+
+
+def date_of(text: str | None, option: str) -> date | None:
+    """The day of `YYYY-MM-DD`."""
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{option} {text}: give a date as YYYY-MM-DD") from None
+
+
+def case_name(case: str) -> str:
+    """Name for the output folder: the file's stem, for a .dcm file its folder's name."""
+    path = Path(case)
+    if path.suffix.lower() in {".dcm", ""} and path.is_file():
+        path = path.resolve().parent
+    stem = path.resolve().name if path.exists() else path.name
+    for suffix in (".gz", ".nii", ".nrrd", ".mha", ".zip", ".toml"):
+        stem = stem.removesuffix(suffix)
+    return re.sub(r"[^\w.-]+", "_", stem) or "case"
