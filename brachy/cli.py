@@ -181,6 +181,7 @@ def plan(
     folder = out if out is not None else None if as_json else Path(f"plan-{case_name(case)}")
 
     from brachy import console, optimise, output, reading
+    from brachy.planfile import Plan
 
     if folder is not None:
         output.check_destination(folder, force)
@@ -199,10 +200,13 @@ def plan(
         )
     if folder is not None:
         output.write_outputs(made, loaded, folder, force=force)
+        made = Plan.load(folder)
     if as_json:
         sys.stdout.write(made.to_json())
     else:
         console.show_plan(made, folder)
+    if made.check.get("verdict") == "fail":
+        return 1
     return _verdict(made) if strict else 0
 
 

@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from brachy.planfile import Plan
+from brachy.strength import air_kerma_rate_at_1m, order_list, strength_needed
+from brachy.units import mci_from_strength
 
 if TYPE_CHECKING:
     from brachy.check import CheckReport
@@ -115,6 +117,7 @@ def show_plan(plan: Plan, folder: Path | None) -> None:
         _OUT.print(table)
     _show_judgement(plan)
     _show_implant(plan)
+    _show_second_opinion(plan)
     for sentence in plan.assumed:
         _say(f"assumed: {sentence}")
     for sentence in plan.limits:
@@ -147,9 +150,43 @@ def _show_implant(plan: Plan) -> None:
         f"{s.model} {s.air_kerma_strength_U:.3f} U ({s.apparent_activity_mCi:.2f} mCi apparent)"
         for s in plan.sources
     )
-    total = sum(plan.sources[seed.source].air_kerma_strength_U for n in plan.needles for seed in n.seeds)
+    strengths = [strength for _, strength in strength_of_seeds(plan)]
     _OUT.print()
-    _say(f"{plan.seed_count} seeds in {len(plan.needles)} needles; {kinds}; {total:.2f} U in all")
+    _say(f"{plan.seed_count} seeds in {len(plan.needles)} needles; {kinds}; {sum(strengths):.2f} U in all")
+    for line in order_list(strength_of_seeds(plan)):
+        _say(
+            f"order: {line.count} seeds {line.model} ({line.planned} and {line.spares} spares) of "
+            f"{line.strength_U:.3f} U ({line.apparent_activity_mCi:.2f} mCi apparent) on the day of the implantation: "
+            f"{line.total_strength_U:.2f} U, {line.total_activity_mCi:.1f} mCi in all"
+        )
+    _say(
+        f"air-kerma rate of the implant at 1 m on its day: {air_kerma_rate_at_1m(strengths):.1f} uGy/h in free space "
+        "(tissue takes most of it away)"
+    )
+    for target in plan.targets:
+        d90 = plan.evaluation.structures.get(target.roi, {}).get("D90_gy")
+        if d90 and len(plan.sources) == 1:
+            needed = strength_needed(strengths[0], d90, target.prescription_gy) if strengths else 0.0
+            _say(
+                f"strength needed for D90 of {target.roi} = {target.prescription_gy:g} Gy with this loading: "
+                f"{needed:.3f} U ({mci_from_strength(needed):.2f} mCi apparent) a seed on the day of the implantation"
+            )
+
+
+def strength_of_seeds(plan: Plan) -> list[tuple[str, float]]:
+    """Model and strength in U, on the day of the implantation, of every seed of a plan."""
+    sources = [plan.sources[seed.source] for needle in plan.needles for seed in needle.seeds]
+    return [(source.model, source.air_kerma_strength_U) for source in sources]
+
+
+def _show_second_opinion(plan: Plan) -> None:
+    if not plan.check:
+        return
+    failed = [item for item in plan.check["checks"] if not item["passed"]]
+    if not failed:
+        _say(f"second opinion: pass, {len(plan.check['checks'])} checks of the files written")
+    for item in failed:
+        _say(f"SECOND OPINION FAILED: {item['name']}: expected {item['expected']}, found {item['found']}")
 
 
 def show_dose(result: "DoseResult") -> None:

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 from brachy import csv_tables, dosimetry
 from brachy.anatomy import prepare
 from brachy.case import Case
+from brachy.check import check_plan
 from brachy.dicom.write import write_ct, write_dose, write_plan, write_structures
 from brachy.dose_volume import dvh
 from brachy.errors import BrachyError, UsageError
@@ -52,6 +53,7 @@ def write_outputs(
     structures: Sequence[Structure] | None = None,
     dose: Dose | None = None,
     curves: Curves | None = None,
+    second_opinion: bool = True,
 ) -> Path:
     """Write the folder of a plan.
 
@@ -75,6 +77,8 @@ def write_outputs(
         Of RTDOSE.dcm; by default computed in the plan's formalism round the seeds.
     curves : mapping of str to (dose in Gy, volume in cc), optional
         Cumulative, by ROI, for dvh.csv; by default computed for the structures that the plan evaluates.
+    second_opinion : bool
+        Check the files as they are on disk (`brachy.check.check_plan`) and keep the verdict in plan.json.
 
     Returns
     -------
@@ -101,6 +105,9 @@ def write_outputs(
         write_text_whole(folder / "needles.csv", csv_tables.needles_csv(plan))
         write_text_whole(folder / "dvh.csv", csv_tables.dvh_csv(curves))
         write_text_whole(folder / "placed.csv", csv_tables.placed_csv(plan))
+        if second_opinion:
+            plan = plan.checked(check_plan(folder).to_dict())
+            write_text_whole(folder / "plan.json", plan.to_json())
     return Path(out)
 
 

@@ -1,7 +1,8 @@
 """The plan as a record: plan.json, version 1, in and out. It is the one truth; everything else is made from it.
 
 Floats are rounded to 6 significant digits on the way out, keys keep the order of the fields, and `checksum` is the
-SHA-256 of the canonical text without the checksum itself, so that the same plan is the same bytes.
+SHA-256 of the canonical text without the checksum itself and without `check`, so that the same plan is the same bytes
+and files that name the checksum stay right when a second opinion is added; `check` has a checksum of its own.
 """
 
 import hashlib
@@ -216,6 +217,12 @@ class Plan(_Record):
         data["checksum"] = checksum_of(data)
         return Plan.model_validate(data)
 
+    def checked(self, report: dict[str, Any]) -> "Plan":
+        """Return the plan with a second opinion on it, which is sealed to this plan."""
+        plan = self.sealed()
+        check = rounded({key: value for key, value in report.items() if key != "checksum"})
+        return plan.model_copy(update={"check": {**check, "checksum": _check_checksum(check, plan.checksum)}})
+
     def to_json(self) -> str:
         """Text of plan.json: 6 significant digits, stable order, ends with a newline."""
         return canonical(self.sealed().model_dump(mode="json"))
@@ -254,7 +261,7 @@ class Plan(_Record):
             found = repr(data.get("version"))[:20]
             raise BrachyError(f"{file} has version {found}; this program reads version {VERSION}")
         try:
-            unchanged = data.get("checksum") == checksum_of(data)
+            unchanged = data.get("checksum") == checksum_of(data) and _check_unchanged(data)
         except (ValueError, RecursionError):
             unchanged = False  # a number beyond all bounds, half a character: we never wrote that
         if not unchanged:
@@ -303,9 +310,24 @@ def canonical(data: dict[str, Any]) -> str:
 
 
 def checksum_of(data: dict[str, Any]) -> str:
-    """SHA-256 of the canonical text of the data without its `checksum`."""
-    rest = {key: value for key, value in data.items() if key != "checksum"}
+    """SHA-256 of the canonical text of the data without its `checksum` and its `check`."""
+    rest = {key: value for key, value in data.items() if key not in ("checksum", "check")}
     return hashlib.sha256(canonical(rest).encode("utf-8")).hexdigest()
+
+
+def _check_checksum(check: dict[str, Any], of: str) -> str:
+    """SHA-256 of a second opinion together with the checksum of the plan it is on."""
+    return hashlib.sha256((of + canonical(check)).encode("utf-8")).hexdigest()
+
+
+def _check_unchanged(data: dict[str, Any]) -> bool:
+    check = data.get("check")
+    if not check:
+        return True
+    if not isinstance(check, dict):
+        return False
+    rest = {key: value for key, value in check.items() if key != "checksum"}
+    return bool(check.get("checksum") == _check_checksum(rest, str(data.get("checksum"))))
 
 
 def write_text_whole(path: Path, text: str) -> None:

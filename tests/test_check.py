@@ -194,3 +194,49 @@ def test_a_missing_file_is_named(folder):
     (folder / "RTDOSE.dcm").unlink()
     with pytest.raises(BrachyError, match=r"RTDOSE\.dcm is missing"):
         check_plan(folder)
+
+
+def test_a_target_that_moved_breaks_the_distal_rule(folder):
+    """Contours 3 mm toward the template: the deepest seeds are too near the edge where the needles leave it."""
+    content = pydicom.dcmread(folder / "RTSTRUCT.dcm")
+    number = next(r.ROINumber for r in content.StructureSetROISequence if r.ROIName == "GTV")
+    for roi in content.ROIContourSequence:
+        if roi.ReferencedROINumber == number:
+            for contour in roi.ContourSequence:
+                points_mm = np.array(contour.ContourData, dtype=float).reshape(-1, 3)
+                contour.ContourData = [f"{v:.4f}" for v in (points_mm - [0, 3, 0]).ravel()]
+    content.save_as(folder / "RTSTRUCT.dcm")
+    names = failed(check_plan(folder))
+    assert "rule: seed to distal edge" in names
+
+
+def test_a_seed_that_moved_along_its_needle_breaks_the_spacing(folder):
+    def edit(content):
+        channels = content.ApplicationSetupSequence[0].ChannelSequence
+        name = channels[0].SourceApplicatorID
+        pair = [c for c in channels if c.SourceApplicatorID == name][:2]
+        axis = np.array(pair[0].BrachyControlPointSequence[0].ControlPointOrientation)
+        for point in pair[1].BrachyControlPointSequence:
+            point.ControlPoint3DPosition = [
+                f"{v:.4f}" for v in np.array(point.ControlPoint3DPosition) + 2.0 * axis
+            ]
+
+    edit_rtplan(folder, edit)
+    assert "rule: between seeds" in failed(check_plan(folder))
+
+
+def test_the_verdict_stands_in_plan_json_and_cannot_be_changed_there(sound, folder):
+    made = Plan.load(sound)
+    assert made.check["verdict"] == "pass"
+    assert len(made.check["checks"]) > 30
+    data = json.loads((folder / "plan.json").read_text())
+    data["check"]["checks"][0]["found"] = "another"
+    (folder / "plan.json").write_text(canonical(data))
+    with pytest.raises(BrachyError, match="checksum"):
+        Plan.load(folder)
+
+
+def test_a_second_opinion_leaves_the_plan_s_checksum(made):
+    checked = made.checked({"verdict": "pass", "checks": []})
+    assert checked.sealed().checksum == made.checksum
+    assert checked.check["checksum"] != made.checked({"verdict": "fail", "checks": []}).check["checksum"]

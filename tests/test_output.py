@@ -26,8 +26,15 @@ CURVES = {"GTV": ([0.0, 100.0, 200.0], [3.0, 2.0, 0.5]), "=cmd|' /C calc'!A0": (
 
 
 def write(out, case=None, plan=None, **options):
+    """The small plan is made up and would not stand a second opinion: tests/test_check.py has plans that do."""
     case = case or small_case(dicom_identity())
-    given = {"structures": case.structures, "dose": small_dose(), "curves": CURVES, **options}
+    given = {
+        "structures": case.structures,
+        "dose": small_dose(),
+        "curves": CURVES,
+        "second_opinion": False,
+        **options,
+    }
     return output.write_outputs(plan or small_plan(), case, out, **given)
 
 
@@ -313,7 +320,7 @@ plans = {word: small_plan(assumed=(word,)).sealed() for word in ("old", "new")}
 
 def whole_plan(out, word, force):
     given = {"structures": case.structures, "dose": small_dose(), "curves": {}}
-    output.write_outputs(plans[word], case, out, force=force, **given)
+    output.write_outputs(plans[word], case, out, force=force, second_opinion=False, **given)
 
 def few_files(out, word, force):
     with output.whole_folder(out, force) as folder:

@@ -16,8 +16,8 @@ from scipy.optimize import brentq
 from scipy.spatial.transform import Rotation
 
 from brachy import __version__, resources, units
-from brachy.check.folder import CheckItem, CheckReport
 from brachy.check.independent import Seed, dose_gy, dose_rate_per_U
+from brachy.check.items import CheckItem, CheckReport
 from brachy.dose_volume import dvh
 from brachy.dosimetry import dose
 from brachy.grid import Dose, Grid

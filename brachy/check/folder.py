@@ -7,7 +7,6 @@ The RT Plan, RT Dose and RT Structure Set are read by pydicom alone and the dose
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from numpy.typing import NDArray
 
 from brachy import resources
 from brachy.check.independent import Seed, dose_gy
+from brachy.check.items import CheckItem, CheckReport, compared
+from brachy.check.written_rules import contours_of, rule_items
 from brachy.errors import BrachyError
 from brachy.planfile import Plan
 from brachy.units import I125_HALF_LIFE_DAYS, SECONDS_PER_DAY, U_PER_MCI_APPARENT
@@ -41,36 +42,6 @@ LOADING_TOLERANCE = 0.35
 # 0.7 mCi for 120 Gy) and of a sphere of 22.4 cc (22 seeds): 0.48 and 0.13 mCi/Gy, a power law between and beyond.
 LOADING_CC = (22.4, 170.0)
 LOADING_MCI_PER_GY = (22 * 0.7 / 120.0, 83 * 0.7 / 120.0)
-
-
-@dataclass(frozen=True)
-class CheckItem:
-    """One comparison."""
-
-    name: str
-    expected: str
-    found: str
-    difference: float | None
-    tolerance: float | None
-    unit: str
-    passed: bool
-    source: str
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """All comparisons; the verdict is "pass" if every one passed, else "fail"."""
-
-    checks: tuple[CheckItem, ...]
-
-    @property
-    def verdict(self) -> str:
-        """ "pass" or "fail"."""
-        return "pass" if all(item.passed for item in self.checks) else "fail"
-
-    def to_dict(self) -> dict[str, Any]:
-        """The object printed by --json and kept in plan.json."""
-        return {"verdict": self.verdict, "checks": [asdict(item) for item in self.checks]}
 
 
 def check_plan(folder: str | Path) -> CheckReport:
@@ -100,7 +71,7 @@ def check_plan(folder: str | Path) -> CheckReport:
         *_dose(plan, seeds, rtdose),
         *_targets(plan, seeds, rtstruct),
         *_loading(plan),
-        *_rules(plan),
+        *rule_items(plan, rtplan, rtstruct),
     ]
     return CheckReport(tuple(items))
 
@@ -112,22 +83,6 @@ def _open(path: Path) -> pydicom.Dataset:
         raise BrachyError(f"{path.name} is missing from {path.parent.name}: plan again") from None
     except Exception as error:
         raise BrachyError(f"{path.name} cannot be read ({error}): plan again") from None
-
-
-def _item(
-    name: str, expected: float, found: float, tolerance: float, unit: str, source: str, relative: bool = False
-) -> CheckItem:
-    difference = abs(found - expected) / (abs(expected) or 1.0) if relative else abs(found - expected)
-    return CheckItem(
-        name,
-        f"{expected:.6g}",
-        f"{found:.6g}",
-        float(f"{difference:.3g}"),
-        tolerance,
-        unit,
-        bool(difference <= tolerance),
-        source,
-    )
 
 
 def _same(name: str, expected: str, found: str, source: str) -> CheckItem:
@@ -215,7 +170,7 @@ def _strengths(plan: Plan, rtplan: pydicom.Dataset) -> list[CheckItem]:
         low, high = (mci * U_PER_MCI_APPARENT for mci in plan.protocol.source.allowed_mCi)
         label = f"strength of source {index + 1}"
         items.append(
-            _item(f"{label}: U per apparent mCi", U_PER_MCI_APPARENT * entry.apparent_activity_mCi,
+            compared(f"{label}: U per apparent mCi", U_PER_MCI_APPARENT * entry.apparent_activity_mCi,
                   entry.air_kerma_strength_U, 1e-4, "U", "1.270 U/mCi, Williamson et al., Med. Phys. 26, 2529 (1999)")
         )  # fmt: skip
         decay = 1.0
@@ -225,7 +180,7 @@ def _strengths(plan: Plan, rtplan: pydicom.Dataset) -> list[CheckItem]:
         ordered = plan.protocol.source.activity_mCi * U_PER_MCI_APPARENT * decay
         if len(plan.sources) == 1:
             items.append(
-                _item(f"{label}: as the protocol's activity", ordered, entry.air_kerma_strength_U, 1e-4 * ordered,
+                compared(f"{label}: as the protocol's activity", ordered, entry.air_kerma_strength_U, 1e-4 * ordered,
                       "U", "protocol, decayed to the implantation")
             )  # fmt: skip
         items.append(
@@ -236,7 +191,7 @@ def _strengths(plan: Plan, rtplan: pydicom.Dataset) -> list[CheckItem]:
         )  # fmt: skip
         nearest = min(written, key=lambda u: abs(u - entry.air_kerma_strength_U))
         items.append(
-            _item(
+            compared(
                 f"{label}: in the RT Plan", entry.air_kerma_strength_U, nearest, 1e-4, "U", "RTPLAN read back"
             )
         )
@@ -247,9 +202,9 @@ def _half_lives(plan: Plan, rtplan: pydicom.Dataset) -> list[CheckItem]:
     chosen = plan.protocol.source.half_life_days
     expected = I125_HALF_LIFE_DAYS if chosen is None else chosen
     source = "AAPM TG-43U1: 59.40 d" if chosen is None else "set by the protocol"
-    items = [_item("half-life used", expected, e.half_life_days, 1e-6, "d", source) for e in plan.sources]
+    items = [compared("half-life used", expected, e.half_life_days, 1e-6, "d", source) for e in plan.sources]
     items += [
-        _item("half-life in the RT Plan", expected, float(s.SourceIsotopeHalfLife), 1e-4, "d", source)
+        compared("half-life in the RT Plan", expected, float(s.SourceIsotopeHalfLife), 1e-4, "d", source)
         for s in rtplan.SourceSequence
     ]
     seconds = expected * SECONDS_PER_DAY / math.log(2.0)
@@ -258,7 +213,9 @@ def _half_lives(plan: Plan, rtplan: pydicom.Dataset) -> list[CheckItem]:
     ]
     worst = max(times, key=lambda t: abs(t - seconds))
     items.append(
-        _item("channel total time", seconds, worst, 1e-6, "relative", "T1/2 / ln 2 in seconds", relative=True)
+        compared(
+            "channel total time", seconds, worst, 1e-6, "relative", "T1/2 / ln 2 in seconds", relative=True
+        )
     )
     return items
 
@@ -319,10 +276,10 @@ def _prescriptions(plan: Plan, rtplan: pydicom.Dataset) -> list[CheckItem]:
         for template in plan.templates
     )
     for expected, found in zip(wanted, doses, strict=False):
-        items.append(_item("prescription in the RT Plan", expected, found, 1e-4, "Gy", "RTPLAN read back"))
+        items.append(compared("prescription in the RT Plan", expected, found, 1e-4, "Gy", "RTPLAN read back"))
     if len(plan.targets) == 1:
         items.append(
-            _item("prescription of the protocol", plan.protocol.prescription.dose_gy,
+            compared("prescription of the protocol", plan.protocol.prescription.dose_gy,
                   plan.targets[0].prescription_gy, 1e-6, "Gy", "protocol as resolved")
         )  # fmt: skip
     for target in plan.targets:
@@ -355,8 +312,8 @@ def _dose(plan: Plan, seeds: list[Seed], rtdose: pydicom.Dataset) -> list[CheckI
     text = f"line source integrated numerically at {len(points)} voxels of the RT Dose"
     quantum = float(rtdose.DoseGridScaling) / low
     return [
-        _item("dose, median ratio", 1.0, float(np.median(ratio)), DOSE_TOLERANCE, "", text),
-        _item("dose, 99 % of the voxels within", 0.0, float(np.percentile(np.abs(ratio - 1), 99)),
+        compared("dose, median ratio", 1.0, float(np.median(ratio)), DOSE_TOLERANCE, "", text),
+        compared("dose, 99 % of the voxels within", 0.0, float(np.percentile(np.abs(ratio - 1), 99)),
               DOSE_TOLERANCE + quantum, "", text),
     ]  # fmt: skip
 
@@ -375,16 +332,6 @@ def _voxel_centres(rtdose: pydicom.Dataset, index_zyx: NDArray[np.int64]) -> Flo
         + (offsets[z] - offsets[0])[:, None] * normal,
         dtype=np.float64,
     )
-
-
-def _contours(rtstruct: pydicom.Dataset, name: str) -> list[Float]:
-    numbers = [int(r.ROINumber) for r in rtstruct.StructureSetROISequence if str(r.ROIName) == name]
-    for roi in rtstruct.ROIContourSequence:
-        if numbers and int(roi.ReferencedROINumber) == numbers[0]:
-            return [
-                np.array(c.ContourData, dtype=float).reshape(-1, 3) for c in roi.get("ContourSequence", [])
-            ]
-    return []
 
 
 def _random_points_in(contours: list[Float], count: int) -> Float:
@@ -417,7 +364,7 @@ def _targets(plan: Plan, seeds: list[Seed], rtstruct: pydicom.Dataset) -> list[C
     text = f"{DVH_POINTS} random points in the contours of the RTSTRUCT, dose recomputed"
     for target in plan.targets:
         values = plan.evaluation.structures.get(target.roi, {})
-        contours = _contours(rtstruct, target.roi)
+        contours = contours_of(rtstruct, target.roi)
         if not contours or any(np.ptp(contour[:, 2]) > 1e-3 for contour in contours):
             continue
         gy = dose_gy(_random_points_in(contours, DVH_POINTS), seeds, plan.evaluation.formalism)
@@ -425,11 +372,13 @@ def _targets(plan: Plan, seeds: list[Seed], rtstruct: pydicom.Dataset) -> list[C
         rx = target.prescription_gy
         if planned_d90 is not None:
             d90 = float(np.percentile(gy, 10))
-            items.append(_item(f"D90 of {target.roi}", d90, planned_d90, METRIC_TOLERANCE * rx, "Gy", text))
+            items.append(
+                compared(f"D90 of {target.roi}", d90, planned_d90, METRIC_TOLERANCE * rx, "Gy", text)
+            )
         if planned_v100 is not None:
             v100 = 100.0 * float(np.mean(gy >= rx))
             items.append(
-                _item(f"V100 of {target.roi}", v100, planned_v100, 100 * METRIC_TOLERANCE, "%", text)
+                compared(f"V100 of {target.roi}", v100, planned_v100, 100 * METRIC_TOLERANCE, "%", text)
             )
     return items
 
@@ -445,7 +394,7 @@ def _loading(plan: Plan) -> list[CheckItem]:
     expected = LOADING_MCI_PER_GY[1] * (target.planned_volume_cc / LOADING_CC[1]) ** power
     text = "83 seeds of 0.7 mCi for 120 Gy in 170 cc, 22 in 22.4 cc; power law (engineering choice)"
     return [
-        _item(
+        compared(
             "total activity for the volume",
             expected,
             found,
@@ -455,11 +404,3 @@ def _loading(plan: Plan) -> list[CheckItem]:
             True,
         )
     ]
-
-
-def _rules(plan: Plan) -> list[CheckItem]:
-    return [
-        CheckItem(f"rule: {rule.rule}", rule.limit, "-" if rule.worst is None else f"{rule.worst:g} {rule.unit}",
-                  None, None, "", rule.met, rule.where)
-        for rule in plan.rules
-    ]  # fmt: skip

@@ -1,0 +1,218 @@
+"""The rules of a written plan, from the RT Plan and the contours of the RT Structure Set alone.
+
+A second definition in plain NumPy that shares no kernel with the planner: needles are rebuilt from the control points,
+structures are stacks of axial slabs (half the gap to each neighbour, even-odd), distances are measured at samples.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pydicom
+from matplotlib.path import Path as Polygon
+from numpy.typing import NDArray
+
+Float = NDArray[np.float64]
+
+STEP_MM = 0.5
+"""Needles are sampled at this distance (engineering choice)."""
+COARSE_MM = 0.1
+"""Ends of the target on an axis are looked for at this distance, then a hundred times finer (engineering choice)."""
+REACH_MM = 25.0
+"""Distances beyond this are said to be more than it (engineering choice): no rule is near it."""
+
+
+@dataclass(frozen=True, eq=False)
+class WrittenNeedle:
+    """A needle as the RT Plan has it: ends (3,) and seed centres (k, 3) in mm, unit direction from hole to tip."""
+
+    name: str
+    hole: Float
+    tip: Float
+    direction: Float
+    seeds: Float
+
+    @property
+    def path(self) -> Float:
+        """Samples of the axis from hole to tip, (n, 3)."""
+        length = float(np.linalg.norm(self.tip - self.hole))
+        depths = np.linspace(0.0, length, int(np.ceil(length / STEP_MM)) + 1)
+        return np.asarray(self.hole + depths[:, None] * self.direction, dtype=np.float64)
+
+
+def written_needles(rtplan: pydicom.Dataset) -> list[WrittenNeedle]:
+    """Needles of an RT Plan: the tip from a seed's relative position, the hole from the applicator's length.
+
+    A setup without orientations, or without applicator lengths, gives none.
+    """
+    found = []
+    for setup in rtplan.ApplicationSetupSequence:
+        groups: dict[str, list[pydicom.Dataset]] = {}
+        for channel in setup.ChannelSequence:
+            groups.setdefault(str(channel.SourceApplicatorID), []).append(channel)
+        for name, channels in groups.items():
+            points = [channel.BrachyControlPointSequence[0] for channel in channels]
+            if "ControlPointOrientation" not in points[0] or not channels[0].get("SourceApplicatorLength"):
+                continue
+            direction = np.array(points[0].ControlPointOrientation, dtype=np.float64)
+            direction /= np.linalg.norm(direction)
+            seeds = np.array([point.ControlPoint3DPosition for point in points], dtype=np.float64)
+            tip = seeds[0] + float(points[0].ControlPointRelativePosition) * direction
+            hole = tip - float(channels[0].SourceApplicatorLength) * direction
+            label = f"{setup.ApplicationSetupNumber}:{name}"
+            found.append(WrittenNeedle(label, hole, tip, direction, seeds))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Contours as axial slabs: (bottom, top, polygons) each, from the lowest."""
+
+    slabs: tuple[tuple[float, float, tuple[Float, ...]], ...]
+
+    @staticmethod
+    def of(contours: Sequence[Float]) -> "Stack | None":
+        """Slabs of contours (n, 3) mm; None where they are not axial."""
+        if any(np.ptp(contour[:, 2]) > 1e-3 for contour in contours):
+            return None
+        planes: dict[float, list[Float]] = {}
+        for contour in contours:
+            planes.setdefault(round(float(contour[0, 2]), 3), []).append(contour[:, :2])
+        heights = np.array(sorted(planes))
+        gaps = np.diff(heights)
+        ends = 0.5 * (float(np.median(gaps)) if len(gaps) else 1.0)
+        edges = [heights[0] - ends, *(heights[:-1] + 0.5 * gaps), heights[-1] + ends]
+        return Stack(
+            tuple(
+                (float(low), float(high), tuple(planes[z]))
+                for low, high, z in zip(edges[:-1], edges[1:], heights.tolist(), strict=True)
+            )
+        )
+
+    def contains(self, points: Float) -> NDArray[np.bool_]:
+        """Which points (n, 3) lie inside."""
+        inside = np.zeros(len(points), dtype=bool)
+        for low, high, polygons in self.slabs:
+            here = np.flatnonzero((points[:, 2] >= low) & (points[:, 2] < high))
+            inside[here] = _parity(points[here, :2], polygons)
+        return inside
+
+    def distance(self, points: Float, reach: float = REACH_MM) -> Float:
+        """Distance (n,) of points to the solid, 0 inside; `reach` where it is at least that."""
+        return self._nearest(points, reach, inner=True)
+
+    def depth(self, points: Float, reach: float = REACH_MM) -> Float:
+        """Distance (n,) of points inside to what is outside, 0 outside; at most `reach`."""
+        found = self._nearest(points, reach, inner=False)
+        beyond = np.minimum(np.abs(points[:, 2] - self.slabs[0][0]), np.abs(points[:, 2] - self.slabs[-1][1]))
+        return np.where(self.contains(points), np.minimum(found, beyond), 0.0)
+
+    def _nearest(self, points: Float, reach: float, *, inner: bool) -> Float:
+        """Distance to the part of each slab that is inside its contours, or (inner False) outside them."""
+        best = np.full(len(points), reach)
+        for low, high, polygons in self.slabs:
+            away = np.maximum(np.maximum(low - points[:, 2], points[:, 2] - high), 0.0)
+            box = np.concatenate(polygons)
+            near = away < best
+            if inner:
+                off = np.maximum(
+                    np.maximum(box.min(axis=0) - points[:, :2], points[:, :2] - box.max(axis=0)), 0.0
+                )
+                near &= np.hypot(off[:, 0], off[:, 1]) < best
+            here = np.flatnonzero(near)
+            if not len(here):
+                continue
+            flat = np.where(
+                _parity(points[here, :2], polygons) == inner, 0.0, _to_edges(points[here, :2], polygons)
+            )
+            best[here] = np.minimum(best[here], np.hypot(flat, away[here]))
+        return best
+
+
+def _parity(points: Float, polygons: Sequence[Float]) -> NDArray[np.bool_]:
+    inside = np.zeros(len(points), dtype=bool)
+    for polygon in polygons:
+        inside ^= Polygon(polygon).contains_points(points)
+    return inside
+
+
+def _to_edges(points: Float, polygons: Sequence[Float]) -> Float:
+    """Distance (n,) of points in the plane to the nearest edge of any polygon."""
+    best = np.full(len(points), np.inf)
+    for polygon in polygons:
+        start, along = polygon, np.roll(polygon, -1, axis=0) - polygon
+        squared = np.maximum((along**2).sum(axis=1), 1e-18)
+        for part in np.array_split(np.arange(len(points)), max(1, len(points) * len(polygon) // 500_000)):
+            way = points[part, None, :] - start[None]
+            t = np.clip((way * along).sum(axis=2) / squared, 0.0, 1.0)
+            gap = way - t[..., None] * along
+            best[part] = np.minimum(best[part], np.sqrt((gap**2).sum(axis=2)).min(axis=1))
+    return best
+
+
+def clearance(
+    needles: Sequence[WrittenNeedle], stacks: Mapping[str, Stack], radius_mm: float
+) -> tuple[float, str]:
+    """Least distance of a needle's surface to a structure, and which; inf where that is beyond `REACH_MM`."""
+    best, where = np.inf, ""
+    for needle in needles:
+        path = needle.path
+        for name, stack in stacks.items():
+            gap = float(stack.distance(path).min())
+            if gap < REACH_MM and gap - radius_mm < best:
+                best, where = gap - radius_mm, f"needle {needle.name}, {name}"
+    return best, where
+
+
+def skin_depth(needles: Sequence[WrittenNeedle], external: Stack) -> tuple[float, str]:
+    """Least depth of a seed centre below the skin, and which; inf where that is beyond `REACH_MM`."""
+    best, where = np.inf, ""
+    for needle in needles:
+        depths = external.depth(needle.seeds)
+        k = int(depths.argmin())
+        if depths[k] < min(best, REACH_MM):
+            best, where = float(depths[k]), f"needle {needle.name}"
+    return best, where
+
+
+def ends_in_target(needles: Sequence[WrittenNeedle], target: Stack) -> tuple[float, float]:
+    """Least distance along a needle of its deepest seed to the last exit, and of its first to the first entry, mm."""
+    distal, proximal = np.inf, np.inf
+    for needle in needles:
+        length = float(np.linalg.norm(needle.tip - needle.hole)) + 200.0
+        depths = np.arange(0.0, length, COARSE_MM)
+        inside = depths[_crossed(needle, depths, target)]
+        if not len(inside):
+            return -np.inf, -np.inf
+        fine = np.linspace(0.0, COARSE_MM, 101)
+        first = inside[0] - fine
+        last = inside[-1] + fine
+        at = (needle.seeds - needle.hole) @ needle.direction
+        distal = min(distal, float(last[_crossed(needle, last, target)].max() - at.max()))
+        proximal = min(proximal, float(at.min() - first[_crossed(needle, first, target)].min()))
+    return distal, proximal
+
+
+def _crossed(needle: WrittenNeedle, depths: Float, target: Stack) -> NDArray[np.bool_]:
+    return target.contains(needle.hole + depths[:, None] * needle.direction)
+
+
+def needle_spacing(needles: Sequence[WrittenNeedle]) -> float:
+    """Least distance of two needles' axes, mm; inf for one needle."""
+    best = np.inf
+    for k, one in enumerate(needles):
+        for other in needles[:k]:
+            way = one.path - other.hole
+            length = float(np.linalg.norm(other.tip - other.hole))
+            along = np.clip(way @ other.direction, 0.0, length)
+            best = min(best, float(np.linalg.norm(way - along[:, None] * other.direction, axis=1).min()))
+    return best
+
+
+def seed_spacing(needles: Sequence[WrittenNeedle]) -> float:
+    """Least distance of two seed centres, mm; inf for one seed."""
+    seeds = np.concatenate([needle.seeds for needle in needles])
+    if len(seeds) < 2:
+        return np.inf
+    gaps = np.linalg.norm(seeds[:, None] - seeds[None], axis=2)
+    return float(gaps[np.triu_indices(len(seeds), 1)].min())

@@ -1,0 +1,147 @@
+"""The rules of a plan, recomputed from its RT Plan and RT Structure Set as they are on disk."""
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+
+from brachy.check import geometry
+from brachy.check.items import CheckItem
+from brachy.planfile import Plan, RuleResult
+from brachy.roles import guess_role
+
+Float = NDArray[np.float64]
+
+KEPT_MM = 0.02
+"""A recomputed rule is kept to this: positions and contours in DICOM have some 0.001 mm, an end of the target
+on an axis is found to 0.001 mm (engineering choice)."""
+
+AGREE_MM = 0.2
+"""Two definitions of a distance agree to this: needles are sampled every 0.5 mm (engineering choice)."""
+
+
+def contours_of(rtstruct: pydicom.Dataset, name: str) -> list[Float]:
+    """Contours (n, 3) mm of the ROI of this name; none where there is no such ROI."""
+    numbers = [int(r.ROINumber) for r in rtstruct.StructureSetROISequence if str(r.ROIName) == name]
+    for roi in rtstruct.ROIContourSequence:
+        if numbers and int(roi.ReferencedROINumber) == numbers[0]:
+            return [
+                np.array(c.ContourData, dtype=float).reshape(-1, 3) for c in roi.get("ContourSequence", [])
+            ]
+    return []
+
+
+def rule_items(plan: Plan, rtplan: pydicom.Dataset, rtstruct: pydicom.Dataset) -> list[CheckItem]:
+    """Every rule of plan.json: those of needles, seeds, skin, obstacles and target again from the files on disk.
+
+    The others (lateral margin, lattice, recorded depths) are given as the plan states them, and say so.
+    """
+    recomputed = _recomputed(plan, rtplan, rtstruct)
+    return [
+        _item(rule, recomputed[rule.rule]) if rule.rule in recomputed else _stated(rule)
+        for rule in plan.rules
+    ]
+
+
+def _stated(rule: RuleResult) -> CheckItem:
+    worst = "-" if rule.worst is None else f"{rule.worst:g} {rule.unit}"
+    return CheckItem(
+        f"rule: {rule.rule}",
+        rule.limit,
+        worst,
+        None,
+        None,
+        "",
+        rule.met,
+        f"as plan.json states; {rule.where}",
+    )
+
+
+def _item(rule: RuleResult, found: tuple[float, float, int, str]) -> CheckItem:
+    """A rule with (value, limit, sense, where): sense 1 for at least the limit, -1 for at most."""
+    value, limit, sense, where = found
+    kept = sense * (value - limit) >= -KEPT_MM
+    stated = np.inf if rule.worst is None else rule.worst
+    far = geometry.REACH_MM - 1.0
+    same = abs(value - stated) <= AGREE_MM or (value > far and stated > far)
+    shown = f"{value:.5g} mm" if np.isfinite(value) else f"over {geometry.REACH_MM:g} mm, or none"
+    return CheckItem(
+        f"rule: {rule.rule}",
+        rule.limit,
+        shown,
+        float(f"{abs(value - stated):.3g}") if np.isfinite(value) and np.isfinite(stated) else None,
+        AGREE_MM,
+        "mm from plan.json",
+        bool(kept and same),
+        f"recomputed from RTPLAN and RTSTRUCT; {where}".rstrip("; "),
+    )
+
+
+def _recomputed(
+    plan: Plan, rtplan: pydicom.Dataset, rtstruct: pydicom.Dataset
+) -> dict[str, tuple[float, float, int, str]]:
+    """(value, limit, sense, where) of the rules that the files on disk decide."""
+    needles = geometry.written_needles(rtplan)
+    rules = plan.protocol
+    if not needles:
+        return {}
+    lengths = [float(np.linalg.norm(needle.tip - needle.hole)) for needle in needles]
+    found: dict[str, tuple[float, float, int, str]] = {
+        "needle length": (max(lengths), rules.needle.max_needle_mm, -1, ""),
+        "between needles": (geometry.needle_spacing(needles), rules.needle.min_needle_spacing_mm, 1, ""),
+        "between seeds": (geometry.seed_spacing(needles), rules.seeds.min_spacing_mm, 1, ""),
+    }
+    roles = _roles(plan, rtstruct)
+    targets = {target.roi for target in plan.targets} | {target.planned_roi for target in plan.targets}
+    for role in rules.obstacles.roles:
+        stacks = _stacks(rtstruct, {name for name, its in roles.items() if its == role} - targets)
+        if stacks is not None:
+            gap, where = geometry.clearance(needles, stacks, rules.needle.radius_mm)
+            found[f"needle to {role.replace('_', ' ')}"] = (gap, rules.obstacles.clearance_mm, 1, where)
+    outlines = _stacks(rtstruct, {name for name, its in roles.items() if its == "external"})
+    if outlines:
+        depth, where = geometry.skin_depth(needles, next(iter(outlines.values())))
+        found["seed to skin"] = (depth, rules.seeds.skin_margin_mm, 1, where)
+    ends = [_ends(plan, rtstruct, needles, number) for number in range(len(plan.templates))]
+    if rules.template.lateral_overshoot_mm == 0 and ends and None not in ends:
+        distal = min(end[0] for end in ends if end is not None)
+        proximal = min(min(end) for end in ends if end is not None)
+        found["seed to distal edge"] = (distal, rules.seeds.distal_margin_mm, 1, "")
+        found["seed between first entry and last exit"] = (proximal, 0.0, 1, "")
+    return found
+
+
+def _ends(
+    plan: Plan, rtstruct: pydicom.Dataset, needles: list[geometry.WrittenNeedle], number: int
+) -> tuple[float, float] | None:
+    """Distances of a template's seeds to the ends of its target; None where that has no axial contours."""
+    target = next(t for t in plan.targets if t.roi == plan.templates[number].target)
+    stack = geometry.Stack.of(contours) if (contours := contours_of(rtstruct, target.planned_roi)) else None
+    own = [needle for needle in needles if needle.name.startswith(f"{number + 1}:")]
+    return geometry.ends_in_target(own, stack) if stack and own else None
+
+
+def _roles(plan: Plan, rtstruct: pydicom.Dataset) -> dict[str, str]:
+    """Role of each ROI, by its type, its name and the protocol."""
+    types = {
+        int(o.ReferencedROINumber): str(o.get("RTROIInterpretedType") or "")
+        for o in rtstruct.RTROIObservationsSequence
+    }
+    return {
+        str(roi.ROIName): guess_role(
+            str(roi.ROIName), types.get(int(roi.ROINumber), ""), plan.protocol.roles
+        ).role
+        for roi in rtstruct.StructureSetROISequence
+    }
+
+
+def _stacks(rtstruct: pydicom.Dataset, wanted: set[str]) -> dict[str, geometry.Stack] | None:
+    """Slabs of the wanted ROIs; None where one of them is not axial."""
+    found = {}
+    for roi in rtstruct.StructureSetROISequence:
+        name = str(roi.ROIName)
+        if name in wanted and (contours := contours_of(rtstruct, name)):
+            stack = geometry.Stack.of(contours)
+            if stack is None:
+                return None
+            found[name] = stack
+    return found
