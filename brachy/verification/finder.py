@@ -5,11 +5,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
+from brachy.case import Case
 from brachy.core import capsule as kernel
+from brachy.errors import BrachyError, UsageError
+from brachy.structures import Structure
 from brachy.verification import background, blobs, moves
-from brachy.verification.calibrate import ENOUGH, calibrate, explained, least_peak
-from brachy.verification.fit import Image, Scale, bounds, cost, groups, refine, residual
+from brachy.verification.calibrate import ENOUGH, calibrate, explained, least_peak, start
+from brachy.verification.fit import Image, Scale, bounds, cost, covariance, groups, refine, residual
+from brachy.verification.seeds import Calibration, Doubt, Findings, FoundSeed, HasCapsule
 
 Float = NDArray[np.float64]
 
@@ -135,3 +140,115 @@ def find(
         for chosen in groups(capsules, image.spacing[2], 8.0):
             capsules = refine(image, scale, capsules, chosen, 5)
     return scale, capsules, tests
+
+
+def find_seeds(
+    ct: Case,
+    capsule: HasCapsule,
+    region: Structure | NDArray[np.bool_] | None = None,
+    *,
+    margin_mm: float = 0.0,
+    count: int | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> Findings:
+    """Find the seeds of a permanent implant on a CT.
+
+    Parameters
+    ----------
+    ct : Case
+        CT in HU and its grid; any direction and spacing.
+    capsule : Source or Capsule
+        Outer size of the seeds: `capsule_length_mm`, `capsule_diameter_mm`.
+    region : Structure or (nz, ny, nx) bool array, optional
+        Where seed centres are looked for; the whole CT by default.
+    margin_mm : float
+        Added round the region, mm.
+    count : int, optional
+        Seeds implanted. It is compared with what was found and warned about; it never adds or removes a seed.
+    progress : callable, optional
+        Called with (stage, share done in [0, 1]).
+
+    Returns
+    -------
+    Findings
+        Seeds in the patient frame (LPS, mm), doubts, warnings, calibration.
+
+    Raises
+    ------
+    BrachyError
+        If no seeds can be seen, or far more objects than seeds.
+    UsageError
+        If a region has another shape than the CT or lies outside it.
+    """
+    hu, grid = np.asarray(ct.ct_hu), ct.grid
+    tell = progress or (lambda stage, share: None)
+    mask = _region_mask(ct, region, margin_mm)
+    tell("background", 0.0)
+    excess = background.subtract_background(hu, grid.spacing_mm)
+    clipped, saturated = background.saturation(hu)
+    image = Image(excess, saturated, np.array(grid.spacing_mm))
+    noise = background.noise_of(excess, hu)
+    scale, capsules, tests = find(image, hu, mask, start(image, noise))
+    tell("done", 1.0)
+    if not len(capsules):
+        raise BrachyError(
+            "no seeds seen on this CT: is it the post-implant CT, and does the region hold the seeds?"
+        )
+    seeds: list[FoundSeed] = []
+    doubts: list[Doubt] = []
+    order = np.argsort(grid.index_to_mm(capsules[:, :3] / grid.spacing_mm)[:, 2], kind="stable")
+    for n, k in enumerate(order.tolist()):
+        c = capsules[k]
+        spread = covariance(image, scale, capsules, k)
+        turn = grid.direction
+        axis = turn @ c[3:6]
+        at = grid.index_to_mm(c[None, :3] / grid.spacing_mm)[0]
+        mass = float(c[6] / scale.mass)
+        seeds.append(
+            FoundSeed(
+                position_mm=at,
+                axis=axis if axis[2] >= 0 else -axis,
+                confidence=float(np.clip(tests[k, 0], 0.0, 1.0)),
+                mass=mass,
+                position_sd_mm=np.sqrt(np.diagonal(turn @ spread[:3, :3] @ turn.T)),
+                axis_sd_deg=float(np.degrees(np.sqrt(0.5 * (spread[3, 3] + spread[4, 4])))),
+            )
+        )
+        if abs(mass - 1) > 0.3:
+            doubts.append(Doubt(at, f"its mass is that of {mass:.2f} seeds", n))
+    warnings = [] if count is None or count == len(seeds) else [f"{len(seeds)} of {count} seeds found"]
+    return Findings(
+        tuple(seeds),
+        tuple(doubts),
+        tuple(warnings),
+        Calibration(
+            single_seeds=0,
+            seed_mass_hu_mm3=scale.mass,
+            seed_mass_sd=scale.mass_sd,
+            in_plane_sigma_mm=float(scale.blur[0]),
+            slice_sigma_mm=float(scale.blur[1]),
+            bright_length_mm=float(scale.blur[2]),
+            noise_hu=noise,
+            clipped_at_hu=clipped,
+        ),
+    )
+
+
+def _region_mask(
+    ct: Case, region: Structure | NDArray[np.bool_] | None, margin_mm: float
+) -> NDArray[np.bool_] | None:
+    if region is None:
+        return None
+    if isinstance(region, Structure):
+        mask = region.fraction_mask(ct.grid) > 0.5
+        name = f"region '{region.name}'"
+    else:
+        mask, name = np.asarray(region, dtype=bool), "the region"
+    if mask.shape != ct.ct_hu.shape:
+        raise UsageError(f"{name} has the shape {mask.shape}, the CT {ct.ct_hu.shape}: they must be the same")
+    if not mask.any():
+        raise UsageError(f"{name} lies outside the CT: give one that it shows")
+    if margin_mm > 0:
+        distance = np.asarray(ndimage.distance_transform_edt(~mask, sampling=ct.grid.spacing_mm[::-1]))
+        mask = distance <= margin_mm
+    return mask
