@@ -90,8 +90,8 @@ def half_sample_mode(values: Float) -> float:
 
     Examples
     --------
-    >>> half_sample_mode(np.array([1.0, 9.0, 10.0, 10.1, 10.2, 30.0, 70.0]))
-    10.1
+    >>> half_sample_mode(np.array([1.0, 90.0, 100.0, 101.0, 102.0, 300.0, 700.0]))
+    100.5
     """
     left = np.sort(values)
     while len(left) > 3:
