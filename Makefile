@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: .venv demo test lint check bench lock clean
+.PHONY: .venv demo test lint check validation bench lock clean
 
 .venv: $(STAMP)
 
@@ -27,6 +27,12 @@ lint: $(STAMP)
 test: lint
 	NUMBA_CACHE_DIR="$$(mktemp -d)" sh -c '$(BIN)/pytest -n 2 --dist loadfile; code=$$?; rm -rf "$$NUMBA_CACHE_DIR"; exit $$code'
 	NUMBA_DISABLE_JIT=1 $(BIN)/pytest -q -m kernel tests
+
+# docs/validation.md from the commissioning report; DATA holds the public clinical data sets.
+DATA ?= ../shared/data
+validation: $(STAMP)
+	$(BIN)/brachy check --commission -o build/commissioning --data $(DATA) --force
+	cp build/commissioning/validation.md docs/validation.md
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py

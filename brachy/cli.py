@@ -289,6 +289,10 @@ def check(
         bool, typer.Option("--commission", help="Engine against printed tables, closed forms, quadrature.")
     ] = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="With --commission.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="With --commission: clinical data sets to compare with."),
+    ] = None,
     force: ForceFlag = False,
     as_json: JsonFlag = False,
 ) -> int:
@@ -298,23 +302,25 @@ def check(
     from brachy import console
 
     if plan is not None:
-        if out is not None:
-            raise UsageError("-o goes with --commission: the verdict on a plan is printed")
+        if out is not None or data is not None:
+            raise UsageError("-o and --data go with --commission: the verdict on a plan is printed")
         from brachy.check import check_plan
 
         report = check_plan(plan)
     else:
         if out is None:
             raise UsageError("--commission needs -o DIR for its report")
-        from brachy.check.commission import write_commissioning
-        from brachy.output import check_destination
+        from brachy import output
+        from brachy.check.commission import commission as compare
+        from brachy.check.commission import commissioning_files
 
-        check_destination(out, force)
-        report = write_commissioning(out)
+        output.check_destination(out, force)
+        report = compare(data)
+        output.write_texts(commissioning_files(report), out, force=force)
     if as_json:
         _print_json(report.to_dict())
     else:
-        console.show_check(report)
+        console.show_check(report, "Commissioning" if commission else "Second opinion")
         if out is not None:
             print(f"wrote {out}")
     return 0 if report.verdict == "pass" else 1

@@ -198,9 +198,9 @@ def show_dose(result: "DoseResult") -> None:
         _say(f"wrote {result.output}")
 
 
-def show_check(report: "CheckReport") -> None:
-    """Every comparison of a second opinion, and the verdict."""
-    table = _table("Second opinion", "what", "expected", "found", "difference", "tolerance", "")
+def show_check(report: "CheckReport", title: str = "Second opinion") -> None:
+    """Every comparison of a check, and the verdict."""
+    table = _table(title, "what", "expected", "found", "difference", "tolerance", "")
     for item in report.checks:
         tolerance = "" if item.tolerance is None else f"{item.tolerance:.3g} {item.unit}".strip()
         table.add_row(

@@ -19,6 +19,7 @@ from brachy.implant import Implant
 from brachy.metrics import DVH
 from brachy.sampling import ORGAN_REACH, REACH, Lattice, lattice_for, sample
 from brachy.structures import Structure
+from brachy.units import I125_HALF_LIFE_DAYS
 
 Float = NDArray[np.float64]
 DoseAt = Callable[[Float], Float]
@@ -102,9 +103,13 @@ def dvh(
     if isinstance(dose_or_implants, Implant | Sequence):
         seeds = seeds_mm(dose_or_implants)
         dose_at = dose_from_seeds(dose_or_implants, formalism, days)
+        half_lives = {implant.half_life_days for implant in listed(dose_or_implants)}
     else:
         seeds, dose_at = None, partial(interpolated, dose_or_implants)
+        half_lives = {I125_HALF_LIFE_DAYS}
     base = {
+        # a BED is of a dose to complete decay of one half-life: of anything else it is none
+        "half_life_days": half_lives.pop() if len(half_lives) == 1 and days is None else float("nan"),
         "formalism": "" if seeds is None else formalism,
         "interpolated": seeds is None,
         "structure_notes": structure.notes,
@@ -193,7 +198,20 @@ def on_lattice_of(
     formalism: str,
     days: float | None,
 ) -> DVH:
-    """The same structure on the same samples as `found`, with the dose under another formalism."""
+    """The same structure on the same samples as `found`, with the dose under another formalism.
+
+    Examples
+    --------
+    >>> from brachy.implant import Implant
+    >>> from brachy.source import load_source
+    >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], axes=[0, 0, 1], strength_U=1.0)
+    >>> square = np.array([[-5.0, -5, 0], [5, -5, 0], [5, 5, 0], [-5, 5, 0]])
+    >>> box = Structure("box", [square + [0, 0, z] for z in (-4, -2, 0, 2, 4)])
+    >>> one = dvh(seed, box)
+    >>> other = on_lattice_of(one, box, seed, "2D", None)
+    >>> one.samples == other.samples, 0.9 < other.mean_gy / one.mean_gy < 1.1
+    (True, True)
+    """
     lattice = Lattice(found.step_mm, found.widest_mm)
     dose_at = dose_from_seeds(implants, formalism, days)
     return _histogram(structure, seeds_mm(implants), dose_at, lattice, {"formalism": formalism})
@@ -222,17 +240,45 @@ def _other_shapes(structure: Structure) -> tuple[Structure, ...]:
 
 
 def listed(implants: Implant | Sequence[Implant]) -> list[Implant]:
-    """Implants as a list."""
+    """Implants as a list.
+
+    Examples
+    --------
+    >>> from brachy.implant import Implant
+    >>> from brachy.source import load_source
+    >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], strength_U=1.0)
+    >>> len(listed(seed)), len(listed([seed, seed]))
+    (1, 2)
+    """
     return [implants] if isinstance(implants, Implant) else list(implants)
 
 
 def seeds_mm(implants: Implant | Sequence[Implant]) -> Float:
-    """Centres (n, 3) of all seeds, mm."""
+    """Centres (n, 3) of all seeds, mm.
+
+    Examples
+    --------
+    >>> from brachy.implant import Implant
+    >>> from brachy.source import load_source
+    >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], strength_U=1.0)
+    >>> seeds_mm([seed, seed]).shape
+    (2, 3)
+    """
     return np.concatenate([np.zeros((0, 3)), *(implant.positions_mm for implant in listed(implants))])
 
 
 def dose_from_seeds(implants: Implant | Sequence[Implant], formalism: str, days: float | None) -> DoseAt:
-    """Function from points (n, 3), mm, to Gy (n,)."""
+    """Function from points (n, 3), mm, to Gy (n,).
+
+    Examples
+    --------
+    >>> from brachy.implant import Implant
+    >>> from brachy.source import load_source
+    >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], axes=[0, 0, 1], strength_U=1.0)
+    >>> at = dose_from_seeds(seed, "2D", None)  # 1 U, 1 cm, 90 degrees: 1984.721 cGy
+    >>> np.round(at(np.array([[10.0, 0, 0]])), 5)
+    array([19.84721])
+    """
     all_of_them = listed(implants)
     seeds = sum(len(implant) for implant in all_of_them)
 
@@ -280,7 +326,17 @@ class Regions(NamedTuple):
 
 
 def regions_of(structures: Sequence[Structure], grid: Grid) -> Regions:
-    """Voxels at least half inside each structure, as regions that do not overlap."""
+    """Voxels at least half inside each structure, as regions that do not overlap.
+
+    Examples
+    --------
+    >>> square = np.array([[-5.0, -5, 0], [5, -5, 0], [5, 5, 0], [-5, 5, 0]])
+    >>> outer = Structure("outer", [square + [0, 0, z] for z in (-4, -2, 0, 2, 4)])
+    >>> inner = Structure("inner", [0.4 * square + [0, 0, z] for z in (-1, 1)])
+    >>> found = regions_of([outer, inner], Grid.around([-8, -8, -8], [8, 8, 8], 2.0))
+    >>> found.names, found.regions  # inside outer alone, and inside both
+    (('outer', 'inner'), 2)
+    """
     held = [structure.fraction_mask(grid).ravel() >= 0.5 for structure in structures]
     voxel = np.flatnonzero(np.any(held, axis=0)) if held else np.zeros(0, dtype=np.int64)
     region = np.zeros(len(voxel), dtype=np.int64)

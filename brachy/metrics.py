@@ -9,11 +9,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from brachy.bed import bed
 from brachy.errors import UsageError
+from brachy.units import I125_HALF_LIFE_DAYS
 
 Float = NDArray[np.float64]
 
-FORMS = "D90_gy, D2cc_gy, V100_pct, V100_cc, V145Gy_cc, V20Gy_pct, mean_gy, min_gy, max_gy, volume_cc"
+FORMS = (
+    "D90_gy, D2cc_gy, V100_pct, V100_cc, V145Gy_cc, V20Gy_pct, mean_gy, min_gy, max_gy, volume_cc, BED90_gy"
+)
 """The forms of a metric's name, by example."""
 
 INDICES = ("CI", "EI", "HI")
@@ -65,6 +69,8 @@ class DVH:
         that is asked for, once.
     structure_notes : tuple of str
         What the structure says about its contours.
+    half_life_days : float
+        Of the seeds, for the BED.
     """
 
     roi: str
@@ -80,6 +86,7 @@ class DVH:
     coarser: "DVH | None" = None
     other_shapes: Callable[[], tuple["DVH", ...]] = tuple
     structure_notes: tuple[str, ...] = ()
+    half_life_days: float = I125_HALF_LIFE_DAYS
     _below: Float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -194,7 +201,7 @@ class DVH:
 
 
 class Metric(NamedTuple):
-    """A parsed name: kind (D, Dcc, V, VGy, mean, min, max, volume or an index), number and unit."""
+    """A parsed name: kind (D, Dcc, BED, V, VGy, mean, min, max, volume or an index), number and unit."""
 
     kind: str
     value: float
@@ -207,6 +214,7 @@ class Metric(NamedTuple):
         return {
             "D": f"D{number}_gy",
             "Dcc": f"D{number}cc_gy",
+            "BED": f"BED{number}_gy",
             "V": f"V{number}_{self.unit}",
             "VGy": f"V{number}Gy_{self.unit}",
         }.get(self.kind, f"{self.kind}_{self.unit}" if self.unit else self.kind)
@@ -221,6 +229,7 @@ _NUMBER = r"(\d+(?:\.\d+)?|\.\d+)"
 _PATTERNS = (
     ("Dcc", rf"d{_NUMBER}cc(?:_gy)?", "gy"),
     ("D", rf"d{_NUMBER}(?:_gy|%)?", "gy"),
+    ("BED", rf"bed{_NUMBER}(?:_gy|%)?", "gy"),
     ("VGy", rf"v{_NUMBER}gy_(pct|cc)", ""),
     ("V", rf"v{_NUMBER}(?:_(pct|cc)|%)?", ""),
 )
@@ -244,7 +253,7 @@ def parse_metric(name: str) -> Metric:
         match = re.fullmatch(pattern, text)
         if match:
             value = float(match[1])
-            if kind == "D" and value > 100:
+            if kind in ("D", "BED") and value > 100:
                 break
             return Metric(kind, value, unit or match[2] or "pct")
     for kind in ("mean", "min", "max"):
@@ -283,6 +292,8 @@ def metric(dvh: DVH, name: str, prescription_gy: float | None = None) -> float:
     wanted = parse_metric(name)
     if wanted.kind == "D":
         return dvh.D(wanted.value)
+    if wanted.kind == "BED":  # of the dose that so much of the volume gets: BED rises with dose
+        return float(bed(dvh.D(wanted.value), dvh.half_life_days))
     if wanted.kind == "Dcc":
         return dvh.D_cc(wanted.value)
     if wanted.kind in ("V", "VGy"):

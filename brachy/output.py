@@ -41,6 +41,9 @@ DOSE_MARGIN_MM = 50.0
 CASE_FILES = frozenset({"ct", "RTSTRUCT.dcm"})
 """What `write_case` writes."""
 
+MARKS = frozenset({"plan.json", "verification.json", "commissioning.json"})
+"""A folder with one of these was written by this program."""
+
 Curves = Mapping[str, tuple[ArrayLike, ArrayLike]]
 
 
@@ -126,6 +129,21 @@ def write_case(case: Case, out: str | os.PathLike[str], *, force: bool = False) 
     return Path(out)
 
 
+def write_texts(texts: Mapping[str, str], out: str | os.PathLike[str], *, force: bool = False) -> Path:
+    """Write a folder of text files by name.
+
+    Raises
+    ------
+    UsageError, BrachyError
+        As `write_outputs`.
+    """
+    check_destination(out, force)
+    with whole_folder(out, force) as folder:
+        for name, text in texts.items():
+            write_text_whole(folder / name, text)
+    return Path(out)
+
+
 def _write_case_files(case: Case, structures: Sequence[Structure], folder: Path, *, with_ct: bool) -> None:
     if structures:
         write_structures(structures, case, folder / "RTSTRUCT.dcm")
@@ -200,10 +218,8 @@ def _check_replaceable(folder: Path, shown: Path, force: bool) -> None:
         return
     if not force:
         raise UsageError(f"{shown} exists: choose another folder, or --force to replace it")
-    if "plan.json" not in held and not held <= CASE_FILES:
-        raise UsageError(
-            f"{shown} holds no plan: it was not written by brachy and is not replaced; choose another"
-        )
+    if not held & MARKS and not held <= CASE_FILES:
+        raise UsageError(f"{shown} was not written by brachy and is not replaced: choose another")
 
 
 @contextmanager

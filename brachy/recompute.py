@@ -106,6 +106,20 @@ def recompute(
         For options that exclude each other or a file that exists.
     BrachyError
         If the plan cannot be read, or `like` is of another frame of reference.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from brachy.optimise import plan
+    >>> from brachy.phantom import load_phantom
+    >>> from brachy.protocol import change, load_protocol
+    >>> quick = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
+    >>> made = plan(load_phantom("sphere-35mm"), quick, direction=(0, 0))
+    >>> with TemporaryDirectory() as folder:
+    ...     made.save(f"{folder}/plan.json")
+    ...     found = recompute(f"{folder}/plan.json", spacing_mm=5.0)
+    >>> found.seeds == made.seed_count, found.formalism
+    (True, '1D')
     """
     from brachy.dosimetry import dose
 
@@ -269,7 +283,17 @@ def _comparison(found: Dose, reference: Dose, implants: Sequence[Implant]) -> li
 def ratios(
     found: Dose, reference: Dose, implants: Sequence[Implant], over_gy: float, beyond_mm: float
 ) -> NDArray[np.float64]:
-    """Ratio found / reference (n,) in voxels of at least `over_gy` in the reference and `beyond_mm` of any seed."""
+    """Ratio found / reference (n,) in voxels of at least `over_gy` in the reference and `beyond_mm` of any seed.
+
+    Examples
+    --------
+    >>> from brachy.source import load_source
+    >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], strength_U=1.0)
+    >>> grid = Grid.around([-10, -10, -10], [10, 10, 10], 5.0)
+    >>> twice, once = Dose(grid, np.full(grid.shape, 240.0)), Dose(grid, np.full(grid.shape, 120.0))
+    >>> set(ratios(twice, once, [seed], over_gy=100.0, beyond_mm=3.0).tolist())
+    {2.0}
+    """
     from scipy.spatial import cKDTree
 
     flat = reference.gy.reshape(-1)
@@ -323,7 +347,23 @@ def dose_volume_table(
         If a metric is unknown, or needs a prescription that is not given.
     BrachyError
         If a file cannot be read, or the two have different frames of reference.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from brachy.dicom.write import write_dose, write_structures
+    >>> from brachy.phantom import load_phantom
+    >>> case = load_phantom("sphere-35mm")
+    >>> flat = Dose(case.grid, np.full(case.grid.shape, 120.0))
+    >>> with TemporaryDirectory() as folder:
+    ...     dose_file, structures = Path(folder) / "RD.dcm", Path(folder) / "RS.dcm"
+    ...     _ = write_structures(case.structures, case, structures)
+    ...     _ = write_dose(flat, None, case.identity, dose_file, plan_instance_uid="2.25.1")
+    ...     table = dose_volume_table(dose_file, structures, {None: 120.0}, ["V100"])
+    >>> table.values["GTV"]
+    {'V100_pct': 100.0}
     """
+    from brachy.bed import TG_137
     from brachy.dicom.read import read_dose, read_structure_set
     from brachy.dose_volume import dvh, metric, parse_metric
 
@@ -352,6 +392,8 @@ def dose_volume_table(
         found_here = {name: metric(histogram, name, prescription) for name in names}
         values[structure.name] = {name: v if math.isfinite(v) else None for name, v in found_here.items()}
         notes += _spread(structure.name, histogram, prescription)
+    if any(name.startswith("BED") for name in names):
+        notes.append(f"BED of a permanent 125I implant, dose to complete decay: {TG_137}")
     return MetricTable(names, values, tuple(_gathered(notes)))
 
 

@@ -66,7 +66,16 @@ def sample(structure: Structure, seeds_mm: Float | None, lattice: Lattice) -> Sa
 
 
 def lattice_for(structure: Structure, seeds_mm: Float | None, count: int, reach: float = REACH) -> Lattice:
-    """Lattice that gives about `count` samples; widths to three digits."""
+    """Lattice that gives about `count` samples; widths to three digits.
+
+    Examples
+    --------
+    >>> square = np.array([[-5.0, -5, 0], [5, -5, 0], [5, 5, 0], [-5, 5, 0]])
+    >>> box = Structure("box", [square + [0, 0, z] for z in (-4, -2, 0, 2, 4)])
+    >>> lattice = lattice_for(box, None, 1000)
+    >>> 500 < len(sample(box, None, lattice).cell_cc) < 2000
+    True
+    """
     if structure.is_empty:
         return Lattice(1.0, 1.0)
     volume_mm3 = structure.volume_cc * 1000.0

@@ -108,6 +108,15 @@ def write_source_figure(source: Source, path: Path, *, force: bool = False) -> N
         If the file exists and `force` is not given, or its name does not end with .png.
     BrachyError
         If it cannot be written.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from brachy.source import load_source
+    >>> with TemporaryDirectory() as folder:
+    ...     write_source_figure(load_source("best_2301"), Path(folder) / "best.png")
+    ...     (Path(folder) / "best.png").stat().st_size > 10_000
+    True
     """
     if path.suffix.lower() != ".png":
         raise UsageError(f"{path}: the picture is a PNG: give a name that ends with .png")

@@ -105,6 +105,13 @@ def parse(data: Mapping[str, Any], name: str) -> SourceFile:
     ------
     UsageError
         Names the file, the table, the row and the column of the first fault.
+
+    Examples
+    --------
+    >>> parse({"model": "My seed"}, "my-seed.toml")
+    Traceback (most recent call last):
+        ...
+    brachy.errors.UsageError: my-seed.toml: reference: is missing: add it
     """
     try:
         file = SourceFile.model_validate(dict(data))
@@ -226,6 +233,15 @@ def read_csv(path: Path) -> dict[str, Any]:
     ------
     UsageError
         Names the file, the line and the column of a cell that is not a number, or an unknown section.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "seed.csv"
+    ...     _ = path.write_text("model,My seed\\nactive_length.mm,3.0\\n")
+    ...     read_csv(path)
+    {'model': 'My seed', 'active_length': {'mm': 3.0}}
     """
     data: dict[str, Any] = {}
     table: dict[str, Any] | None = None

@@ -10,6 +10,9 @@ import pytest
 
 from brachy import output
 from brachy.check import check_plan
+from brachy.check.clinical import clinical_items
+from brachy.check.commission import commission, commissioning_files
+from brachy.check.shapes import METRICS, SHAPES, exact
 from brachy.dosimetry import dose
 from brachy.errors import BrachyError
 from brachy.grid import Dose, Grid
@@ -240,3 +243,39 @@ def test_a_second_opinion_leaves_the_plan_s_checksum(made):
     checked = made.checked({"verdict": "pass", "checks": []})
     assert checked.sealed().checksum == made.checksum
     assert checked.check["checksum"] != made.checked({"verdict": "fail", "checks": []}).check["checksum"]
+
+
+def test_commissioning_with_clinical_data_passes_and_its_files_say_so(shared):
+    report = commission(shared / "data")
+    assert [item.name for item in report.checks if not item.passed] == []
+    names = " ".join(item.name for item in report.checks)
+    assert all(
+        word in names
+        for word in ("6711", "G_L", "day-1 implant, Prostate", "Eclipse, PTV", "breast, Heart", "cone")
+    )
+    files = commissioning_files(report)
+    assert json.loads(files["commissioning.json"])["verdict"] == "pass"
+    assert all("interseed" in text for text in files.values())
+    assert all("research and education" in files[name] for name in ("commissioning.html", "validation.md"))
+
+
+def test_missing_clinical_data_are_told(tmp_path):
+    assert [item.passed for item in clinical_items(tmp_path)] == [False] * 3
+    with pytest.raises(BrachyError, match="no folder"):
+        list(clinical_items(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_exact_answers_are_those_of_the_published_table(shape, shared):
+    """data/analytic_dvh.json has the same shapes by their closed forms."""
+    names = {
+        "sphere": "sphere_linear",
+        "cylinder, dose along it": "cylinder_axial_gradient",
+        "cylinder, dose across it": "cylinder_transverse_gradient",
+        "cone, base at 4 Gy": "cone_axial_base_at_4Gy",
+        "cone, apex at 4 Gy": "cone_axial_apex_at_4Gy",
+    }
+    truth = json.loads((shared / "data" / "analytic_dvh.json").read_text())["cases"][names[shape]]
+    assert exact(shape, "volume_cc") == pytest.approx(truth["volume_cc"], rel=1e-5)
+    for name in METRICS:
+        assert exact(shape, name) == pytest.approx(truth[name.replace("_gy", "_Gy")], abs=2e-4), name

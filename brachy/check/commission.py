@@ -6,7 +6,6 @@ docs/validation.md is written from the same lines.
 
 import math
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,15 @@ from scipy.optimize import brentq
 from scipy.spatial.transform import Rotation
 
 from brachy import __version__, resources, units
+from brachy.check.clinical import clinical_items
 from brachy.check.independent import Seed, dose_gy, dose_rate_per_U
 from brachy.check.items import CheckItem, CheckReport
+from brachy.check.shapes import shape_items
 from brachy.dose_volume import dvh
 from brachy.dosimetry import dose
-from brachy.grid import Dose, Grid
+from brachy.grid import Grid
 from brachy.implant import Implant
+from brachy.planfile import canonical
 from brachy.source import Source, load_source
 from brachy.structures import Structure
 
@@ -39,13 +41,25 @@ Med. Phys. 39, 6208 (2012))."""
 ROUNDING = 1e-9
 
 
-def commission() -> CheckReport:
-    """Run every comparison; about ten seconds.
+def commission(data: Path | None = None) -> CheckReport:
+    """Run every comparison; some ten seconds.
+
+    Parameters
+    ----------
+    data : Path, optional
+        Folder with the public clinical data sets, see `brachy.check.clinical`; without it those comparisons are left
+        out.
 
     Returns
     -------
     CheckReport
         Verdict "pass" if every comparison is within its tolerance.
+
+    Examples
+    --------
+    >>> report = commission()  # doctest: +SKIP
+    >>> report.verdict  # doctest: +SKIP
+    'pass'
     """
     return CheckReport(
         (
@@ -55,6 +69,8 @@ def commission() -> CheckReport:
             *_second_definition(),
             *_kernels(),
             *_volumes(),
+            *shape_items(),
+            *(clinical_items(data) if data is not None else ()),
         )
     )
 
@@ -275,63 +291,18 @@ def _kernels() -> list[CheckItem]:
     return items
 
 
-def _disc(radius: float, z: float, count: int = 720) -> Float:
-    angle = np.linspace(0, 2 * np.pi, count, endpoint=False)
-    # a polygon of the circle's area, so that only the slices discretise
-    fitted = radius * math.sqrt(2 * np.pi / count / math.sin(2 * np.pi / count))
-    return np.stack([fitted * np.cos(angle), fitted * np.sin(angle), np.full(count, z)], axis=1)
-
-
-def _stack(name: str, radius_at: Callable[[float], float], half_height: float, step: float) -> Structure:
-    planes = np.arange(-half_height + step / 2, half_height, step)
-    return Structure(
-        name,
-        tuple(_disc(radius_at(z), z) for z in planes.tolist() if radius_at(z) > 0),
-        slice_spacing_mm=step,
-    )
-
-
 def _volumes() -> list[CheckItem]:
-    """DVH of shapes whose answer is known: a sphere and a cylinder in a linear dose, a sphere round a point seed."""
-    low, slope = 4.0, 1.0
-    grid = Grid((-20, -20, -20), (1, 1, 1), (41, 41, 41))
-    z = np.arange(-20, 21)[:, None, None]
-    field = Dose(grid, np.broadcast_to(low + slope * (z + 12.0), grid.shape).copy())
-    sphere = _stack("sphere", lambda h: math.sqrt(max(144.0 - h * h, 0.0)), 12.0, 1.0)
-    cylinder = _stack("cylinder", lambda h: 12.0, 12.0, 1.0)
-    known = "closed form, linear dose of 1 Gy/mm across 24 mm"
-
-    def above(gy: float) -> float:
-        t = gy - 16.0
-        return (12.0 - t) ** 2 * (24.0 + t) / (4 * 12.0**3)
-
+    """A sphere round one point seed: the volume above a dose is that of the isodose's sphere."""
     items = []
-    found = dvh(field, sphere)
-    items.append(
-        _line(
-            "volume of a sphere of 24 mm, 1 mm slices",
-            7.23823,
-            found.volume_cc,
-            0.005,
-            "cc",
-            known,
-            relative=True,
-        )
-    )
-    for percent in (95.0, 90.0, 50.0):
-        exact = brentq(lambda gy, p=percent: above(gy) - p / 100.0, 4.0, 28.0)
-        items.append(_line(f"sphere, D{percent:g}", exact, found.D(percent), 0.005 * 24, "Gy", known))
-    found = dvh(field, cylinder)
-    for percent in (95.0, 90.0, 50.0, 5.0):
-        items.append(
-            _line(
-                f"cylinder, D{percent:g}", 28 - 24 * percent / 100, found.D(percent), 0.005 * 24, "Gy", known
-            )
-        )
     source = load_source("amersham_6711")
     seed = _one_seed(source)
-    round_seed = _stack("round a seed", lambda h: math.sqrt(max(400.0 - h * h, 0.0)), 20.0, 0.5)
-    histogram = dvh(seed, round_seed)
+    angle = np.linspace(0, 2 * np.pi, 720, endpoint=False)
+    # a polygon of the circle's area, so that only the slices discretise
+    fitted = math.sqrt(2 * np.pi / 720 / math.sin(2 * np.pi / 720))
+    unit = np.stack([fitted * np.cos(angle), fitted * np.sin(angle), np.zeros(720)], axis=1)
+    heights = np.arange(-19.75, 20, 0.5).tolist()
+    ball = Structure("ball", tuple(unit * math.sqrt(400.0 - z * z) + [0, 0, z] for z in heights))
+    histogram = dvh(seed, ball)
     for gy in (20.0, 10.0, 5.0):
         radius = brentq(lambda r, gy=gy: float(dose([[r, 0, 0]], seed)[0]) - gy, 1.0, 40.0)
         exact = 4 / 3 * math.pi * radius**3 / 1000.0
@@ -390,13 +361,12 @@ def html(report: CheckReport) -> str:
     )
 
 
-def write_commissioning(folder: Path) -> CheckReport:
-    """Write commissioning.html, commissioning.json and validation.md into a folder that is made for them."""
-    from brachy.planfile import canonical, write_text_whole
-
-    report = commission()
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text_whole(folder / "commissioning.json", canonical(report.to_dict()))
-    write_text_whole(folder / "commissioning.html", html(report))
-    write_text_whole(folder / "validation.md", markdown(report))
-    return report
+def commissioning_files(report: CheckReport) -> dict[str, str]:
+    """Texts of commissioning.json, commissioning.html and validation.md."""
+    return {
+        "commissioning.json": canonical(
+            {"software": __version__, "limits": list(LIMITS), **report.to_dict()}
+        ),
+        "commissioning.html": html(report),
+        "validation.md": markdown(report),
+    }

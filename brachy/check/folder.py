@@ -56,6 +56,13 @@ def check_plan(folder: str | Path) -> CheckReport:
     ------
     BrachyError
         If a file is missing or cannot be read: names it.
+
+    Examples
+    --------
+    >>> check_plan("no-such-folder")
+    Traceback (most recent call last):
+        ...
+    brachy.errors.BrachyError: no plan at no-such-folder: give a plan folder or its plan.json
     """
     place = Path(folder)
     plan = Plan.load(place)
