@@ -131,7 +131,12 @@ def plan(
     source: SourceOption = None,
     accept_unverified: UnverifiedFlag = False,
     activity: Annotated[
-        float | None, typer.Option("--activity", metavar="MCI", help="Apparent activity of a seed.")
+        str | None,
+        typer.Option(
+            "--activity",
+            metavar="MCI",
+            help="Apparent activity of a seed; or 25.9MBq, '0.945 mCi contained'.",
+        ),
     ] = None,
     strength: Annotated[
         float | None, typer.Option("--strength", metavar="U", help="Air-kerma strength of a seed.")

@@ -16,7 +16,7 @@ def changed_protocol(
     margin: float | None,
     prescription: float | None,
     source: str | None,
-    activity: float | None,
+    activity: str | None,
     strength: float | None,
     formalism: str | None,
     pitch: float | None,
@@ -30,14 +30,17 @@ def changed_protocol(
 
     if activity is not None and strength is not None:
         raise UsageError("--activity and --strength exclude each other: give mCi or U, not both")
-    if strength is not None:
-        activity = units.mci_from_strength(strength)
+    base = load_protocol(name)
+    mci, stated = None if strength is None else units.mci_from_strength(strength), None
+    if activity is not None:
+        mci, stated = _apparent_mci(activity, source or base.source.model, accept_unverified)
     azimuth, tilt = direction_of(direction)
     tables: dict[str, dict[str, Any]] = {
         "prescription": {"dose_gy": prescription},
         "source": {
             "model": source,
-            "activity_mCi": activity,
+            "activity_mCi": mci,
+            "stated_as": stated,
             "formalism": formalism_named(formalism),
             "accept_unverified": accept_unverified or None,
         },
@@ -47,7 +50,42 @@ def changed_protocol(
         "direction": {"azimuth_deg": azimuth, "tilt_deg": tilt},
     }
     given = {table: {k: v for k, v in fields.items() if v is not None} for table, fields in tables.items()}
-    return change(load_protocol(name), **{table: fields for table, fields in given.items() if fields})
+    return change(base, **{table: fields for table, fields in given.items() if fields})
+
+
+_ACTIVITY = re.compile(r"\s*([-+.\deE]+)\s*(mCi|MBq)?\s*(apparent|contained)?\s*", re.IGNORECASE)
+
+
+def _apparent_mci(text: str, model: str, accept_unverified: bool) -> tuple[float, str | None]:
+    """Apparent activity in mCi of `0.7`, `25.9 MBq` or `0.945 mCi contained`, and how it was stated where otherwise.
+
+    A number alone is apparent mCi. Contained activity needs the factor of the source file.
+    """
+    from brachy import units
+    from brachy.source import load_source
+
+    match = _ACTIVITY.fullmatch(text)
+    if match is None:
+        raise UsageError(
+            f"--activity {text}: give mCi apparent as in 0.7, or 25.9MBq, or '0.945 mCi contained'"
+        )
+    given = number(match[1], "--activity")
+    if not given > 0:
+        raise UsageError(f"--activity {text}: give more than 0")
+    mci = given / units.MBQ_PER_MCI if (match[2] or "").lower() == "mbq" else given
+    if (match[3] or "").lower() != "contained":
+        return mci, None if (match[2] or "").lower() != "mbq" else f"{given:g} MBq apparent"
+    source = load_source(model, accept_unverified)
+    if source.U_per_contained_mCi is None:
+        raise UsageError(
+            f"--activity {text}: the source file of {source.name} does not say how much of a contained activity leaves "
+            "the capsule: give the apparent activity, or --strength"
+        )
+    apparent = units.mci_from_strength(units.strength_from_contained_mci(mci, source.U_per_contained_mCi))
+    return (
+        apparent,
+        f"{given:g} {match[2] or 'mCi'} CONTAINED, {source.U_per_contained_mCi:g} U/mCi for {source.name}",
+    )
 
 
 def formalism_named(text: str | None) -> str | None:

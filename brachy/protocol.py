@@ -44,6 +44,9 @@ class SourceChoice(_Table):
     model: str = Field(description="name of a shipped source model, or a .toml file")
     activity_mCi: Positive = Field(description="apparent activity of one seed at `strength_on`, mCi")
     allowed_mCi: tuple[Positive, Positive] = Field(description="mCi; an activity outside is refused")
+    stated_as: str = Field(
+        "", max_length=200, description="how the activity was stated, if not as apparent mCi"
+    )
     accept_unverified: bool = Field(False, description="use a model whose tables were seen in one place only")
     half_life_days: Positive | None = Field(None, description="d; overrides the imported plan and the source")
     formalism: Literal["1D", "2D"] = Field("1D", description="TG-43U1 point (1D) or line source (2D)")

@@ -9,6 +9,7 @@ import pytest
 from matplotlib.image import imread
 
 from brachy import __version__, cli
+from brachy.options import changed_protocol
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -82,6 +83,13 @@ def test_import_brachy_is_light():
         (["plan", "no/such/case.dcm"], None, ["no/such/case.dcm"]),
         (["plan", "sphere-35mm", "--direction", "0", "--needle-length", "10"], 1, ["needle"]),
         (["sources", "cobalt"], 2, ["cobalt"]),
+        (["plan", "sphere-35mm", "--activity", "much"], 2, ["--activity much", "MBq"]),
+        (["plan", "sphere-35mm", "--activity", "0.7 mCi contained"], 2, ["0.408", "0.6-0.8"]),
+        (
+            ["plan", "sphere-35mm", "--activity", "1 mCi contained", "--source", "isoaid_iai125a"],
+            2,
+            ["isoaid_iai125a", "contained"],
+        ),
         (["sources", "--plot", "seed.png"], 2, ["--plot", "name it"]),
         (["sources", "amersham_6711", "--plot", "seed.jpg"], 2, ["seed.jpg", ".png"]),
         (["plan", "sphere-35mm", "--source", "ibt_1251l"], 2, ["ibt_1251l", "--accept-unverified"]),
@@ -134,6 +142,22 @@ def test_an_unverified_model_is_used_on_request_and_the_plan_says_so(capsys, mon
     code, out, err = run(capsys, monkeypatch, *words)
     assert code == 0, err
     assert any("ibt_1251l is UNVERIFIED" in said for said in json.loads(out)["assumed"])
+
+
+@pytest.mark.parametrize(
+    ("text", "mci"),
+    [
+        ("0.7", 0.7),
+        ("25.9MBq", 0.7),  # 37 MBq/mCi
+        ("25.9 mbq apparent", 0.7),
+        ("1.2 mCi contained", 1.2 * 0.741 / 1.27),  # 6711: 0.741 U a contained mCi, 1.270 an apparent one
+        ("44.4 MBq contained", 1.2 * 0.741 / 1.27),
+    ],
+)
+def test_kinds_of_activity(text, mci):
+    protocol = changed_protocol("liver-metastasis", None, None, None, text, None, None, None, None, None)
+    assert protocol.source.activity_mCi == pytest.approx(mci)
+    assert ("CONTAINED" in protocol.source.stated_as) == ("contained" in text)
 
 
 def test_a_model_is_drawn(capsys, monkeypatch, tmp_path):

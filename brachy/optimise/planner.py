@@ -115,6 +115,10 @@ def plan(
     prescribed = _targets(case, protocol, targets)
     source = load_source(protocol.source.model, protocol.source.accept_unverified)
     said: list[str] = source_warnings(source)
+    if protocol.source.stated_as:
+        said.append(
+            f"activity stated as {protocol.source.stated_as}: {protocol.source.activity_mCi:.4g} mCi apparent"
+        )
     half_life, note = strength.half_life_used(source.half_life_days, None, protocol.source.half_life_days)
     said += [note] if note else []
     stated, implanted, days = _dates(case, strength_on, implant_on, said)
