@@ -6,6 +6,7 @@ float64, slow on purpose, so that a fault in the planner's engine is not repeate
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,12 @@ class Seed:
     data: Mapping[str, Any]
 
 
+@cache
+def _quadrature() -> tuple[Float, Float]:
+    """Nodes in [-1, 1] and weights of the Gauss-Legendre rule."""
+    return np.polynomial.legendre.leggauss(NODES)
+
+
 def geometry_function(across_cm: Float, along_cm: Float, length_cm: float) -> Float:
     """G_L in cm^-2: the mean of 1 / distance^2 over the active length, by quadrature.
 
@@ -44,7 +51,7 @@ def geometry_function(across_cm: Float, along_cm: Float, length_cm: float) -> Fl
     ----------
     AAPM TG-43U1 (Rivard et al., Med. Phys. 31, 633, 2004), eq. (3) with a uniform line of activity.
     """
-    node, weight = np.polynomial.legendre.leggauss(NODES)
+    node, weight = _quadrature()
     total = np.zeros_like(across_cm)
     for x, w in zip(node, weight, strict=True):
         total += 0.5 * w / (across_cm**2 + (along_cm - 0.5 * length_cm * x) ** 2)

@@ -5,7 +5,7 @@ from os import PathLike
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
@@ -244,9 +244,9 @@ def _contour(points: Float, number: int, slices: SliceFinder) -> Dataset:
         item.update(
             dataset(ContourImageSequence=[modules.reference(image.sop_class_uid, image.sop_instance_uid)])
         )
-    # Written as text: a contour has thousands of numbers and pydicom would make an object of each.
-    data = contour_text(points)
-    item[_CONTOUR_DATA] = RawDataElement(_CONTOUR_DATA, "DS", len(data), data, 0, False, True)
+    # Text that is said to be converted: a contour has thousands of numbers, pydicom would make an object of each.
+    data = contour_text(points).decode("ascii")
+    item[_CONTOUR_DATA] = DataElement(_CONTOUR_DATA, "DS", data, already_converted=True)
     return item
 
 
