@@ -36,6 +36,11 @@ _HOME = {
     "dose": "brachy.dosimetry",
     "dvh": "brachy.dose_volume",
     "plan": "brachy.optimise",
+    "plot_dvh": "brachy.figures",
+    "plot_slice": "brachy.figures",
+    "plot_template": "brachy.figures",
+    "scene": "brachy.view",
+    "write_report": "brachy.report",
 }
 
 __all__ = [
@@ -56,6 +61,11 @@ __all__ = [
     "load_protocol",
     "load_source",
     "plan",
+    "plot_dvh",
+    "plot_slice",
+    "plot_template",
+    "scene",
+    "write_report",
 ]
 
 if TYPE_CHECKING:
@@ -63,14 +73,17 @@ if TYPE_CHECKING:
     from brachy.dose_volume import dvh
     from brachy.dosimetry import dose
     from brachy.errors import BrachyError, UsageError
+    from brachy.figures import plot_dvh, plot_slice, plot_template
     from brachy.grid import Dose, Grid
     from brachy.implant import Implant
     from brachy.optimise import plan
     from brachy.planfile import Plan
     from brachy.protocol import Protocol, load_protocol
     from brachy.reading import load_case
+    from brachy.report import write_report
     from brachy.source import Source, load_source
     from brachy.structures import Structure
+    from brachy.view import scene
 
 
 def __getattr__(name: str) -> Any:

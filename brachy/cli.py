@@ -14,7 +14,15 @@ from typer import Abort, Exit
 
 from brachy import __version__
 from brachy.errors import BrachyError, UsageError
-from brachy.options import case_name, changed_protocol, date_of, masks_of, prescriptions_of, targets_of
+from brachy.options import (
+    case_name,
+    changed_protocol,
+    date_of,
+    guide_of,
+    masks_of,
+    prescriptions_of,
+    targets_of,
+)
 
 if TYPE_CHECKING:
     from brachy.planfile import Plan
@@ -41,6 +49,14 @@ JsonFlag = Annotated[
 ForceFlag = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
 FormalismOption = Annotated[
     str | None, typer.Option("--formalism", metavar="1D|2D", help="TG-43 point (1D) or line source (2D).")
+]
+GuideOption = Annotated[
+    str | None,
+    typer.Option(
+        "--guide",
+        metavar="hole=MM,plate=MM,...",
+        help="Measures of the printed template, mm: hole, plate, sleeve, wall, standoff; all: sleeves at every hole.",
+    ),
 ]
 SourceOption = Annotated[
     str | None, typer.Option("--source", metavar="MODEL|FILE", help="Seed model, see `brachy sources`.")
@@ -169,6 +185,7 @@ def plan(
         float | None,
         typer.Option("--time-limit", metavar="S", help="Stop the search; gives up reproducibility."),
     ] = None,
+    guide: GuideOption = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit 1 if a required goal or a rule is missed.")
     ] = False,
@@ -183,6 +200,7 @@ def plan(
         protocol, margin, prescription, source, activity, strength, formalism, pitch, direction, needle_length,
         accept_unverified,
     )  # fmt: skip
+    measures = guide_of(guide)
     folder = out if out is not None else None if as_json else Path(f"plan-{case_name(case)}")
 
     from brachy import console, optimise, output, reading
@@ -204,7 +222,7 @@ def plan(
             progress=progress,
         )
     if folder is not None:
-        output.write_outputs(made, loaded, folder, force=force)
+        output.write_outputs(made, loaded, folder, force=force, guide=measures, say=_note)
         made = Plan.load(folder)
     if as_json:
         sys.stdout.write(made.to_json())
@@ -332,6 +350,42 @@ def check(
 
 
 @app.command()
+def view(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="Folder that `brachy plan` wrote.")],
+    case: Annotated[
+        str | None, typer.Option("--case", metavar="CASE", help="The patient, if not beside the plan.")
+    ] = None,
+    screenshot: Annotated[
+        Path | None,
+        typer.Option("--screenshot", metavar="FILE.png", help="Write a picture; no display needed."),
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE.html", help="Write a page with the scene to turn.")
+    ] = None,
+    stl: Annotated[
+        Path | None, typer.Option("--stl", metavar="FILE.stl", help="Write the printable template.")
+    ] = None,
+    guide: GuideOption = None,
+    force: ForceFlag = False,
+) -> None:
+    """Show a plan in three dimensions: a window, or the files asked for."""
+    from brachy import viewing
+
+    written = viewing.view(
+        plan,
+        case=case,
+        screenshot=screenshot,
+        page=page,
+        stl=stl,
+        guide=guide_of(guide),
+        force=force,
+        say=_note,
+    )
+    for file in written:
+        print(f"wrote {file}")
+
+
+@app.command()
 def phantom(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped phantom or a TOML file.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to write.")],
@@ -419,6 +473,10 @@ def _verdict(made: "Plan") -> int:
     missed = [g for g in made.evaluation.goals if g.required and not g.met]
     broken = [r for r in made.rules if not r.met]
     return 1 if missed or broken else 0
+
+
+def _note(sentence: str) -> None:
+    print(f"note: {sentence}", file=sys.stderr)
 
 
 def _print_json(data: Any) -> None:

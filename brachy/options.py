@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from brachy.errors import UsageError
 
 if TYPE_CHECKING:
+    from brachy.guide import GuideOptions
     from brachy.protocol import Protocol
 
 
@@ -152,6 +153,39 @@ def prescriptions_of(given: list[str] | None) -> dict[str | None, float]:
             raise UsageError(f"--prescription {text}: give a dose above 0 Gy")
         found[name or None] = value
     return found
+
+
+def guide_of(given: str | None) -> "GuideOptions | None":
+    """Measures of the printed template of `hole=MM,plate=MM,sleeve=MM,wall=MM,standoff=MM,all`.
+
+    Examples
+    --------
+    >>> guide_of("hole=1.6,sleeve=12,all").sleeve_mm
+    12.0
+    """
+    if given is None:
+        return None
+    from brachy.guide import GuideOptions
+
+    fields = {
+        "hole": "hole_diameter_mm",
+        "plate": "thickness_mm",
+        "sleeve": "sleeve_mm",
+        "wall": "wall_mm",
+        "standoff": "standoff_mm",
+    }
+    chosen: dict[str, Any] = {}
+    for part in given.split(","):
+        name, equals, value = part.strip().partition("=")
+        if name == "all" and not equals:
+            chosen["whole_grid"] = True
+        elif name in fields and value:
+            chosen[fields[name]] = number(value, f"--guide {name}")
+        else:
+            raise UsageError(
+                f"--guide {part.strip()}: give {'=MM, '.join(fields)}=MM or all, separated by commas"
+            )
+    return GuideOptions(**chosen)
 
 
 def date_of(text: str | None, option: str) -> date | None:

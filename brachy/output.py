@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,9 @@ from brachy.dicom.write import write_ct, write_dose, write_plan, write_structure
 from brachy.dose_volume import dvh
 from brachy.errors import BrachyError, UsageError
 from brachy.grid import Dose, Grid
+from brachy.guide import GuideOptions, write_guide
 from brachy.planfile import Plan, write_text_whole
+from brachy.report import write_report
 from brachy.structures import Structure
 from brachy.uids import identified
 
@@ -57,11 +59,14 @@ def write_outputs(
     dose: Dose | None = None,
     curves: Curves | None = None,
     second_opinion: bool = True,
+    pictures: bool = True,
+    guide: GuideOptions | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Path:
     """Write the folder of a plan.
 
-    plan.json, RTPLAN.dcm, RTDOSE.dcm, RTSTRUCT.dcm, needles.csv, dvh.csv, placed.csv, and ct/ for a case that was
-    not DICOM. All are made from the plan as plan.json has it, rounded.
+    plan.json, RTPLAN.dcm, RTDOSE.dcm, RTSTRUCT.dcm, needles.csv, dvh.csv, placed.csv, report.html, template.stl, and
+    ct/ for a case that was not DICOM. All are made from the plan as plan.json has it, rounded.
 
     Parameters
     ----------
@@ -82,6 +87,12 @@ def write_outputs(
         Cumulative, by ROI, for dvh.csv; by default computed for the structures that the plan evaluates.
     second_opinion : bool
         Check the files as they are on disk (`brachy.check.check_plan`) and keep the verdict in plan.json.
+    pictures : bool
+        Write report.html and, for each template with needles, template.stl.
+    guide : GuideOptions, optional
+        Measures of the printed template.
+    say : callable, optional
+        Is told what there is to know of the printed template, a sentence at a time.
 
     Returns
     -------
@@ -111,6 +122,21 @@ def write_outputs(
         if second_opinion:
             plan = plan.checked(check_plan(folder).to_dict())
             write_text_whole(folder / "plan.json", plan.to_json())
+        if pictures:
+            guides = write_guide(plan, case, folder / "template.stl", guide, drawn) if plan.needles else ()
+            notes = [note for written in guides for note in written.notes]
+            write_report(
+                plan,
+                case,
+                folder / "report.html",
+                structures=drawn,
+                dose=dose,
+                curves=curves,
+                template_notes=notes,
+            )
+            if say is not None:
+                for note in notes:
+                    say(note)
     return Path(out)
 
 

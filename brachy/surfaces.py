@@ -35,7 +35,10 @@ class Surface(NamedTuple):
 
 
 def structure_surface(
-    structure: Structure, box_mm: Float | None = None, most_triangles: int = MOST_TRIANGLES
+    structure: Structure,
+    box_mm: Float | None = None,
+    most_triangles: int = MOST_TRIANGLES,
+    most_voxels: int = MOST_VOXELS,
 ) -> Surface:
     """Smoothed surface of a structure, of what lies in a box (2, 3) if one is given.
 
@@ -53,7 +56,7 @@ def structure_surface(
         low, high = np.maximum(low, box_mm[0]), np.minimum(high, box_mm[1])
     if not (high > low).all():
         return _none()
-    spacing = max(FINEST_MM, float(np.prod(high - low) / MOST_VOXELS) ** (1 / 3))
+    spacing = max(FINEST_MM, float(np.prod(high - low) / most_voxels) ** (1 / 3))
     grid = Grid.around(low - 2 * spacing, high + 2 * spacing, spacing)
     mask = structure.fraction_mask(grid)
     mask[0], mask[-1] = 0.0, 0.0  # closed also where the box cuts it

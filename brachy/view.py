@@ -59,6 +59,7 @@ def scene(
     structures: Sequence[Structure] | None = None,
     dose: Dose | None = None,
     levels_pct: Sequence[float] = (100.0,),
+    ct: bool = True,
     off_screen: bool = False,
     size: tuple[int, int] = (1400, 1000),
 ) -> Any:
@@ -74,6 +75,8 @@ def scene(
         For the isodose surfaces; by default computed round the seeds, at 2 mm.
     levels_pct : sequence of float
         Isodose surfaces, % of the (lowest) prescription.
+    ct : bool
+        Show the CT slice through the first target's largest section.
     off_screen : bool
         Render without a window.
     size : (width, height)
@@ -90,7 +93,8 @@ def scene(
     regions = shown(list(case.structures if structures is None else structures), plan)
     plotter: Any = pyvista.Plotter(off_screen=off_screen, window_size=list(size))
     plotter.set_background(WHITE)
-    _add_ct(plotter, plan, case, regions)
+    if ct:
+        _add_ct(plotter, plan, case, regions)
     box = cuts.region_of(plan, case)
     limits = np.array([box.min(axis=0) - AROUND_MM, box.max(axis=0) + AROUND_MM])
     for structure in regions:
@@ -204,11 +208,14 @@ def _add_ct(plotter: Any, plan: Plan, case: Case, regions: Sequence[Structure]) 
         middle = int(
             np.clip(round(float(case.grid.mm_to_index(centre[None])[0, 2])), 0, case.grid.shape[0] - 1)
         )
-    cut = cuts.slice_cut(case.grid, middle)
-    hu = cuts.ct_on(cut, case)
+    cut = cuts.slice_cut(case.grid, middle, cuts.region_of(plan, case))
+    hu = cuts.ct_on(cut, case).astype(np.float32)
     points = cut.centres_mm().reshape(*hu.shape, 3)
+    body = next((s for s in regions if role_of(s, plan) == "external"), None)
+    if body is not None:  # the air would hide needles behind it
+        hu[~body.contains(cut.centres_mm()).reshape(hu.shape)] = np.nan
     slab = pyvista.StructuredGrid(points[:, :, 0], points[:, :, 1], points[:, :, 2])
-    slab.point_data["HU"] = hu.astype(np.float32).ravel(order="F")
+    slab.point_data["HU"] = hu.ravel(order="F")
     plotter.add_mesh(
         slab,
         scalars="HU",
@@ -216,7 +223,8 @@ def _add_ct(plotter: Any, plan: Plan, case: Case, regions: Sequence[Structure]) 
         clim=(-160, 240),
         show_scalar_bar=False,
         lighting=False,
-        opacity=0.85,
+        opacity=0.9,
+        nan_opacity=0.0,
         name="CT",
     )
 
@@ -244,7 +252,7 @@ def _add_implant(plotter: Any, plan: Plan) -> None:
     ]
     if capsules:
         plotter.add_mesh(pyvista.merge(capsules), color=VERMILION, name="seeds")
-    places = np.array([n.hole_mm for n in plan.needles]) - 4.0 * np.array([n.direction for n in plan.needles])
+    places = np.array([n.hole_mm for n in plan.needles]) - 6.0 * np.array([n.direction for n in plan.needles])
     plotter.add_point_labels(
         places, [cuts.needle_name(plan, n) for n in plan.needles], font_size=16, text_color=BLACK, shape=None,
         show_points=False, always_visible=True, name="names",

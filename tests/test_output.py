@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from markupsafe import escape
 
 from brachy import csv_tables, output
 from brachy.dicom.read import read_structures
 from brachy.errors import BrachyError, UsageError
+from brachy.guide import GuideOptions
 from brachy.planfile import Plan
 from brachy.structures import Structure
 from tests.small_plan import circle, dicom_identity, small_case, small_dose, small_plan
@@ -33,6 +35,7 @@ def write(out, case=None, plan=None, **options):
         "dose": small_dose(),
         "curves": CURVES,
         "second_opinion": False,
+        "pictures": False,
         **options,
     }
     return output.write_outputs(plan or small_plan(), case, out, **given)
@@ -55,6 +58,26 @@ def test_holds_what_the_format_names(tmp_path):
     assert names(tmp_path / "out") == FILES
     assert names(tmp_path) == {"out"}
     assert Plan.load(tmp_path / "out") == small_plan().sealed()
+
+
+def test_with_report_and_printable_template(tmp_path):
+    said = []
+    options = GuideOptions(standoff_mm=5.0)
+    write(tmp_path / "out", pictures=True, guide=options, say=said.append)
+    stl = {"template-1.stl", "template-2.stl"}
+    assert names(tmp_path / "out") == FILES | stl | {"report.html"}
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert small_plan().sealed().checksum[:12] in page
+    assert any("5 mm outside the template's plane" in note for note in said)
+    assert all(escape(note) in page for note in said)
+    write(tmp_path / "again", pictures=True, guide=options)
+    assert contents(tmp_path / "out") == contents(tmp_path / "again")
+
+
+def test_a_template_that_cannot_be_leaves_nothing(tmp_path):
+    with pytest.raises(UsageError, match="thickness"):
+        write(tmp_path / "out", pictures=True, guide=GuideOptions(thickness_mm=0.1))
+    assert names(tmp_path) == set()
 
 
 def test_a_case_that_was_not_dicom_gets_its_ct(tmp_path):
@@ -319,7 +342,7 @@ case = small_case(dicom_identity())
 plans = {word: small_plan(assumed=(word,)).sealed() for word in ("old", "new")}
 
 def whole_plan(out, word, force):
-    given = {"structures": case.structures, "dose": small_dose(), "curves": {}}
+    given = {"structures": case.structures, "dose": small_dose(), "curves": {}, "pictures": False}
     output.write_outputs(plans[word], case, out, force=force, second_opinion=False, **given)
 
 def few_files(out, word, force):
@@ -445,7 +468,7 @@ def test_the_planned_target_is_among_the_structures(tmp_path):
     templates = (plan.templates[0],)
     plan = small_plan(targets=targets, templates=templates, needles=plan.needles[:5])
     case = small_case(dicom_identity())
-    output.write_outputs(plan, case, tmp_path / "out", dose=small_dose(), curves={})
+    output.write_outputs(plan, case, tmp_path / "out", dose=small_dose(), curves={}, pictures=False)
     read = {structure.name: structure for structure in read_structures(tmp_path / "out" / "RTSTRUCT.dcm")}
     assert {"BODY", "GTV", "GTV + 2 mm", "Rippe löst"} <= read.keys()
     planned, drawn = read["GTV + 2 mm"], read["GTV"]

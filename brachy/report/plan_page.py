@@ -1,0 +1,280 @@
+"""The report of a plan: what a physicist reads, a physician signs, and a radiologist carries out."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brachy import cuts
+from brachy.case import Case
+from brachy.csv_tables import in_order_of_insertion
+from brachy.figures import Curves
+from brachy.grid import Dose
+from brachy.planfile import Plan, write_text_whole
+from brachy.report.charts import dvh_figure, scene_figure
+from brachy.report.needle_chart import chart_rows
+from brachy.report.picture import slice_pictures, template_pictures
+from brachy.report.rendering import render, viewer
+from brachy.strength import air_kerma_rate_at_1m, order_list
+from brachy.structures import Structure
+
+TARGET_METRICS = ("volume_cc", "D90_gy", "D100_gy", "V100_pct", "V150_pct", "V200_pct", "CI", "EI", "HI")
+ORGAN_METRICS = ("volume_cc", "mean_gy", "max_gy", "D2cc_gy", "D1cc_gy", "D0.1cc_gy", "V100_pct", "V100_cc")
+
+TERMS = {
+    "underdose": "target below the prescription",
+    "over_150": "target above 150 %",
+    "over_200": "target above 200 %",
+    "spill": "prescription outside the target",
+    "organ": "organs above their limits",
+    "needle": "number of needles",
+    "seed": "number of seeds",
+    "lateral": "target edge farther from a needle than the lateral margin",
+}
+"""What the terms of the objective stand for."""
+
+
+def render_report(
+    plan: Plan,
+    case: Case,
+    *,
+    structures: Sequence[Structure],
+    dose: Dose | None,
+    curves: Curves,
+    template_notes: Sequence[str] = (),
+) -> str:
+    """HTML of the report of a plan: one page that needs no network.
+
+    Parameters
+    ----------
+    plan : Plan
+        A plan, with its second opinion where there is one.
+    case : Case
+        CT and identity.
+    structures : sequence of Structure
+        With their roles, as planning saw them.
+    dose : Dose or None
+        On a grid, for isodose surfaces.
+    curves : mapping of str to (dose in Gy, volume in cc)
+        Cumulative, by ROI.
+    template_notes : sequence of str
+        What there is to know of the printed template.
+
+    Returns
+    -------
+    str
+        The page.
+
+    Examples
+    --------
+    >>> from inspect import signature
+    >>> list(signature(render_report).parameters)[:2]
+    ['plan', 'case']
+    """
+    region = cuts.region_of(plan, case)
+    seeds = [
+        (f"{cuts.needle_name(plan, needle)}.{k}", np.array(seed.position_mm))
+        for needle in plan.needles
+        for k, seed in enumerate(needle.seeds, 1)
+    ]
+    slices = slice_pictures(
+        case,
+        region,
+        seeds,
+        structures=structures,
+        plan=plan,
+        implants=plan.implants(),
+        formalism=plan.evaluation.formalism,
+    )
+    rx, rx_of = cuts.prescription(plan)
+    targets = list(dict.fromkeys(name for t in plan.targets for name in (t.planned_roi, t.roi)))
+    target_rows, organ_rows = _target_rows(plan), _organ_rows(plan, targets)
+    return render(
+        "plan.html",
+        title=f"Implant plan {plan.case.patient_id}".strip(),
+        footer=f"{plan.case.patient_id}   plan {plan.checksum[:12]}",
+        plan=plan,
+        identity=case.identity,
+        isodose_note=f"% of {rx:g} Gy" + (f" ({rx_of})" if len(plan.targets) > 1 else ""),
+        summary=_summary(plan),
+        target_rows=target_rows,
+        organ_rows=organ_rows,
+        target_metrics=_known(TARGET_METRICS, target_rows),
+        organ_metrics=_known(ORGAN_METRICS, organ_rows),
+        slices=viewer("slices", slices, _start(slices, plan, case), "picture"),
+        templates=[
+            (plate, viewer(f"template-{k + 1}", pictures, _printed(pictures), "depth"))
+            for k, plate in enumerate(plan.templates)
+            for pictures in (template_pictures(plan, case, k, structures),)
+        ],
+        dvh=dvh_figure(curves, rx, targets),
+        scene=scene_figure(plan, structures, dose, region),
+        chart=chart_rows(plan, structures),
+        longest=max((s.depth_mm + 5.0 for n in plan.needles for s in n.seeds), default=10.0),
+        layers=_layers(plan),
+        order=order_list(_strengths(plan)),
+        air_kerma_rate=air_kerma_rate_at_1m(strength for _, strength in _strengths(plan)),
+        terms=TERMS,
+        weights=_weights(plan),
+        optimiser=_optimiser(plan),
+        directions=_directions(plan),
+        citations=_citations(plan),
+        template_notes=template_notes,
+    )
+
+
+def write_report(plan: Plan, case: Case, path: str | os.PathLike[str], **given: Any) -> Path:
+    """Write the report of a plan, whole or not at all; takes what `render_report` takes.
+
+    Raises
+    ------
+    BrachyError
+        If the file cannot be written.
+    """
+    write_text_whole(Path(path), render_report(plan, case, **given))
+    return Path(path)
+
+
+def _summary(plan: Plan) -> list[tuple[str, bool | None, str]]:
+    """The verdicts of the first lines: what, whether good, in words."""
+    goals = plan.evaluation.goals
+    required = [goal for goal in goals if goal.required]
+    missed = [goal for goal in required if not goal.met]
+    aims = [goal for goal in goals if not goal.required]
+    broken = [rule for rule in plan.rules if not rule.met]
+    said: list[tuple[str, bool | None, str]] = [
+        ("required goals", not missed, f"{len(required) - len(missed)} of {len(required)} met"),
+    ]
+    if aims:
+        met = sum(goal.met for goal in aims)
+        said.append(("aims", met == len(aims), f"{met} of {len(aims)} met"))
+    said.append(("rules", not broken, f"{len(plan.rules) - len(broken)} of {len(plan.rules)} kept"))
+    if plan.check:
+        checks = plan.check.get("checks", [])
+        passed = sum(bool(item["passed"]) for item in checks)
+        good = plan.check.get("verdict") == "pass"
+        said.append(("second opinion", good, f"{passed} of {len(checks)} checks passed"))
+    else:
+        said.append(("second opinion", None, "not asked"))
+    return said
+
+
+def _target_rows(plan: Plan) -> list[dict[str, Any]]:
+    rows = []
+    for target in plan.targets:
+        for name in dict.fromkeys((target.planned_roi, target.roi)):
+            if name in plan.evaluation.structures:
+                rows.append(
+                    {
+                        "roi": name,
+                        "rx": target.prescription_gy,
+                        "values": plan.evaluation.structures[name],
+                        "uncertainty": plan.evaluation.uncertainty.get(name, {}),
+                        "other": plan.evaluation.other_formalism.get(name, {}).get("D90_gy"),
+                    }
+                )
+    return rows
+
+
+def _organ_rows(plan: Plan, targets: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {"roi": name, "values": values, "uncertainty": plan.evaluation.uncertainty.get(name, {})}
+        for name, values in plan.evaluation.structures.items()
+        if name not in targets
+    ]
+
+
+def _known(metrics: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Metrics that any row has."""
+    return [name for name in metrics if any(row["values"].get(name) is not None for row in rows)]
+
+
+def _start(pictures: Sequence[Any], plan: Plan, case: Case) -> int:
+    """The slice to show first: the one of `brachy.cuts.middle_slice`."""
+    wanted = f"(CT slice {cuts.middle_slice(plan, case.grid) + 1})"
+    found = [k for k, picture in enumerate(pictures) if picture.title.endswith(wanted)]
+    return found[0] if found else len(pictures) // 2
+
+
+def _printed(pictures: Sequence[Any]) -> int:
+    return next((k for k, picture in enumerate(pictures) if picture.printed), 0)
+
+
+def _strengths(plan: Plan) -> list[tuple[str, float]]:
+    used = [plan.sources[seed.source] for needle in plan.needles for seed in needle.seeds]
+    return [(source.model, source.air_kerma_strength_U) for source in used]
+
+
+def _layers(plan: Plan) -> list[dict[str, int]]:
+    """Needles and seeds of each template."""
+    ordered = in_order_of_insertion(plan)
+    return [
+        {
+            "template": k + 1,
+            "needles": sum(n.template == k for n in ordered),
+            "seeds": sum(len(n.seeds) for n in ordered if n.template == k),
+        }
+        for k in range(len(plan.templates))
+    ]
+
+
+def _weights(plan: Plan) -> dict[str, Any]:
+    """Weights of the objective's terms, by name, as the protocol has them."""
+    found = plan.protocol.model_dump(mode="json").get("objective", {})
+    return found if isinstance(found, dict) else {}
+
+
+def _optimiser(plan: Plan) -> list[tuple[str, Any]]:
+    """What the search reports in single values, other than its terms."""
+    words = {
+        "objective": "objective",
+        "lower_bound": "lower bound of the objective",
+        "gap_absolute": "gap to the bound",
+        "gap_relative": "gap to the bound, as a part of the objective",
+        "raised_for_goals": "weights raised for required goals, factor",
+    }
+    found = [(word, plan.optimiser[key]) for key, word in words.items() if key in plan.optimiser]
+    for key, value in plan.optimiser.items():
+        if key not in words and key != "terms" and isinstance(value, (int, float, str)):
+            found.append((key.replace("_", " "), value))
+    return found
+
+
+def _directions(plan: Plan) -> list[dict[str, Any]]:
+    """Directions that the search looked at, one row each."""
+    rows = []
+    for tried in plan.optimiser.get("directions", []):
+        for row in tried.get("tried", []) if isinstance(tried, dict) else []:
+            blocked = row.get("blocked") or {}
+            rows.append(
+                {
+                    "target": tried.get("target", ""),
+                    "azimuth": row.get("azimuth_deg"),
+                    "tilt": row.get("tilt_deg"),
+                    "offered": row.get("needles_offered"),
+                    "blocked": ", ".join(f"{name} {count}" for name, count in blocked.items()),
+                    "outcome": row.get("outcome", ""),
+                }
+            )
+    return rows
+
+
+def _citations(plan: Plan) -> list[tuple[str, str, str]]:
+    """Every number of the protocol that has a source: name, value, source."""
+    data = plan.protocol.model_dump(mode="json")
+    rows = []
+    for key, source in data.get("citations", {}).items():
+        value: Any = data
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        shown = ", ".join(map(str, value)) if isinstance(value, list) and not _nested(value) else value
+        rows.append(
+            (key, "" if shown is None or isinstance(shown, (dict, list)) else str(shown), str(source))
+        )
+    return rows
+
+
+def _nested(value: list[Any]) -> bool:
+    return any(isinstance(item, (dict, list)) for item in value)

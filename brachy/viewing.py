@@ -1,0 +1,168 @@
+"""What `brachy view` does: a plan in a window, as a picture, as a page to turn, or as a printable template."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from brachy.case import Case
+from brachy.errors import BrachyError, UsageError
+from brachy.grid import Grid
+from brachy.planfile import Plan, write_text_whole
+from brachy.structures import Structure
+
+if TYPE_CHECKING:
+    from brachy.guide import GuideOptions
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A plan and what could be found of its patient."""
+
+    plan: Plan
+    case: Case
+    structures: tuple[Structure, ...]
+    has_ct: bool
+
+
+def view(
+    plan: str | os.PathLike[str],
+    *,
+    case: str | None = None,
+    screenshot: Path | None = None,
+    page: Path | None = None,
+    stl: Path | None = None,
+    guide: "GuideOptions | None" = None,
+    force: bool = False,
+    say: Callable[[str], None] = print,
+) -> tuple[Path, ...]:
+    """Show a plan in three dimensions, or write what shows it.
+
+    Parameters
+    ----------
+    plan : path
+        Folder that `brachy plan` wrote, or its plan.json.
+    case : str, optional
+        The patient, as `brachy plan` takes it; by default found beside the plan.
+    screenshot : Path, optional
+        PNG to write, rendered without a display.
+    page : Path, optional
+        HTML to write, with the scene to turn.
+    stl : Path, optional
+        Printable template to write, with the measures of `guide`.
+    force : bool
+        Replace files that exist.
+    say : callable
+        Told a sentence of what was not found.
+
+    Returns
+    -------
+    tuple of Path
+        Files written; without any a window was opened.
+
+    Raises
+    ------
+    UsageError
+        If a file exists, or the case is not the plan's.
+    BrachyError
+        If the plan cannot be read, there is no display, or a file cannot be written.
+    """
+    from brachy.view import screenshot as take
+    from brachy.view import show
+
+    wanted = [file for file in (screenshot, page, stl) if file is not None]
+    for file in wanted:
+        if file.exists() and not force:
+            raise UsageError(f"{file} exists: choose another name, or --force to replace it")
+        if not file.resolve().parent.is_dir():
+            raise UsageError(f"there is no folder {file.resolve().parent}: make it first")
+    if screenshot is not None and screenshot.suffix.lower() != ".png":
+        raise UsageError(f"--screenshot {screenshot}: a picture is written as PNG, name it .png")
+    found = load(plan, case, say)
+    options = {"structures": found.structures, "ct": found.has_ct}
+    written: list[Path] = []
+    if screenshot is not None:
+        written.append(take(found.plan, found.case, screenshot, **options))
+    if page is not None:
+        write_text_whole(page, scene_page(found))
+        written.append(page)
+    if stl is not None:
+        from brachy.guide import write_guide
+
+        for guide_written in write_guide(found.plan, found.case, stl, guide, found.structures):
+            written.append(guide_written.path)
+            for note in guide_written.notes:
+                say(note)
+    if not wanted:
+        show(found.plan, found.case, **options)
+    return tuple(written)
+
+
+def load(plan: str | os.PathLike[str], case: str | None, say: Callable[[str], None]) -> Loaded:
+    """A plan and its patient: the given case, or what lies beside the plan.
+
+    Raises
+    ------
+    UsageError
+        If the given case is another one's.
+    BrachyError
+        If the plan cannot be read.
+    """
+    from brachy import reading
+    from brachy.output import planned_structures
+    from brachy.uids import identified
+
+    read = Plan.load(plan)
+    folder = Path(plan) if Path(plan).is_dir() else Path(plan).parent
+    if case is not None:
+        given = identified(reading.load_case(case))
+        if given.identity.frame_of_reference_uid != read.case.frame_of_reference_uid:
+            raise UsageError(f"{case} is not the case of this plan: its frame of reference is another one")
+        return Loaded(read, given, planned_structures(read, given), True)
+    file = folder / "RTSTRUCT.dcm"
+    if not file.is_file():
+        say("no RTSTRUCT.dcm beside the plan: needles and dose alone; --case CASE gives the patient")
+        return Loaded(read, _bare(read, ()), (), False)
+    try:
+        given = reading.load_case(str(file))
+        return Loaded(read, given, _with_roles(read, given.structures), True)
+    except BrachyError:
+        from brachy.dicom.read import read_structures
+
+        structures = _with_roles(read, tuple(read_structures(file)))
+        say("no CT beside the plan: structures, needles and dose alone; --case CASE gives the CT")
+        return Loaded(read, _bare(read, structures), structures, False)
+
+
+def _with_roles(plan: Plan, structures: tuple[Structure, ...]) -> tuple[Structure, ...]:
+    from brachy.palette import role_of
+
+    return tuple(replace(structure, role=role_of(structure, plan)) for structure in structures)
+
+
+def _bare(plan: Plan, structures: tuple[Structure, ...]) -> Case:
+    """A case without a CT: air round the needles."""
+    points = np.array([end for n in plan.needles for end in (n.hole_mm, n.tip_mm)] or [(0.0, 0.0, 0.0)])
+    grid = Grid.around(points.min(axis=0) - 30.0, points.max(axis=0) + 30.0, 10.0)
+    return Case(np.full(grid.shape, -1000, dtype=np.int16), grid, structures)
+
+
+def scene_page(found: Loaded) -> str:
+    """HTML of the scene alone, to turn in a browser without a network."""
+    from brachy import cuts
+    from brachy.report.charts import scene_figure
+    from brachy.report.rendering import render
+    from brachy.view import dose_round_seeds
+
+    plan = found.plan
+    dose = dose_round_seeds(plan)
+    region = cuts.region_of(plan, found.case)
+    return render(
+        "scene.html",
+        title=f"Implant plan {plan.case.patient_id}".strip(),
+        footer=f"{plan.case.patient_id}   plan {plan.checksum[:12]}",
+        scene=scene_figure(plan, found.structures, dose, region, levels_pct=(100.0, 50.0, 150.0, 200.0)),
+    )
