@@ -26,6 +26,7 @@ from brachy.palette import (
     SERIES,
     WEIGHTS,
     WHITE,
+    curve_line,
     isodose_colour,
     line_of,
     role_of,
@@ -151,11 +152,6 @@ def _reach(part: tuple[Float, Float]) -> float:
     return max(float(gy[np.flatnonzero(percent >= 0.5)[-1]]), 1.0) if (percent >= 0.5).any() else 1.0
 
 
-def curve_line(number: int) -> tuple[str, str]:
-    """Colour and pattern of the curve of that number, from 0."""
-    return SERIES[number % len(SERIES)], PATTERNS[number // len(SERIES) % len(PATTERNS)]
-
-
 def plot_slice(
     plan: Plan,
     case: Case,
@@ -224,6 +220,7 @@ def plot_slice(
         for structure in regions:
             line = line_of(structure, plan)
             style: dict[str, Any] = {"color": line.colour, "ls": line.pattern, "lw": line.width}
+            style["zorder"] = _height(structure, plan)
             rings = [ring for ring in cuts.outlines_on(cut, structure) if _within(ring, box)]
             for ring in rings:
                 (handle,) = drawn.plot(ring[:, 0], ring[:, 1], **style)
@@ -269,7 +266,9 @@ def _draw_needles(axes: "Axes", plan: Plan, cut: Grid, half_mm: float) -> tuple[
     handles, names = [], []
     for path in cuts.paths_on(cut, plan.needles, half_mm):
         for colour, width in ((BLACK, 3.0), (WHITE, 1.4)):
-            (line,) = axes.plot(path.ends[:, 0], path.ends[:, 1], color=colour, lw=width, clip_on=True)
+            (line,) = axes.plot(
+                path.ends[:, 0], path.ends[:, 1], color=colour, lw=width, clip_on=True, zorder=2.2
+            )
         handles, names = [line], ["needle"]
         step = path.ends[1] - path.ends[0]
         length = float(np.linalg.norm(step))
@@ -289,10 +288,15 @@ def _draw_needles(axes: "Axes", plan: Plan, cut: Grid, half_mm: float) -> tuple[
     if seeds:
         places = np.array([place for _, place in seeds])
         handles += axes.plot(
-            places[:, 0], places[:, 1], "s", ms=5.0, mfc=WHITE, mec=BLACK, mew=1.2, ls="none"
+            places[:, 0], places[:, 1], "s", ms=5.0, mfc=WHITE, mec=BLACK, mew=1.2, ls="none", zorder=2.3
         )
         names.append("seed")
     return handles, names
+
+
+def _height(structure: Structure, plan: Plan) -> float:
+    """What lies above what: targets over isodoses, which often run along them."""
+    return 2.1 if role_of(structure, plan) == "target" else 2.0
 
 
 def _mark_edges(axes: "Axes", cut: Grid) -> None:
@@ -389,7 +393,8 @@ def plot_template(
             rings = [ring for ring in cuts.outlines_on(cut, structure) if _within(ring, box)]
             for ring in rings:
                 x, y = _from_origin(ring, origin)
-                (handle,) = drawn.plot(x, y, color=line.colour, ls=line.pattern, lw=line.width)
+                height = _height(structure, plan)
+                (handle,) = drawn.plot(x, y, color=line.colour, ls=line.pattern, lw=line.width, zorder=height)
             if rings:
                 handles.append(handle)
                 names.append(structure.name)
@@ -457,7 +462,7 @@ def _draw_holes(axes: "Axes", plan: Plan, template: int) -> list[Any]:
     for needle in (n for n in plan.needles if n.template == template):
         place = np.array(needle.hole_mm) - origin
         x, y = float(place @ column), float(place @ row)
-        (loaded,) = axes.plot(x, y, "o", ms=size, mfc=BLUE, mec=WHITE, mew=1.2, ls="none")
+        (loaded,) = axes.plot(x, y, "o", ms=size, mfc=BLUE, mec=WHITE, mew=1.2, ls="none", zorder=2.3)
         axes.text(
             x, y, str(len(needle.seeds)), color=WHITE, fontsize=0.68 * size, weight="bold", ha="center",
             va="center_baseline",

@@ -77,6 +77,11 @@ def isodose_colour(percent: float) -> str:
     return ISODOSES[max(below)] if below else GREY
 
 
+def curve_line(number: int) -> tuple[str, str]:
+    """Colour and pattern of the curve of that number, from 0."""
+    return SERIES[number % len(SERIES)], PATTERNS[number // len(SERIES) % len(PATTERNS)]
+
+
 def role_of(structure: Structure, plan: Plan) -> str:
     """Role of a structure in a plan's pictures: the plan's targets are the targets, whatever they are called."""
     targets = {name for target in plan.targets for name in (target.roi, target.planned_roi)}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy import cuts
-from brachy.figures import Curves, curve_line, far_from_dose, percent_curve
+from brachy.figures import Curves, far_from_dose, percent_curve
 from brachy.grid import Dose, Grid
 from brachy.implant import Implant
 from brachy.palette import (
@@ -19,6 +19,7 @@ from brachy.palette import (
     PLOTLY_DASH,
     PURPLE,
     VERMILION,
+    curve_line,
     isodose_colour,
     role_of,
     shown,
@@ -186,6 +187,7 @@ def scene_figure(
     for structure in reversed(shown(list(structures), plan)):
         role = role_of(structure, plan)
         colour, opacity = SOLIDS.get(role, SOLIDS["organ"])
+        opacity = min(opacity, 0.28) if role == "target" else opacity  # the seeds lie inside
         surface = structure_surface(structure, limits, STRUCTURE_TRIANGLES, STRUCTURE_VOXELS)
         if not surface.is_empty:
             traces.append(_mesh(surface, structure.name, colour, opacity, role not in HIDDEN))
@@ -196,7 +198,7 @@ def scene_figure(
         surface = dose_surface(coarse, percent * rx / 100.0, ISODOSE_TRIANGLES)
         if not surface.is_empty:
             name = f"{percent:g} % of {rx:g} Gy" + (f" ({of})" if len(plan.targets) > 1 else "")
-            traces.append(_mesh(surface, name, isodose_colour(percent), 0.3, k == 0))
+            traces.append(_mesh(surface, name, isodose_colour(percent), 0.16, k == 0))
     traces += [*_implant(plan, moved, found), _sides(limits)]
     layout = {
         "font": FONT,

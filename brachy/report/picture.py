@@ -315,7 +315,7 @@ def with_needles(picture: Picture, cut: Grid, plan: Plan, half_mm: float) -> Pic
 
 
 def legend_of(pictures: Sequence[Picture]) -> tuple[tuple[Legend, ...], tuple[Legend, ...]]:
-    """Structures and isodoses that appear in any of the pictures."""
+    """Structures, targets first, and isodoses that appear in any of the pictures."""
     both = []
     for kind in ("structures", "isodoses"):
         seen: dict[str, Legend] = {}
@@ -323,7 +323,7 @@ def legend_of(pictures: Sequence[Picture]) -> tuple[tuple[Legend, ...], tuple[Le
             for line in getattr(picture, kind):
                 seen.setdefault(line.name, Legend(line.name, line.colour, line.dashes, line.width))
         both.append(tuple(seen.values()))
-    return both[0], both[1]
+    return both[0][::-1], both[1]
 
 
 def path_of(ring: Float, closed: bool = False) -> str:
