@@ -41,6 +41,7 @@ _HOME = {
     "plot_template": "brachy.figures",
     "scene": "brachy.view",
     "write_report": "brachy.report",
+    "robust": "brachy.robustness",
 }
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "plot_dvh",
     "plot_slice",
     "plot_template",
+    "robust",
     "scene",
     "write_report",
 ]
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
     from brachy.protocol import Protocol, load_protocol
     from brachy.reading import load_case
     from brachy.report import write_report
+    from brachy.robustness import robust
     from brachy.source import Source, load_source
     from brachy.structures import Structure
     from brachy.view import scene

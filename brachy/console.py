@@ -189,6 +189,28 @@ def _show_second_opinion(plan: Plan) -> None:
         _say(f"SECOND OPINION FAILED: {item['name']}: expected {item['expected']}, found {item['found']}")
 
 
+def show_robust(found: dict[str, Any]) -> None:
+    """Intervals, goals and needles of a Monte Carlo."""
+    title = f"{found['samples']} scenarios ({found['formalism']}): planned, mean, and 95 % of the scenarios between"
+    table = _table(title, "ROI", "metric", "planned", "mean", "SD", "2.5 %", "97.5 %")
+    for roi, rows in found["intervals"].items():
+        for name, values in rows.items():
+            columns = (values[key] for key in ("nominal", "mean", "sd", "p2_5", "p97_5"))
+            table.add_row(Text(roi), Text(_unit(name)), *map(_cell, columns))
+    _OUT.print(table)
+    _OUT.print()
+    for goal in found["goals"]:
+        demanded = "" if goal["required"] else " (aim)"
+        limit = f"{goal['op']} {goal['limit']:g}"
+        _say(
+            f"{goal['roi']} {_unit(goal['metric'])} {limit}{demanded}: held in {100 * goal['probability']:.1f} %"
+        )
+    most = ", ".join(f"{entry['hole']} {entry['influence']:.2f} Gy" for entry in found["needles"][:5])
+    _say(f"needles that matter most (SD of D90 when they alone err): {most}")
+    _say("uncertainties and their sources: brachy/data/uncertainty.toml, or your --uncertainty FILE")
+    _say("Not a medical device: for research and education.")
+
+
 def show_dose(result: "DoseResult") -> None:
     """Summary of a recomputed dose and, with --like, of the comparison."""
     _say(f"{result.seeds} seeds, {result.formalism}, {result.model}; maximum {result.max_gy:.1f} Gy")

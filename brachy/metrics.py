@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from brachy.bed import bed
 from brachy.errors import UsageError
@@ -167,12 +167,24 @@ class DVH:
         """Percent of the volume at or above a dose in Gy; NaN if empty."""
         return 100.0 * self.V(gy) / float(self._below[-1]) if self.samples else float("nan")
 
+    def doses(self, percents: ArrayLike) -> Float:
+        """Doses in Gy that so many percent of the volume get at least, as `D` for many at once; NaN if empty."""
+        wanted = np.asarray(percents, dtype=np.float64)
+        if not self.samples:
+            return np.full(wanted.shape, np.nan)
+        return np.asarray(np.interp(wanted / 100.0 * float(self._below[-1]), *self._falling))
+
+    @cached_property
+    def _falling(self) -> tuple[Float, Float]:
+        """Volume in cc hotter than the middle of each sample's cell, rising, and its dose."""
+        middle = self._below[-1] - 0.5 * (self._below[1:] + self._below[:-1])
+        return middle[::-1], self.dose_gy[::-1]
+
     def _dose_of(self, hottest_cc: float) -> float:
         """Dose at a cumulative volume, linear between the middles of the samples' cells."""
         if not self.samples:
             return float("nan")
-        middle = self._below[-1] - 0.5 * (self._below[1:] + self._below[:-1])
-        return float(np.interp(hottest_cc, middle[::-1], self.dose_gy[::-1]))
+        return float(np.interp(hottest_cc, *self._falling))
 
     def curve(self, step_gy: float = 1.0) -> tuple[Float, Float]:
         """Cumulative histogram: doses 0, step, 2 step ... and the volume in cc at or above each."""

@@ -43,7 +43,7 @@ DOSE_MARGIN_MM = 50.0
 CASE_FILES = frozenset({"ct", "RTSTRUCT.dcm"})
 """What `write_case` writes."""
 
-MARKS = frozenset({"plan.json", "verification.json", "commissioning.json"})
+MARKS = frozenset({"plan.json", "verification.json", "commissioning.json", "robust.json"})
 """A folder with one of these was written by this program."""
 
 Curves = Mapping[str, tuple[ArrayLike, ArrayLike]]
