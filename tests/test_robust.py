@@ -58,9 +58,9 @@ def test_the_same_for_any_number_of_threads(made, case):
 def test_strength_alone_scales_the_dose(made, case):
     """D90 is proportional to a common factor: its relative SD is that of the factor."""
     errors = Uncertainties.model_validate({"strength": {"common_pct": 1.3}})
-    values = robust(made, case.structures, samples=400, uncertainties=errors)["intervals"]["GTV"]["D90_gy"]
-    # 400 draws know an SD to 3.5 %
-    assert values["sd"] / values["nominal"] == pytest.approx(0.013, rel=0.12)
+    values = robust(made, case.structures, samples=200, uncertainties=errors)["intervals"]["GTV"]["D90_gy"]
+    # 200 draws know an SD to 5 %
+    assert values["sd"] / values["nominal"] == pytest.approx(0.013, rel=0.15)
     assert values["mean"] == pytest.approx(values["nominal"], rel=0.003)
 
 
@@ -127,7 +127,7 @@ def test_only_some_needles_err(made):
 
 def test_a_target_that_may_be_larger_is_covered_less(made, case):
     errors = Uncertainties.model_validate({"contour": {"target_mm": 2.0}})
-    values = robust(made, case.structures, samples=60, uncertainties=errors)["intervals"]["GTV"]["V100_pct"]
+    values = robust(made, case.structures, samples=40, uncertainties=errors)["intervals"]["GTV"]["V100_pct"]
     assert values["p2_5"] < values["nominal"] - 2
     assert values["sd"] > 0
 
