@@ -197,6 +197,17 @@ def plot_slice(
     ------
     UsageError
         If the CT has no slice of that number.
+
+    Examples
+    --------
+    >>> from brachy.optimise import plan as make
+    >>> from brachy.phantom import load_phantom
+    >>> from brachy.protocol import change, load_protocol
+    >>> case = load_phantom("sphere-35mm")
+    >>> quick = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
+    >>> plan = make(case, quick, direction=(0, 0))
+    >>> len(plot_slice(plan, case).collections) + len(plot_slice(plan, case).lines) > 0
+    True
     """
     if cut is None:
         cut = _cut_of(plan, case, index, whole)
@@ -374,6 +385,17 @@ def plot_template(
     ------
     UsageError
         If the plan has no such template.
+
+    Examples
+    --------
+    >>> from brachy.optimise import plan as make
+    >>> from brachy.phantom import load_phantom
+    >>> from brachy.protocol import change, load_protocol
+    >>> case = load_phantom("sphere-35mm")
+    >>> quick = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
+    >>> plan = make(case, quick, direction=(0, 0))
+    >>> len(plot_template(plan, case).get_title()) > 0
+    True
     """
     if not 0 <= template < len(plan.templates):
         raise UsageError(f"the plan has {len(plan.templates)} templates: there is no index {template}")

@@ -87,6 +87,18 @@ def scene(
     pyvista.Plotter
         `.show()` opens it. Its actors have the names of what they show: "GTV", "100 %", "needles", "seeds",
         "templates", "CT"; `.actors[name].visibility` is a toggle.
+
+    Examples
+    --------
+    >>> from brachy.optimise import plan as make
+    >>> from brachy.phantom import load_phantom
+    >>> from brachy.protocol import change, load_protocol
+    >>> case = load_phantom("sphere-35mm")
+    >>> quick = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
+    >>> plan = make(case, quick, direction=(0, 0))
+    >>> plotter = scene(plan, case, off_screen=True)  # doctest: +SKIP
+    >>> "seeds" in plotter.actors  # doctest: +SKIP
+    True
     """
     import pyvista
 

@@ -132,6 +132,21 @@ def write_report(plan: Plan, case: Case, path: str | os.PathLike[str], **given: 
     ------
     BrachyError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> from brachy.optimise import plan as make
+    >>> from brachy.phantom import load_phantom
+    >>> from brachy.protocol import change, load_protocol
+    >>> case = load_phantom("sphere-35mm")
+    >>> quick = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
+    >>> plan = make(case, quick, direction=(0, 0))
+    >>> from tempfile import TemporaryDirectory
+    >>> from brachy.output import plan_curves, plan_dose
+    >>> made = {"structures": case.structures, "dose": plan_dose(plan), "curves": plan_curves(plan, case.structures)}
+    >>> with TemporaryDirectory() as folder:
+    ...     write_report(plan, case, f"{folder}/report.html", **made).stat().st_size > 100_000
+    True
     """
     write_text_whole(Path(path), render_report(plan, case, **given))
     return Path(path)
