@@ -378,6 +378,27 @@ def closest_axes(first: Any, second: Any, length_mm: Any) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
+def is_local_maximum(image: Any, points: Any, reach: Any, found: Any) -> Any:
+    """Whether each voxel (z, y, x) is the highest within `reach` voxels (z, y, x); of equal ones the first counts."""
+    nz, ny, nx = image.shape
+    for p in range(len(points)):
+        z0, y0, x0 = points[p, 0], points[p, 1], points[p, 2]
+        top, highest = image[z0, y0, x0], True
+        for z in range(max(0, z0 - reach[0]), min(nz, z0 + reach[0] + 1)):
+            for y in range(max(0, y0 - reach[1]), min(ny, y0 + reach[1] + 1)):
+                for x in range(max(0, x0 - reach[2]), min(nx, x0 + reach[2] + 1)):
+                    value = image[z, y, x]
+                    if value > top or (value == top and (z, y, x) < (z0, y0, x0)):
+                        highest = False
+                        break
+                if not highest:
+                    break
+            if not highest:
+                break
+        found[p] = highest
+
+
+@njit(cache=True, error_model="numpy")
 def elongations(excess: Any, spacing: Any, peaks: Any, length_mm: Any, directions: Any) -> Any:
     """How far straight in-plane lines carry each peak: (n, directions) share of the peak's HU.
 

@@ -72,18 +72,29 @@ def noise_of(excess: NDArray[np.float32], hu: NDArray[Any]) -> float:
     return float(np.clip(1.4826 * np.median(np.abs(chosen - np.median(chosen))), 5.0, 100.0))
 
 
+def maxima(
+    values: NDArray[np.float32], spacing: Float, allowed: NDArray[np.bool_] | None, floor_hu: float
+) -> NDArray[np.int64]:
+    """Local maxima (n, 3) index z, y, x above a floor: the highest within a slice and about 1 mm in the plane."""
+    bright = values > floor_hu
+    if allowed is not None:
+        bright &= allowed
+    at = np.argwhere(bright).astype(np.int64)
+    reach = np.array([1, max(1, round(1.0 / spacing[1])), max(1, round(1.0 / spacing[0]))])
+    found = np.zeros(len(at), dtype=np.bool_)
+    kernel.is_local_maximum(values, at, reach, found)
+    return at[found]
+
+
 def peaks(
     image: Image, region: NDArray[np.bool_] | None, floor_hu: float, smooth_mm: float, lines: int = 12
 ) -> tuple[NDArray[np.int64], Float]:
     """Local maxima (n, 3) index z, y, x of the smoothed excess above a floor, and their `elongations`."""
-    sigma = (0.0, smooth_mm / image.spacing[1], smooth_mm / image.spacing[0])
-    smooth = ndimage.gaussian_filter(image.excess, sigma, truncate=2.5)
-    reach = [max(1, round(1.0 / s)) for s in image.spacing[:2]]
-    footprint = (3, 2 * reach[1] + 1, 2 * reach[0] + 1)
-    top = (smooth > floor_hu) & (smooth == ndimage.maximum_filter(smooth, size=footprint))
-    if region is not None:
-        top &= region
-    found = np.argwhere(top).astype(np.int64)
+    smooth = np.empty_like(image.excess)
+    for k in range(len(smooth)):
+        sigma = (smooth_mm / image.spacing[1], smooth_mm / image.spacing[0])
+        ndimage.gaussian_filter(image.excess[k], sigma, truncate=2.5, output=smooth[k])
+    found = maxima(smooth, image.spacing, region, floor_hu)
     if not len(found):
         return found, np.zeros((0, lines))
     return found, kernel.elongations(image.excess, image.spacing, found, 8.0, lines)
@@ -102,11 +113,20 @@ def _flat(excess: NDArray[np.float32], spacing: Float, peak: NDArray[np.int64]) 
     return True
 
 
+def line_class(excess: NDArray[np.float32], spacing: Float, peaks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What straight lines of 8 mm say of peaks (n, 3: z, y, x).
+
+    0: none carries it, as with a seed. 1: a few do, and within a slice, as with a row of seeds. 2: a few do, above and
+    below as well: a wall of bone, or needles of seeds above each other. 3: many do: a solid.
+    """
+    high = (kernel.elongations(excess, spacing, peaks, 8.0, 12) > 0.35).sum(axis=1)
+    out = np.where(high == 0, 0, np.where(high <= 4, 2, 3))
+    for n in np.flatnonzero(out == 2):
+        if _flat(excess, spacing, peaks[n]):
+            out[n] = 1
+    return out.astype(np.int64)
+
+
 def seedlike(excess: NDArray[np.float32], spacing: Float, peaks: NDArray[np.int64]) -> NDArray[np.intp]:
     """Indices of the peaks (n, 3: z, y, x) that can be seeds: no 8 mm line carries them, or one does within a slice."""
-    lines = kernel.elongations(excess, spacing, peaks, 8.0, 12)
-    high = (lines > 0.35).sum(axis=1)
-    keep = [
-        n for n in range(len(peaks)) if high[n] == 0 or (high[n] <= 4 and _flat(excess, spacing, peaks[n]))
-    ]
-    return np.array(keep, dtype=np.intp)
+    return np.flatnonzero(line_class(excess, spacing, peaks) <= 1)

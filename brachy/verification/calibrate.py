@@ -14,6 +14,7 @@ from brachy.verification.fit import (
     blur_bounds,
     bounds,
     cost,
+    groups,
     make,
     refine,
     refine_blur,
@@ -85,20 +86,18 @@ def explained(image: Image, scale: Scale, capsules: Float, index: int) -> tuple[
     return share, float(seen.max()), float(np.abs(left).max())
 
 
-def half_sample_mode(values: Float) -> float:
-    """Mode of a sample: the half that lies closest together, again and again.
+def commonest_mass(masses: Float) -> float:
+    """The mass that most of a sample share: where a bell of 8 % width (engineering choice) holds most of them.
 
     Examples
     --------
-    >>> half_sample_mode(np.array([1.0, 90.0, 100.0, 101.0, 102.0, 300.0, 700.0]))
-    100.5
+    >>> round(commonest_mass(np.array([12.0, 29.0, 30.0, 31.0, 45.0, 61.0, 62.0])), 1)
+    30.0
     """
-    left = np.sort(values)
-    while len(left) > 3:
-        half = (len(left) + 1) // 2
-        start = int((left[half - 1 :] - left[: len(left) - half + 1]).argmin())
-        left = left[start : start + half]
-    return float(np.median(left))
+    ratio = masses[None] / masses[:, None] - 1
+    weight = np.exp(-0.5 * (ratio / 0.08) ** 2)
+    best = int(weight.sum(axis=1).argmax())
+    return float((weight[best] * masses).sum() / weight[best].sum())
 
 
 def least_peak(image: Image, scale: Scale) -> float:
@@ -110,11 +109,46 @@ def least_peak(image: Image, scale: Scale) -> float:
     return float(out.max())
 
 
-def start(image: Image, noise_hu: float) -> Scale:
+def start(image: Image, noise_hu: float, length_mm: float = 4.5, diameter_mm: float = 0.8) -> Scale:
     """Where calibration starts: a usual abdominal kernel, an error of three times the noise, 8 % of the signal."""
-    blur = np.array([0.6, max(0.6, 0.3 * image.spacing[2]), 4.2])
-    errors = Scale(blur, 32_000.0, 1.0, max(40.0, 3 * noise_hu), 0.08, 1.0)
+    blur = np.array([0.6, max(0.6, 0.3 * image.spacing[2]), 0.93 * length_mm])
+    errors = Scale(blur, 32_000.0, 1.0, max(40.0, 3 * noise_hu), 0.08, 1.0, length_mm, diameter_mm)
     return errors.blurred(blur, image.spacing)
+
+
+def first_blur(image: Image, scale: Scale, centres: Float) -> Scale:
+    """The blur, of a few, with which the best third of the peaks (n, 3: scan mm) look most like single capsules."""
+    (least, thin, _), (most, thick, _) = blur_bounds(image.spacing, scale.length_mm)
+    planes = sorted({float(np.clip(v, least, most)) for v in (0.4, 0.55, 0.75, 1.0)})
+    slices = sorted({float(np.clip(v, thin, thick)) for v in (0.2, 0.6, 1.2)})
+    best, best_level = scale, -np.inf
+    for sigma in planes:
+        for slice_sigma in slices:
+            trial = scale.blurred(np.array([sigma, slice_sigma, scale.blur[2]]), image.spacing)
+            fits = [fit_alone(image, trial, centre, 10.0)[None] for centre in centres]
+            quality = np.sort([explained(image, trial, one, 0)[0] for one in fits])[::-1]
+            level = float(quality[: max(3, len(quality) // 3)].mean())
+            if level > best_level:
+                best, best_level = trial, level
+    return best
+
+
+def learn(image: Image, scale: Scale, capsules: Float, quality: Float, level: float) -> tuple[Scale, int]:
+    """Mass, its spread and blur from capsules fitted with free masses that explain `level` or more; and how many."""
+    good = (quality > level) & (capsules[:, 6] > MASS_RANGE[0]) & (capsules[:, 6] < MASS_RANGE[1])
+    if good.sum() < ENOUGH:
+        return scale, 0
+    mode = commonest_mass(capsules[good, 6])
+    off = np.abs(capsules[:, 6] / mode - 1)
+    near = np.flatnonzero(good & (off < 0.2))
+    if len(near) < ENOUGH:
+        return scale, 0
+    mode = float(np.median(capsules[near, 6]))
+    spread = 1.4826 * float(np.median(np.abs(capsules[near, 6] / mode - 1)))
+    scale = replace(scale, mass=mode, mass_sd=float(np.clip(spread, 0.06, 0.12)))
+    order = near[np.argsort(-quality[near], kind="stable")[:40]]
+    scale, _ = refine_blur(image, scale, capsules, [np.array([k]) for k in order])
+    return scale, len(near)
 
 
 def calibrate(
@@ -131,33 +165,30 @@ def calibrate(
     if not len(chosen):
         return scale, 0
     centres = peaks[chosen][:, ::-1] * image.spacing
-    least = blur_bounds(image.spacing)[0, 0]
-    best = -np.inf
-    start_scale = scale
-    for sigma in [v for v in (0.4, 0.55, 0.75, 1.0) if v > least] or [least]:
-        trial = start_scale.blurred(np.array([sigma, *start_scale.blur[1:]]), image.spacing)
-        fits = [fit_alone(image, trial, centre, 10.0)[None] for centre in centres[:80]]
-        quality = np.sort([explained(image, trial, one, 0)[0] for one in fits])[::-1]
-        level = float(quality[: max(3, len(quality) // 3)].mean())
-        if level > best:
-            best, scale = level, trial
+    scale = first_blur(image, scale, centres[:40])
     used = 0
-    for strict in (0.8, 0.85, 0.9):
+    for strict in (0.7, 0.8, 0.87):
         capsules = np.array([fit_alone(image, scale, centre, 10.0) for centre in centres])
         quality = np.array([explained(image, scale, one[None], 0)[0] for one in capsules])
-        good = (quality > strict) & (capsules[:, 6] > MASS_RANGE[0]) & (capsules[:, 6] < MASS_RANGE[1])
-        if good.sum() < ENOUGH:
+        level = max(0.6, min(strict, 0.95 * float(np.quantile(quality, 0.85))))
+        new, number = learn(image, scale, capsules, quality, level)
+        if not number:
             break
-        mode = half_sample_mode(capsules[good, 6])
-        near = good & (np.abs(capsules[:, 6] / mode - 1) < 0.3)
-        mode = float(np.median(capsules[near & (np.abs(capsules[:, 6] / mode - 1) < 0.15), 6]))
-        if near.sum() < ENOUGH:
-            break
-        used = int(near.sum())
-        centres, singles = capsules[near, :3], capsules[near]
-        order = np.argsort(-quality[near], kind="stable")[:40]
-        spread = 1.4826 * float(np.median(np.abs(singles[:, 6] / mode - 1)))
-        scale = replace(scale, mass=mode, mass_sd=float(np.clip(spread, 0.06, 0.12)))
-        scale, _ = refine_blur(image, scale, singles[order], [np.array([k]) for k in range(len(order))])
-        log(f"calibrated on {used} of {len(quality)} peaks: mass {mode:.0f}, blur {np.round(scale.blur, 2)}")
+        scale, used = new, number
+        log(f"calibrated on {used} of {len(quality)}: mass {scale.mass:.0f}, blur {np.round(scale.blur, 2)}")
     return scale, used
+
+
+def calibrate_again(
+    image: Image, scale: Scale, capsules: Float, log: Callable[[str], None]
+) -> tuple[Scale, int]:
+    """Calibrate on seeds already found, each with its neighbours taken away and a free mass."""
+    free = capsules
+    for chosen in groups(capsules, image.spacing[2], 8.0, scale.length_mm):
+        free = refine(image, scale, free, chosen, 5, prior_sd=3.0)
+    quality = np.array([explained(image, scale, free, k)[0] for k in range(len(free))])
+    new, used = learn(image, scale, free, quality, max(0.6, min(0.87, float(np.quantile(quality, 0.4)))))
+    if used < ENOUGH:
+        return scale, 0
+    log(f"calibrated again on {used} of {len(capsules)}: mass {new.mass:.0f}, blur {np.round(new.blur, 2)}")
+    return new, used

@@ -14,25 +14,25 @@ from brachy.core import capsule as kernel
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
-CAPSULE_LENGTH_MM = 4.5
-"""Outer length of a seed: 4.5 x 0.8 mm for every 125I model shipped (brachy/data/sources)."""
-CAPSULE_DIAMETER_MM = 0.8
 SOFT_EDGE = 0.2
 """Slice sigma of a coarse fit, as a share of the slice (engineering choice)."""
 
 
-def blur_bounds(spacing: Float) -> Float:
-    """Least and largest plausible in-plane sigma, slice sigma and line length, mm (engineering choice).
+def blur_bounds(spacing: Float, length_mm: float) -> Float:
+    """Least and largest plausible in-plane sigma, slice sigma and line length of a capsule, mm (engineering choice).
 
     No reconstruction is sharper than its pixels: sigma 0.4 pixels is a FWHM of 0.94 pixels.
     """
     pixel, slice_ = float(spacing[:2].mean()), float(spacing[2])
     least = max(0.25, 0.4 * pixel)
-    return np.array([[least, 0.1, 3.0], [max(1.4, least), max(1.6, 0.5 * slice_), 4.8]])
+    return np.array(
+        [[least, 0.1, 0.67 * length_mm], [max(1.4, least), max(1.6, 0.5 * slice_), 1.07 * length_mm]]
+    )
 
 
-_LENGTH_PRIOR = (4.2, 0.4)
-"""The bright part of a seed lies between its 3-4 mm core and its 4.5 mm capsule: engineering choice, mm."""
+_LENGTH_PRIOR = (0.93, 0.09)
+"""Bright part of a seed as a share of its capsule, and spread: it lies between the core's 3-4 mm and the capsule's
+4.5 mm (engineering choice)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +60,10 @@ class Scale:
     """Error of a voxel as a share of its signal: beam hardening, and what the model leaves out."""
     cell_voxels: float
     """Voxels of a slice in one resolution cell: their errors are not independent."""
+    length_mm: float = 4.5
+    """Outer length of a seed."""
+    diameter_mm: float = 0.8
+    """Outer diameter of a seed."""
 
     @property
     def errors(self) -> Float:
@@ -216,12 +220,14 @@ def covariance(image: Image, scale: Scale, capsules: Float, index: int) -> Float
     return np.asarray(np.linalg.pinv(matrix)[:6, :6], dtype=np.float64)
 
 
-def groups(capsules: Float, slice_mm: float, gap_mm: float = 7.0) -> list[NDArray[np.intp]]:
+def groups(
+    capsules: Float, slice_mm: float, gap_mm: float = 7.0, length_mm: float = 4.5
+) -> list[NDArray[np.intp]]:
     """Connected sets of capsules whose centres lie near each other: `gap_mm`, along z a slice and a capsule."""
     count = len(capsules)
     if not count:
         return []
-    scaled = capsules[:, :3] / [gap_mm, gap_mm, max(gap_mm, CAPSULE_LENGTH_MM + 1.2 * slice_mm)]
+    scaled = capsules[:, :3] / [gap_mm, gap_mm, max(gap_mm, length_mm + 1.2 * slice_mm)]
     near = ((scaled[:, None] - scaled[None]) ** 2).sum(axis=-1) < 1.0
     label = np.full(count, -1)
     found: list[NDArray[np.intp]] = []
@@ -245,8 +251,9 @@ def refine_blur(
     """Fit the scan's blur on sets of capsules (with their own numbers free) by block elimination."""
     now = capsules.copy()
     for _ in range(steps):
-        matrix = np.diag([4.0, 1.0, 1.0 / _LENGTH_PRIOR[1] ** 2])  # weak: keeps it solvable with a few seeds
-        right = np.array([0.0, 0.0, (_LENGTH_PRIOR[0] - scale.blur[2]) / _LENGTH_PRIOR[1] ** 2])
+        pull = 1.0 / (_LENGTH_PRIOR[1] * scale.length_mm) ** 2
+        matrix = np.diag([4.0, 1.0, pull])  # weak: keeps it solvable with a few seeds
+        right = np.array([0.0, 0.0, (_LENGTH_PRIOR[0] * scale.length_mm - scale.blur[2]) * pull])
         for chosen in sets:
             low, high = around(image, scale, now[chosen])
             others = np.setdiff1d(within(image, now, low, high), chosen)
@@ -258,7 +265,7 @@ def refine_blur(
             matrix += full[n:, n:] - full[n:, :n] @ solved[:, :3]
             right += side[n:] - full[n:, :n] @ solved[:, 3]
         change = np.clip(np.linalg.solve(matrix, right), [-0.1, -0.3, -0.3], [0.1, 0.3, 0.3])
-        blur = np.clip(scale.blur + change, *blur_bounds(image.spacing))
+        blur = np.clip(scale.blur + change, *blur_bounds(image.spacing, scale.length_mm))
         moved = float(np.abs(blur - scale.blur).max())
         scale = scale.blurred(blur, image.spacing)
         for chosen in sets:

@@ -11,8 +11,6 @@ from brachy.verification import blobs
 from brachy.verification.background import seedlike
 from brachy.verification.calibrate import explained
 from brachy.verification.fit import (
-    CAPSULE_DIAMETER_MM,
-    CAPSULE_LENGTH_MM,
     Image,
     Scale,
     around,
@@ -33,37 +31,45 @@ TOUCH = 0.6
 """Axes nearer than this share of the capsule's width over their inner 80 % overlap: impossible (engineering choice)."""
 SETTLED = (0.9, 0.12)
 """A capsule that explains this share and is within this of one mass is not tried again (engineering choice)."""
+BEST_TRIED = 3
+"""Of the changes possible in one place, those fitted to the end (engineering choice)."""
 LEAST_MASS = 0.45
 """Of one seed: less is not added (engineering choice)."""
 
 
-def overlapping(capsules: Float, some: NDArray[np.intp]) -> list[tuple[int, int]]:
+def overlapping(scale: Scale, capsules: Float, some: NDArray[np.intp]) -> list[tuple[int, int]]:
     """Pairs of capsules, one of them in `some`, that cannot both be there."""
     pairs = []
     for i in some.tolist():
-        near = np.flatnonzero(((capsules[:, :3] - capsules[i, :3]) ** 2).sum(axis=1) < CAPSULE_LENGTH_MM**2)
+        near = np.flatnonzero(((capsules[:, :3] - capsules[i, :3]) ** 2).sum(axis=1) < scale.length_mm**2)
         for j in near.tolist():
             if j == i or (j < i and j in some):
                 continue
-            if kernel.closest_axes(capsules[i], capsules[j], CAPSULE_LENGTH_MM) < TOUCH * CAPSULE_DIAMETER_MM:
+            if kernel.closest_axes(capsules[i], capsules[j], scale.length_mm) < TOUCH * scale.diameter_mm:
                 pairs.append((i, j))
     return pairs
 
 
 def attempt(
-    image: Image, scale: Scale, capsules: Float, drop: list[int], put: list[Float], steps: int = 8
+    image: Image,
+    scale: Scale,
+    capsules: Float,
+    drop: list[int],
+    put: list[Float],
+    steps: int = 8,
+    reach_mm: float = REACH_MM,
 ) -> tuple[Float, float]:
     """Capsules without `drop` and with `put` at the end, neighbours fitted again; and the cost saved, seeds paid."""
     added = np.array(put).reshape(-1, 7)
     changed = np.concatenate([capsules[drop], added])
     new = np.concatenate([np.delete(capsules, drop, axis=0), added])
     middle = changed[:, :3].mean(axis=0)
-    reach = REACH_MM + float(np.sqrt(((changed[:, :3] - middle) ** 2).sum(axis=1)).max())
+    reach = reach_mm + float(np.sqrt(((changed[:, :3] - middle) ** 2).sum(axis=1)).max())
     free = np.flatnonzero(((new[:, :3] - middle) ** 2).sum(axis=1) < reach**2)
     before = np.flatnonzero(((capsules[:, :3] - middle) ** 2).sum(axis=1) < reach**2)
     low, high = around(image, scale, np.concatenate([changed, new[free]]), margin_mm=2.0)
     new = refine(image, scale, new, free, steps, coarse=True)
-    if overlapping(new, free):
+    if overlapping(scale, new, free):
         return new, -np.inf
     saved = cost(image, scale, capsules, low, high, before) - cost(image, scale, new, low, high, free)
     return new, saved - PRICE * (len(new) - len(capsules))
@@ -75,15 +81,21 @@ def _perpendicular(axis: Float) -> tuple[Float, Float]:
     return first, second
 
 
-def splits(centre: Float, axis: Float, mass: float) -> Iterator[list[Float]]:
+def splits(scale: Scale, centre: Float, axis: Float) -> Iterator[list[Float]]:
     """Pairs that may stand where one capsule was fitted: end to end, side by side, staggered, crossed."""
     first, second = _perpendicular(axis)
-    for offset in (2.4 * axis, 0.6 * first, 0.6 * second, 1.5 * axis + 0.5 * first, 1.5 * axis - 0.5 * first,
-                   1.5 * axis + 0.5 * second, 1.5 * axis - 0.5 * second):  # fmt: skip
+    long, wide, mass = scale.length_mm, scale.diameter_mm, scale.mass
+    for offset in (0.53 * long * axis, 0.75 * wide * first, 0.75 * wide * second):
+        yield [make(centre + sign * offset, axis, mass) for sign in (-1, 1)]
+    for across in (first, -first, second, -second):
+        offset = 0.33 * long * axis + 0.6 * wide * across
         yield [make(centre + sign * offset, axis, mass) for sign in (-1, 1)]
     for across in (first, second):
-        yield [make(centre + sign * 2.0 * across, across, mass) for sign in (-1, 1)]
-        yield [make(centre + 0.4 * across, axis, mass), make(centre - 0.4 * across, across, mass)]
+        yield [make(centre + sign * 0.45 * long * across, across, mass) for sign in (-1, 1)]
+        yield [
+            make(centre + 0.5 * wide * across, axis, mass),
+            make(centre - 0.5 * wide * across, across, mass),
+        ]
 
 
 def turns(capsule: Float, mass: float) -> Iterator[list[Float]]:
@@ -152,7 +164,7 @@ def _options(
     c = capsules[k]
     yield "drop", [k], []
     if c[6] > 1.05 * scale.mass:
-        for pair in splits(c[:3], c[3:6], scale.mass):
+        for pair in splits(scale, c[:3], c[3:6]):
             yield "split", [k], pair
     for one in turns(c, scale.mass):
         yield "turn", [k], one
@@ -173,7 +185,7 @@ def _options(
         middle = 0.5 * (c[:3] + capsules[j, :3])
         yield "merge", [k, j], [make(middle, c[3:6], scale.mass)]
         for axis in (c[3:6], capsules[j, 3:6]):
-            for pair in splits(middle, axis, scale.mass):
+            for pair in splits(scale, middle, axis):
                 yield "lay out", [k, j], pair
 
 
@@ -189,7 +201,10 @@ def _recuts(
     near = np.zeros(seen.shape, dtype=bool)
     for c in chosen:
         offset = at - c[:3]
-        off = offset - np.clip(offset @ c[3:6], -2.25, 2.25)[..., None] * c[3:6]
+        off = (
+            offset
+            - np.clip(offset @ c[3:6], -0.5 * scale.length_mm, 0.5 * scale.length_mm)[..., None] * c[3:6]
+        )
         near |= (off[..., 0] ** 2 + off[..., 1] ** 2 < 2.0**2) & (
             np.abs(off[..., 2]) < 0.75 * image.spacing[2] + 1.0
         )
@@ -223,14 +238,14 @@ def settle(
     floor: float,
     standing: Callable[[Float, int], bool],
     log: Log,
+    tried: set[tuple[float, ...]],
 ) -> Float:
     """Change a group of capsules, what looks least like single seeds first, until nothing pays.
 
     A group that grows beyond half again its size is no group of seeds: bone can be tiled without end. It is given back
-    as it came.
+    as it came. `tried` remembers what gained nothing, so that a group left as it was costs nothing the next time.
     """
     start = own
-    tried: set[tuple[float, ...]] = set()
     limit = int(1.5 * len(start)) + 2
     for _ in range(2 * len(start) + 6):
         if not len(own):
@@ -255,9 +270,17 @@ def _first_gain(
 
     def best_of(options: Iterator[tuple[str, list[int], list[Float]]]) -> tuple[Float, Float] | None:
         best, found, what = 1.0, None, ""
-        for name, drop, put in options:
+        chosen = list(options)
+        if len(chosen) > BEST_TRIED:  # a short fit of each, a long one of the best
+            quick = np.array(
+                [attempt(image, scale, capsules, drop, put, 3, 0.5 * REACH_MM)[1] for _, drop, put in chosen]
+            )
+            chosen = [chosen[n] for n in np.argsort(-quick, kind="stable")[:BEST_TRIED] if quick[n] > -np.inf]
+        for name, drop, put in chosen:
             new, gain = attempt(image, scale, capsules, drop, put)
             if gain > best and new[len(new) - len(put) :, 6].min(initial=np.inf) > LEAST_MASS * scale.mass:
+                if name == "birth" and not standing(new, len(new) - 1):
+                    continue
                 left = count - len(drop)
                 rest = left + len(others)
                 best, what = gain, name
