@@ -33,6 +33,8 @@ SETTLED = (0.9, 0.12)
 """A capsule that explains this share and is within this of one mass is not tried again (engineering choice)."""
 BEST_TRIED = 3
 """Of the changes possible in one place, those fitted to the end (engineering choice)."""
+THICK = 0.5
+"""Of a capsule's length: in slices above this a capsule is also tried mirrored through its slice (engineering choice)."""
 LEAST_MASS = 0.45
 """Of one seed: less is not added (engineering choice)."""
 
@@ -107,6 +109,19 @@ def turns(capsule: Float, mass: float) -> Iterator[list[Float]]:
             yield [make(capsule[:3], option, mass)]
 
 
+def mirrored(image: Image, scale: Scale, capsule: Float) -> Iterator[list[Float]]:
+    """The same capsule on the other side of its slice's middle, leaning as before or the other way.
+
+    Within one slice the two look alike: only what reaches the next slices tells them apart.
+    """
+    slice_mm = float(image.spacing[2])
+    plane = slice_mm * round(capsule[2] / slice_mm)
+    off = capsule[2] - plane
+    for z in (plane - off, plane + np.copysign(0.35 * slice_mm, -off)):
+        for lean in (1.0, -1.0):
+            yield [make([capsule[0], capsule[1], z], capsule[3:6] * [1, 1, lean], scale.mass)]
+
+
 def peaks_left(
     image: Image,
     scale: Scale,
@@ -168,6 +183,9 @@ def _options(
             yield "split", [k], pair
     for one in turns(c, scale.mass):
         yield "turn", [k], one
+    if image.spacing[2] > THICK * scale.length_mm:
+        for one in mirrored(image, scale, c):
+            yield "mirror", [k], one
     # elsewhere: where most is left once it is gone
     without = np.delete(capsules, k, axis=0)
     if len(without):
@@ -304,6 +322,14 @@ def _first_gain(
         found = best_of(_options(image, scale, capsules, count, k, floor))
         if found is not None:
             return found
+    if image.spacing[2] > THICK * scale.length_mm:
+        for k in range(count):
+            key = (-2.0, *_key(capsules, k))
+            if k not in doubtful and key not in tried:
+                tried.add(key)
+                found = best_of(("mirror", [k], one) for one in mirrored(image, scale, capsules[k]))
+                if found is not None:
+                    return found
     key = (-1.0, *np.round(np.sort(own[:, :3], axis=0), 1).ravel().tolist())
     if key in tried:
         return None

@@ -27,7 +27,7 @@ class Scanner:
     cutoff_per_mm: float = 0.95  # of the Hann window; the response has a FWHM of about 1.1 mm
     edge: float = 0.0  # edge enhancement: MTF times 1 + edge (f / cutoff)
     noise_hu: float = 15.0
-    streak_hu: float = 150.0
+    streak_hu: float = 60.0
     clip_hu: float | None = None
 
     def mtf(self, f: Float) -> Float:
