@@ -68,7 +68,8 @@ def fit_alone(image: Image, scale: Scale, centre: Float, prior_sd: float) -> Flo
 def explained(image: Image, scale: Scale, capsules: Float, index: int) -> tuple[float, float, float]:
     """How well one capsule explains what is seen round it when the others are taken away.
 
-    Returns the share of the image's energy that it explains, the peak HU seen, and the largest HU it leaves.
+    Returns the share of the image's energy, noise taken off, that it explains, the peak HU seen, and the largest HU it
+    leaves.
     """
     c = capsules[index]
     reach = np.abs(c[3:6]) * 0.5 * scale.blur[2] + [2.0, 2.0, 0.5 * image.spacing[2] + 1.5]
@@ -82,7 +83,8 @@ def explained(image: Image, scale: Scale, capsules: Float, index: int) -> tuple[
         cut = image.saturated[low[2] : high[2], low[1] : high[1], low[0] : high[0]]
         left = np.where(cut & (left < 0), 0.0, left)
     seen = left + own
-    share = 1 - float((left**2).sum() / max(float((seen**2).sum()), 1.0))
+    noise = left.size * (scale.noise_hu / 3) ** 2  # see `start`
+    share = 1 - max(float((left**2).sum()) - noise, 0.0) / max(float((seen**2).sum()) - noise, 1.0)
     return share, float(seen.max()), float(np.abs(left).max())
 
 

@@ -1,5 +1,6 @@
 """Seeds on a CT."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -21,12 +22,17 @@ from brachy.verification.calibrate import (
     start,
 )
 from brachy.verification.fit import Image, Scale, covariance, groups, make, refine
-from brachy.verification.judge import blob_share, count_blob, standing
+from brachy.verification.judge import ACCEPTED, blob_share, confidence, count_blob, standing
 from brachy.verification.seeds import Calibration, Doubt, Findings, FoundSeed, HasCapsule
 
 Float = NDArray[np.float64]
 Progress = Callable[[str, float], None]
 """Called with a stage and the share done in [0, 1]."""
+
+DOUBTED = 0.8
+"""Confidence below which a seed is listed as doubtful (engineering choice)."""
+FEW = 8
+"""Clear single seeds below which the user is warned (engineering choice)."""
 
 
 def _first_fits(
@@ -89,15 +95,15 @@ def find(
     scale: Scale,
     log: Callable[[str], None] = lambda text: None,
     tell: Progress = lambda stage, share: None,
-) -> tuple[Scale, Float, Float, int]:
-    """Capsules (n, 7) of a CT, the scale fitted to it, the tests each capsule stood, and how many calibrated it."""
+) -> tuple[Scale, Float, int]:
+    """Capsules (n, 7) of a CT, the scale fitted to it, and how many seeds calibrated it."""
     bright = hu > 100 if region is None else (hu > 100) & region
     found, lines = background.peaks(image, bright, 400.0, 0.5)
     log(f"peaks {len(found)}")
     tell("calibrating", 0.1)
     scale, used = calibrate(image, scale, found, lines, log)
     if used < ENOUGH:
-        return scale, np.zeros((0, 7)), np.zeros((0, 4)), used
+        return scale, np.zeros((0, 7)), used
     tell("fitting", 0.2)
     capsules = _first_fits(image, scale, bright, least_peak(image, scale), log)
     capsules = _regrouped(image, scale, capsules, 8)
@@ -124,18 +130,41 @@ def find(
             tell("sorting out", 0.3 + 0.7 * (sweep + (n + 1) / len(order)) / sweeps)
         capsules = _pursued(image, scale, done, bright, floor, seen)
         log(f"pursued {len(done)} -> {len(capsules)}")
-        good, tests = standing(image, scale, capsules, floor)
+        good, _tests = standing(image, scale, capsules, floor)
         log(f"sweep {sweep}: standing {good.sum()} of {len(good)}")
         same = good.all() and len(capsules) == len(done)
         capsules = _regrouped(image, scale, capsules[good], 5)
         if same:
             break
-    for _ in range(4):
+    return scale, capsules, used
+
+
+def accepted(
+    image: Image, scale: Scale, capsules: Float, log: Callable[[str], None]
+) -> tuple[Float, Float, Float, list[tuple[Float, str]]]:
+    """Capsules that are seeds; confidence and local mass of each; and what was given up, with the reason.
+
+    The least sure goes first and its neighbours are fitted again: what one false capsule did to them is undone.
+    """
+    floor = least_peak(image, scale)
+    given_up: list[tuple[Float, str]] = []
+    while len(capsules):
         good, tests = standing(image, scale, capsules, floor)
-        if good.all():
-            break
-        capsules = _regrouped(image, scale, capsules[good], 5)
-    return scale, capsules, tests, used
+        sure, mean = confidence(image, scale, capsules, tests)
+        sure = np.where(good, sure, np.minimum(sure, 0.1))
+        worst = int(sure.argmin())
+        if sure[worst] >= ACCEPTED:
+            return capsules, sure, mean, given_up
+        why = f"{mean[worst]:.2f} of a seed's mass, {tests[worst, 0]:.0%} of a seed's shape"
+        if tests[worst, 3] >= 0.4:
+            why += ", on a long bright line"
+        given_up.append((capsules[worst], why))
+        log(f"given up {np.round(capsules[worst, :3], 1)}: {why}")
+        near = ((capsules[:, :3] - capsules[worst, :3]) ** 2).sum(axis=1) < 10.0**2
+        near[worst] = False
+        capsules, near = np.delete(capsules, worst, axis=0), np.delete(near, worst)
+        capsules = refine(image, scale, capsules, np.flatnonzero(near), 8, coarse=True)
+    return capsules, np.zeros(0), np.zeros(0), given_up
 
 
 def find_seeds(
@@ -178,6 +207,7 @@ def find_seeds(
     """
     hu, grid = np.asarray(ct.ct_hu), ct.grid
     tell = progress or (lambda stage, share: None)
+    log = logging.getLogger(__name__).debug
     mask = _region_mask(ct, region, margin_mm)
     tell("background", 0.0)
     excess = background.subtract_background(hu, grid.spacing_mm)
@@ -185,50 +215,92 @@ def find_seeds(
     image = Image(excess, saturated, np.array(grid.spacing_mm))
     noise = background.noise_of(excess, hu)
     first = start(image, noise, capsule.capsule_length_mm, capsule.capsule_diameter_mm)
-    scale, capsules, tests, used = find(image, hu, mask, first, tell=tell)
+    scale, capsules, used = find(image, hu, mask, first, log, tell)
+    capsules, sure, masses, given_up = accepted(image, scale, capsules, log)
     tell("done", 1.0)
     if not len(capsules):
+        where = "on this CT" if mask is None else "in the region"
         raise BrachyError(
-            "no seeds seen on this CT: is it the post-implant CT, and does the region hold the seeds?"
+            f"no seeds seen {where}: give the CT made after the implant, and a region that holds it"
         )
+    if count is not None and len(capsules) > 2 * count + 10:
+        raise BrachyError(
+            f"{len(capsules)} objects look like seeds, {count} were implanted: give the region of the implant"
+        )
+
+    def patient(at: Float) -> Float:
+        return np.asarray(grid.index_to_mm(at[None, :3] / grid.spacing_mm)[0], dtype=np.float64)
+
     seeds: list[FoundSeed] = []
     doubts: list[Doubt] = []
-    order = np.argsort(grid.index_to_mm(capsules[:, :3] / grid.spacing_mm)[:, 2], kind="stable")
-    for n, k in enumerate(order.tolist()):
-        c = capsules[k]
-        spread = covariance(image, scale, capsules, k)
-        turn = grid.direction
-        axis = turn @ c[3:6]
-        at = grid.index_to_mm(c[None, :3] / grid.spacing_mm)[0]
-        mass = float(c[6] / scale.mass)
-        seeds.append(
-            FoundSeed(
-                position_mm=at,
-                axis=axis if axis[2] >= 0 else -axis,
-                confidence=float(np.clip(tests[k, 0], 0.0, 1.0)),
-                mass=mass,
-                position_sd_mm=np.sqrt(np.diagonal(turn @ spread[:3, :3] @ turn.T)),
-                axis_sd_deg=float(np.degrees(np.sqrt(0.5 * (spread[3, 3] + spread[4, 4])))),
-            )
-        )
-        if abs(mass - 1) > 0.3:
-            doubts.append(Doubt(at, f"its mass is that of {mass:.2f} seeds", n))
-    warnings = [] if count is None or count == len(seeds) else [f"{len(seeds)} of {count} seeds found"]
-    return Findings(
-        tuple(seeds),
-        tuple(doubts),
-        tuple(warnings),
-        Calibration(
-            single_seeds=used,
-            seed_mass_hu_mm3=scale.mass,
-            seed_mass_sd=scale.mass_sd,
-            in_plane_sigma_mm=float(scale.blur[0]),
-            slice_sigma_mm=float(scale.blur[1]),
-            bright_length_mm=float(scale.blur[2]),
-            noise_hu=noise,
-            clipped_at_hu=clipped,
-        ),
+    height = np.array([patient(c)[2] for c in capsules])
+    for n, k in enumerate(np.argsort(height, kind="stable").tolist()):
+        seed = _seed(image, scale, capsules, k, grid.direction, patient(capsules[k]), float(sure[k]))
+        seeds.append(seed)
+        reasons = []
+        if seed.confidence < DOUBTED:
+            reasons.append(f"confidence {seed.confidence:.2f}: shape or mass is not quite a seed's")
+        if masses[k] > 1.3:
+            reasons.append(f"it holds the mass of {masses[k]:.1f} seeds: more than one may lie there")
+        reach = 0.5 * abs(capsules[k, 5]) * scale.length_mm
+        ends = (reach - 0.5 * grid.spacing_mm[2], (len(hu) - 0.5) * grid.spacing_mm[2] - reach)
+        if not ends[0] <= capsules[k, 2] <= ends[1]:
+            reasons.append("it lies at the first or last slice: part of it may be outside the CT")
+        if reasons:
+            doubts.append(Doubt(seed.position_mm, "; ".join(reasons), n))
+    doubts += [Doubt(patient(c), f"not taken for a seed: {why}", None) for c, why in given_up]
+    calibration = Calibration(
+        single_seeds=used,
+        seed_mass_hu_mm3=scale.mass,
+        seed_mass_sd=scale.mass_sd,
+        in_plane_sigma_mm=float(scale.blur[0]),
+        slice_sigma_mm=float(scale.blur[1]),
+        bright_length_mm=float(scale.blur[2]),
+        noise_hu=noise,
+        clipped_at_hu=clipped,
     )
+    warnings = _warnings(seeds, count, calibration, float(grid.spacing_mm[2]))
+    return Findings(tuple(seeds), tuple(doubts), tuple(warnings), calibration)
+
+
+def _seed(
+    image: Image, scale: Scale, capsules: Float, k: int, turn: Float, at: Float, sure: float
+) -> FoundSeed:
+    """Capsule k in the patient's frame, with its errors; `turn`'s columns are the directions of x, y, z index."""
+    spread = covariance(image, scale, capsules, k)
+    axis = turn @ capsules[k, 3:6]
+    return FoundSeed(
+        position_mm=at,
+        axis=axis if axis[2] >= 0 else -axis,
+        confidence=sure,
+        mass=float(capsules[k, 6] / scale.mass),
+        position_sd_mm=np.sqrt(np.diagonal(turn @ spread[:3, :3] @ turn.T)),
+        axis_sd_deg=float(np.degrees(np.arctan(np.sqrt(0.5 * (spread[3, 3] + spread[4, 4]))))),
+    )
+
+
+def _warnings(
+    seeds: list[FoundSeed], count: int | None, calibration: Calibration, slice_mm: float
+) -> list[str]:
+    found, out = len(seeds), []
+    if count is not None and found != count:
+        out.append(
+            f"{found} of {count} seeds found" if found < count else f"{found} seeds found, {count} implanted"
+        )
+    doubtful = sum(seed.confidence < DOUBTED for seed in seeds)
+    if doubtful:
+        out.append(f"{doubtful} of the {found} seeds are doubtful: look at them")
+    if calibration.single_seeds < FEW:
+        out.append(
+            f"only {calibration.single_seeds} clear single seeds to learn from: all masses are uncertain"
+        )
+    if calibration.clipped_at_hu is not None:
+        out.append(
+            f"the CT is clipped at {calibration.clipped_at_hu:.0f} HU: touching seeds are counted less surely"
+        )
+    if slice_mm > 3.0:
+        out.append(f"slices of {slice_mm:g} mm: a seed may be off by more than 1 mm along z")
+    return out
 
 
 def _region_mask(

@@ -34,7 +34,7 @@ SETTLED = (0.9, 0.12)
 BEST_TRIED = 3
 """Of the changes possible in one place, those fitted to the end (engineering choice)."""
 THICK = 0.5
-"""Of a capsule's length: in slices above this a capsule is also tried mirrored through its slice (engineering choice)."""
+"""Of a capsule's length: in thicker slices a capsule is also tried mirrored through its slice (engineering choice)."""
 LEAST_MASS = 0.45
 """Of one seed: less is not added (engineering choice)."""
 
