@@ -22,7 +22,7 @@ from brachy.verification.calibrate import (
     start,
 )
 from brachy.verification.fit import Image, Scale, covariance, groups, make, refine
-from brachy.verification.judge import ACCEPTED, blob_share, confidence, count_blob, standing
+from brachy.verification.judge import accepted, blob_share, count_blob, standing
 from brachy.verification.seeds import Calibration, Doubt, Findings, FoundSeed, HasCapsule
 
 Float = NDArray[np.float64]
@@ -48,7 +48,7 @@ def _first_fits(
     capsules = np.zeros((0, 7))
     for n in keep[np.argsort(-height[keep], kind="stable")]:
         new = count_blob(image, scale, capsules, pieces[n])
-        if blob_share(image, scale, capsules, new, pieces[n]) <= (0.65 if kind[n] == 0 else 0.8):
+        if blob_share(image, scale, capsules, new, pieces[n]) <= (0.4 if kind[n] == 0 else 0.8):
             together = np.concatenate([capsules, new])
             order = range(len(capsules), len(together))
             good = [k for k in order if explained(image, scale, together, k)[0] > 0.85]
@@ -107,6 +107,8 @@ def find(
     tell("fitting", 0.2)
     capsules = _first_fits(image, scale, bright, least_peak(image, scale), log)
     capsules = _regrouped(image, scale, capsules, 8)
+    shares = np.array([explained(image, scale, capsules, k)[0] for k in range(len(capsules))])
+    capsules = capsules[shares > 0.5]
     new, again = calibrate_again(image, scale, capsules, log)
     if again > used:
         scale, used = new, again
@@ -137,34 +139,6 @@ def find(
         if same:
             break
     return scale, capsules, used
-
-
-def accepted(
-    image: Image, scale: Scale, capsules: Float, log: Callable[[str], None]
-) -> tuple[Float, Float, Float, list[tuple[Float, str]]]:
-    """Capsules that are seeds; confidence and local mass of each; and what was given up, with the reason.
-
-    The least sure goes first and its neighbours are fitted again: what one false capsule did to them is undone.
-    """
-    floor = least_peak(image, scale)
-    given_up: list[tuple[Float, str]] = []
-    while len(capsules):
-        good, tests = standing(image, scale, capsules, floor)
-        sure, mean = confidence(image, scale, capsules, tests)
-        sure = np.where(good, sure, np.minimum(sure, 0.1))
-        worst = int(sure.argmin())
-        if sure[worst] >= ACCEPTED:
-            return capsules, sure, mean, given_up
-        why = f"{mean[worst]:.2f} of a seed's mass, {tests[worst, 0]:.0%} of a seed's shape"
-        if tests[worst, 3] >= 0.4:
-            why += ", on a long bright line"
-        given_up.append((capsules[worst], why))
-        log(f"given up {np.round(capsules[worst, :3], 1)}: {why}")
-        near = ((capsules[:, :3] - capsules[worst, :3]) ** 2).sum(axis=1) < 10.0**2
-        near[worst] = False
-        capsules, near = np.delete(capsules, worst, axis=0), np.delete(near, worst)
-        capsules = refine(image, scale, capsules, np.flatnonzero(near), 8, coarse=True)
-    return capsules, np.zeros(0), np.zeros(0), given_up
 
 
 def find_seeds(

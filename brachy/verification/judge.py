@@ -1,11 +1,13 @@
 """What stands as a seed: blobs counted, capsules tested."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from brachy.core import capsule as kernel
 from brachy.verification import blobs, moves
-from brachy.verification.calibrate import explained
+from brachy.verification.calibrate import explained, least_peak
 from brachy.verification.fit import Image, Scale, bounds, cost, groups, refine, residual
 
 Float = NDArray[np.float64]
@@ -16,8 +18,8 @@ or less likely. Engineering choice: on synthetic scans and the clinical day-1 sc
 and stents 0.65 to 0.95."""
 MASS_ALONE, MASS_TOUCHING = (0.80, 0.05), (0.87, 0.035)
 """The same for the mass of a capsule that touches none, and for the mean mass of those that touch, fitted without a
-prior, in seeds. Engineering choice: seeds have 0.75 and more alone (the clinical scan) and 0.89 and more together (synthetic
-scans), a surgical clip taken for two seeds 0.6 to 0.82."""
+prior, in seeds. Engineering choice: seeds have 0.75 and more alone (the clinical scan) and 0.89 and more together
+(synthetic scans), a surgical clip taken for two seeds 0.6 to 0.82."""
 TOUCHING_MM = 3.0
 """Axes nearer than this over their inner 80 % share their mass in a fit (engineering choice)."""
 ACCEPTED = 0.5
@@ -85,6 +87,23 @@ def standing(
     return good, tests
 
 
+def remains(image: Image, scale: Scale, capsules: Float, gone: Float) -> bool:
+    """Whether what a capsule stood for is still seen when it is gone: the others do not explain it."""
+    reach = np.abs(gone[3:6]) * 0.3 * scale.blur[2] + [0.6, 0.6, 0.3 * image.spacing[2]]
+    low, high = bounds(image, gone[:3] - reach, gone[:3] + reach)
+    if (high <= low).any():
+        return False
+    before = image.excess[low[2] : high[2], low[1] : high[1], low[0] : high[0]]
+    left = residual(image, scale, capsules, low, high)
+    return bool((np.clip(left, 0, None) ** 2).sum() > 0.4 * float((before**2).sum()))
+
+
+def abutting(scale: Scale, capsules: Float, gone: Float) -> NDArray[np.intp]:
+    """Capsules that touch one that is gone: axes within two and a half diameters over their inner 80 %."""
+    distance = [kernel.closest_axes(c, gone, scale.length_mm) for c in capsules]
+    return np.flatnonzero(np.array(distance) < 2.5 * scale.diameter_mm)
+
+
 def free_masses(image: Image, scale: Scale, capsules: Float) -> Float:
     """Masses (n,) in seeds, fitted with hardly any prior."""
     free = capsules
@@ -115,3 +134,35 @@ def confidence(image: Image, scale: Scale, capsules: Float, tests: Float) -> tup
     mass_says = np.clip(np.where(count == 1, alone, together), -6.0, 2.0)
     share_says = np.clip((tests[:, 0] - SHARE[0]) / SHARE[1], -6.0, 2.0)
     return 1.0 / (1.0 + np.exp(-(mass_says + share_says))), mean
+
+
+def accepted(
+    image: Image, scale: Scale, capsules: Float, log: Callable[[str], None]
+) -> tuple[Float, Float, Float, list[tuple[Float, str]]]:
+    """Capsules that are seeds; confidence and local mass of each; and what was given up, with the reason.
+
+    The least sure goes first and its neighbours are fitted again: what one false capsule did to them is undone.
+    """
+    floor = least_peak(image, scale)
+    given_up: list[tuple[Float, str]] = []
+    suspect = np.ones(len(capsules))  # less for what abuts an object that was given up: the rest of a clip
+    while len(capsules):
+        good, tests = standing(image, scale, capsules, floor)
+        sure, mean = confidence(image, scale, capsules, tests)
+        sure = np.where(good, sure, np.minimum(sure, 0.1)) * suspect
+        worst = int(sure.argmin())
+        if sure[worst] >= ACCEPTED:
+            return capsules, sure, mean, given_up
+        why = f"{mean[worst]:.2f} of a seed's mass, {tests[worst, 0]:.0%} of a seed's shape"
+        if tests[worst, 3] >= 0.4:
+            why += ", on a long bright line"
+        given_up.append((capsules[worst], why))
+        log(f"given up {np.round(capsules[worst, :3], 1)}: {why}")
+        near = ((capsules[:, :3] - capsules[worst, :3]) ** 2).sum(axis=1) < 10.0**2
+        near[worst] = False
+        gone = capsules[worst]
+        capsules, near, suspect = (np.delete(rows, worst, axis=0) for rows in (capsules, near, suspect))
+        capsules = refine(image, scale, capsules, np.flatnonzero(near), 8, coarse=True)
+        if remains(image, scale, capsules, gone):
+            suspect[abutting(scale, capsules, gone)] *= 0.5
+    return capsules, np.zeros(0), np.zeros(0), given_up
