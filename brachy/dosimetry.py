@@ -15,8 +15,7 @@ from brachy.source import Source
 from brachy.units import total_dose_hours
 
 if TYPE_CHECKING:
-    from brachy.core.tables import DoseTable
-    from brachy.core.tree import Blocks
+    from brachy.core.tables import Blocks, DoseTable
 
 Float = NDArray[np.float64]
 
@@ -39,17 +38,17 @@ SKEW = 2e-5
 FEW_SEEDS = 24
 """Up to so many seeds are summed directly on a grid: it is as fast, and their errors could add up (measured)."""
 
-CHECKED = 32
-"""Places compared in each block (engineering choice, measured: docs/performance.md)."""
+CHECKED = 40
+"""Places compared in each block (engineering choice: with 216 nodes they fill 256, a multiple of LANES)."""
 
-TOLERANCE = 2.5e-4
+TOLERANCE = {"1D": 4e-4, "2D": 3e-4}
 """Of the dose at each of them; the greatest error elsewhere stays within three times that (measured)."""
 
-CUSP_SHARE = 4e-4
+CUSP_SHARE = 6e-4
 """Of the dose in a block, for the cusps on seeds' axes together (engineering choice, measured)."""
 
-REACH = {"1D": 2.5, "2D": 3.0}
-"""A seed is far beyond so many half sides of a block (engineering choice: the fastest)."""
+REACH = {"1D": 2.0, "2D": 3.0}
+"""A seed is far beyond so many half sides of a block (engineering choice: the fastest that keep the promise)."""
 
 
 @overload
@@ -204,15 +203,15 @@ def influence(
 def dose_table(source: Source, formalism: str) -> "DoseTable | None":
     """Table of one seed of 1 U for the fast kernels, cGy/h; None if it is not within 0.07 % of the source.
 
-    The shipped models are, but for the 2D table of `ibt_1251l`, whose capsule is hardly longer than its active length.
-    So may a table of one's own not be, or have kinks between the borders of the cells: then the dose is summed exactly.
+    All shipped models are. A table of one's own may have kinks between the borders of the cells and not be: then the
+    dose is summed exactly.
 
     Examples
     --------
     >>> from brachy.source import load_source
     >>> table = dose_table(load_source("amersham_6711"), "2D")
-    >>> int(table.columns)
-    180
+    >>> table.columns
+    18
     """
     from brachy.core import tables
 
@@ -220,12 +219,14 @@ def dose_table(source: Source, formalism: str) -> "DoseTable | None":
     if formalism == "1D":
         table = tables.point_table(source.point_rate, radius_cm)
     else:
+        constant = source.dose_rate_constant / float(source.geometry_function(1.0, 90.0))
         angles = source.anisotropy_theta_deg
         table = tables.line_table(
-            source.line_rate,
-            tables.angle_columns(angles, source.active_length_cm, 2 * half_cm),
+            lambda r, theta: constant * source.radial_dose_function(r) * source.anisotropy_function(r, theta),
+            tables.angle_columns(angles),
             radius_cm,
             half_cm,
+            source.active_length_cm,
             tables.axis_cusp(angles, source.anisotropy_F),
             max(source.radial_r_cm[-1], source.anisotropy_r_cm[-1]),
         )
@@ -328,10 +329,10 @@ def _singles(implant: Implant) -> Iterator[Implant]:
 
 
 def _farthest(points_mm: Float, implant: Implant) -> float:
-    """No point is farther than this from any seed, mm: the diagonal of the box round both."""
-    low = np.minimum(points_mm.min(axis=0), implant.positions_mm.min(axis=0))
-    high = np.maximum(points_mm.max(axis=0), implant.positions_mm.max(axis=0))
-    return float(np.linalg.norm(high - low))
+    """No point is farther than this from any seed, mm: the farthest corners of the boxes round the two."""
+    seeds = implant.positions_mm
+    beyond = np.maximum(points_mm.max(axis=0) - seeds.min(axis=0), seeds.max(axis=0) - points_mm.min(axis=0))
+    return float(np.linalg.norm(beyond))
 
 
 def _at_points(
@@ -345,7 +346,7 @@ def _at_points(
         _add_exact(points_mm, implant, formalism, days, out)
         return
     anchor = implant.positions_mm[0]
-    part = np.zeros(len(points_mm), dtype=np.float32)
+    part = np.empty(len(points_mm), dtype=np.float32)
     places = _single(_relative(points_mm, anchor).T)
     kernels("tree").dose_at_points(*places, *_seeds(implant, anchor, None), table, part)
     out += part.astype(np.float64) * _gy_per_rate(implant, days)
@@ -384,19 +385,17 @@ def _alike(strength_U: Float) -> float:
 def _blocks(spacing_mm: tuple[float, ...], formalism: str, direct: bool) -> "Blocks":
     from brachy.core import tables
 
-    tree = kernels("tree")
     sizes = tables.block_sizes(np.array(spacing_mm))
     if direct:
         sizes = np.ascontiguousarray(sizes[-1:])
         sizes.setflags(write=False)
-    rules = (1e9, 0.0, 0.0) if direct else (REACH[formalism], TOLERANCE, CUSP_SHARE)
-    blocks: Blocks = tree.Blocks(
+    rules = (1e9, 0.0, 0.0) if direct else (REACH[formalism], TOLERANCE[formalism], CUSP_SHARE)
+    return tables.Blocks(
         sizes,
-        *tables.interpolation(int(sizes.max()), tree.ORDER),
+        *tables.interpolation(int(sizes.max())),
         tables.check_places(CHECKED),
         *(np.float32(rule) for rule in rules),
     )
-    return blocks
 
 
 def _on_grid_exact(grid: Grid, implants: Sequence[Implant], formalism: str, days: float | None) -> Float:

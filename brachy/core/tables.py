@@ -1,18 +1,23 @@
-"""Dose-rate tables of one seed, indexed by the bits of float32(r^2): what the fast kernels read instead of TG-43.
+"""Dose-rate tables of one seed in r^2 and angle: what the fast kernels read instead of TG-43.
 
-A float32 is sign, exponent and mantissa: its top bits number segments of r^2, 2^BITS to each octave, that are equal on
-a logarithmic scale to a factor of 2. r^2 of every whole number of cm up to 11, and of 0.25, 0.5, 0.75 and 1.5 cm, is
-the border of a segment, so that the kinks of the published tables lie on borders and not inside.
+A seed's rate is a smooth factor times a tabulated one:
 
-Error of the radial table. Inside a segment of r^2 = s, of width h <= s / 2^BITS, a chord is off by at most
-h^2 / 8 |f''|. With f = exp(-mu r) / s, |f''| s^2 / f = 2 + 7/4 mu r + (mu r)^2 / 4; BITS = 7 and mu = 0.3 per cm give
-2e-5 at 1 cm, 1e-4 at 10 cm, 5e-4 at 40 cm. A kink of g or phi_an inside a segment adds its change of logarithmic slope
-times 2^-BITS / 4, at most 3e-4 for the shipped models. The table is balanced (half the midpoint's error is taken off),
-which halves this.
+    1D: 1 / s  times  T(s) = s times the rate of eq. (11)
+    2D: beta / (L r sin theta)  times  T(s, theta) = Lambda / G_L(1 cm, 90 degrees) g_L(r) F(r, theta)
 
-Error of the 2D table. It holds s f, which is nearly flat, at segment borders and at equal steps of the angle from the
-axis; all angles of the published tables are multiples of the step, so F is linear in each cell. What is left is the
-curvature of G_L: h^2 / 8 |d2 ln G_L / d theta2|, 3e-4 at the capsule's ends, 1e-5 at 5 mm.
+with s = r^2. The kernels compute the first (G_L is an arc tangent) and read T, linear in s and in theta, from cells.
+
+A float32 is sign, exponent and mantissa: its top bits number segments of s, 2^BITS to each octave, that are equal on
+a logarithmic scale to a factor of 2. s of every whole number of cm up to 11, and of 0.25, 0.5, 0.75 and 1.5 cm, is the
+border of a segment, so that the kinks of the published tables lie on borders and not inside. Angles are cut into equal
+columns, as few as let every published angle be the border of one: there T is linear in theta, as F is.
+
+Error. Inside a segment of width h <= s / 2^BITS a chord is off by at most h^2 / 8 |T''|. With T = exp(-mu r),
+|T''| s^2 / T = (mu r + (mu r)^2) / 4; BITS = 7 and mu = 0.3 per cm give 1e-6 at 1 cm, 2e-5 at 10 cm, 3e-4 at 40 cm.
+Beyond the published tables, where this is all, the borders are moved so that half of it is left. F is linear in r and
+not in s: that is off by h^2 / 32 |dF/dr| / r^3, below 1e-5. A kink inside a segment (g at 0.1 cm) adds its change of
+logarithmic slope times 2^-BITS / 4, at most 3e-4 for the shipped models. The kernels' arc tangent adds 3e-6, float32
+1e-6.
 """
 
 from collections.abc import Callable
@@ -31,22 +36,38 @@ REACH_CM = 64.0
 
 MANTISSA_BITS = 23
 
+ORDER = 6
+"""Interpolation nodes of a block along each axis."""
+
+COLUMNS = (9, 18, 30, 36, 45, 60, 90, 180, 360, 450, 900)
+"""Columns between 0 and 90 degrees that are tried, so that every published angle is a border."""
+
 
 class DoseTable(NamedTuple):
-    """One seed of unit weight. 1D: `offset` + `slope` s. 2D: bilinear in a cell's four `values`, over s."""
+    """One seed of unit weight, read by cells: four neighbours, two angles at two radii, lie together in `values`."""
 
-    offset: Any  # (segments,) float32
-    slope: Any  # (segments,) float32
-    values: Any  # (columns + 1, rows, 2) float32, flat: at an angle and the next, so that a cell's corners lie together
-    columns: Any  # int64: number of angle cells, 0 for 1D
+    values: Any  # (columns + 1, rows, 2) float32, flat: T at an angle and at the next
+    columns: Any  # int64: number of columns of angle; 0 for 1D, which has no angles
     rows: Any  # int64: number of borders of r^2
     base: Any  # int64: number of the first segment
     low: Any  # float32: s is at least this, cm^2
     high: Any  # float32: and at most this
-    radius2: Any  # float32: square of half the capsule's diameter, cm^2
-    half2: Any  # float32: square of half its length
-    angle: Any  # (6,) float32: theta in cells = sqrt(w) polynomial(w), w = 1 - cos theta
+    half2: Any  # float32: square of half the capsule's length, cm^2
+    length: Any  # float32: active length, cm
     cusp: Any  # float32: error of interpolating across the axis, of the dose, per radian of a block's width
+
+
+class Blocks(NamedTuple):
+    """How a grid is cut into blocks, and a block interpolated. Index m is the number of voxels along an axis."""
+
+    sizes: Any  # (levels, 3) int64: voxels of a block along z, y, x; each level half of the one before
+    node_count: Any  # (m + 1,) int64: nodes along an axis, at most ORDER
+    node_at: Any  # (m + 1, ORDER) float32: nodes, in voxels from the block's centre
+    lagrange: Any  # (m + 1, ORDER, m) float32: weight of a node at a voxel, 0 for nodes that are not there
+    check: Any  # (n, 3) float32: voxels that are compared, as fractions of the block along z, y, x
+    reach: Any  # float32: a seed is far beyond so many half sides
+    tolerance: Any  # float32: of the total dose
+    share: Any  # float32: of the total dose
 
 
 def segment_borders(least_cm: float) -> tuple[int, Float]:
@@ -63,31 +84,13 @@ def _bits(value: float) -> int:
     return int(np.float32(value).view(np.uint32)) >> (MANTISSA_BITS - BITS)
 
 
-def angle_polynomial(columns: int) -> Float:
-    """Coefficients c of theta / (90 degrees) columns = sqrt(w) (c0 + c1 w + ...), w = 1 - cos theta, 0 <= w <= 1.
-
-    theta = 2 asin(sqrt(w / 2)); fitted at Chebyshev nodes, within 2e-6 radians.
-    """
-    w = 0.5 - 0.5 * np.cos(np.pi * (np.arange(64) + 0.5) / 64)
-    theta_over_root = 2 * np.arcsin(np.sqrt(w / 2)) / np.sqrt(w)
-    fit = np.polynomial.Polynomial.fit(w, theta_over_root, 5, domain=[0, 1], window=[0, 1])
-    coefficients: Float = np.array(fit.coef, dtype=np.float64) * (columns / (np.pi / 2))
-    return coefficients
-
-
-def angle_columns(angles_deg: Float, active_cm: float, capsule_cm: float) -> int:
-    """Cells between 0 and 90 degrees, so that every published angle is a border of one.
-
-    Half a degree; finer where the active length nearly fills the capsule, because G_L is steep at its tip, by the
-    ratio of (L/2)^2 to the difference of the squares; finer too for angles that are no multiples of it.
-    """
-    tip = active_cm**2 / (capsule_cm**2 - active_cm**2)
-    finest = 180
-    for columns in (180, 360, 450, 900):
-        finest = columns
-        if np.abs(angles_deg * columns / 90 - np.round(angles_deg * columns / 90)).max() < 1e-6:
-            break
-    return finest * min(2, max(1, int(np.ceil(tip / 4))))
+def angle_columns(angles_deg: Float) -> int:
+    """The fewest of COLUMNS that make every angle a border; the most if none does."""
+    for columns in COLUMNS:
+        place = angles_deg * columns / 90
+        if np.abs(place - np.round(place)).max() < 1e-6:
+            return columns
+    return COLUMNS[-1]
 
 
 def axis_cusp(angles_deg: Float, anisotropy: Float) -> float:
@@ -104,87 +107,51 @@ def axis_cusp(angles_deg: Float, anisotropy: Float) -> float:
     return float(0.07 * (np.abs(bends) / least).max())
 
 
-def radial_table(rate: Callable[[Float], Float], radius_cm: float) -> tuple[int, Float, Float]:
-    """First segment, offset and slope of a rate (r in cm) that is read from `radius_cm` on."""
-    base, borders = segment_borders(radius_cm)
-    low, high = borders[:-1], borders[1:]
-    at = [rate(np.sqrt(s)) for s in (low, 0.5 * (low + high), high)]
-    slope = (at[2] - at[0]) / (high - low)
-    balance = 0.5 * (at[1] - 0.5 * (at[0] + at[2]))
-    return base, at[0] - slope * low + balance, slope
-
-
 def point_table(rate: Callable[[Float], Float], radius_cm: float) -> DoseTable:
     """Table of the 1D dose rate `rate` (r in cm), which the kernels hold constant within `radius_cm`."""
-    base, offset, slope = radial_table(rate, radius_cm)
-    empty = np.zeros(0)
-    return _table(base, offset, slope, empty, 0, radius_cm, 0.0, np.zeros(6), 0.0)
+    base, borders = segment_borders(radius_cm)
+    values = _balanced(rate(np.sqrt(borders))[:, None], borders, 0.0)
+    return _table(base, values, 0, radius_cm, 0.0, 0.0, 0.0)
 
 
 def line_table(
-    rate: Callable[[Float, Float], Float],
+    factor: Callable[[Float, Float], Float],
     columns: int,
     radius_cm: float,
     half_cm: float,
+    length_cm: float,
     cusp: float,
     smooth_beyond_cm: float,
 ) -> DoseTable:
-    """Table of the 2D dose rate `rate` (distance from the axis, along the axis; cm), continued inside the capsule.
-
-    Beyond `smooth_beyond_cm`, where the published tables have no more nodes, borders are moved by a sixteenth of
-    the second difference, which halves the error of a chord.
-    """
+    """Table of `factor` (r in cm, theta in degrees), the 2D dose rate over G_L, for a capsule and an active length."""
     base, borders = segment_borders(radius_cm)
-    theta = np.linspace(0.0, np.pi / 2, columns + 1)
-    r = np.sqrt(borders)[:, None]
-    values = borders[:, None] * rate(r * np.sin(theta), r * np.cos(theta))
+    values = factor(np.sqrt(borders)[:, None], np.linspace(0.0, 90.0, columns + 1))
+    values = _balanced(values, borders, smooth_beyond_cm)
+    return _table(base, values, columns, radius_cm, half_cm, length_cm, cusp)
+
+
+def _balanced(values: Float, borders: Float, smooth_beyond_cm: float) -> Float:
+    """Values at borders moved by a sixteenth of the second difference, which halves the error of a chord."""
     bend = values[2:] - 2 * values[1:-1] + values[:-2]
     octave = np.arange((1 << BITS) - 1, len(bend) - 1, 1 << BITS)  # where the step doubles
     bend[octave] = 0.5 * (bend[octave - 1] + bend[octave + 1])
-    values[1:-1] -= np.where(r[1:-1] > smooth_beyond_cm, bend / 16, 0.0)
-    values = np.concatenate(
-        [values, values[:, -1:]], axis=1
-    )  # 90 degrees is read as the first of one more cell
-    pairs = np.stack([values[:, :-1].T, values[:, 1:].T], axis=-1)
-    _, offset, slope = radial_table(lambda distance: rate(distance, np.zeros_like(distance)), radius_cm)
-    polynomial = angle_polynomial(columns)
-    return _table(base, offset, slope, pairs, columns, radius_cm, half_cm, polynomial, cusp)
+    moved = values.copy()
+    moved[1:-1] -= np.where(borders[1:-1, None] > smooth_beyond_cm**2, bend / 16, 0.0)
+    return moved
 
 
 def _table(
-    base: int,
-    offset: Float,
-    slope: Float,
-    values: Float,
-    columns: int,
-    radius_cm: float,
-    half_cm: float,
-    polynomial: Float,
-    cusp: float,
+    base: int, values: Float, columns: int, radius_cm: float, half_cm: float, length_cm: float, cusp: float
 ) -> DoseTable:
-    rows = 0 if values.ndim == 1 else values.shape[1]
-
-    def fixed(array: Float) -> NDArray[np.float32]:
-        single = np.ascontiguousarray(array, dtype=np.float32)
-        single.setflags(write=False)
-        return single
-
+    """`values` (rows, columns + 1) at the borders of the cells."""
+    following = np.concatenate(
+        [values[:, 1:], values[:, -1:]], axis=1
+    )  # after 90 degrees comes no other angle
+    pairs = np.stack([values.T, following.T], axis=-1).astype(np.float32).ravel()
+    pairs.setflags(write=False)
     high = np.nextafter(np.float32(REACH_CM**2), np.float32(0))
-    radius2 = np.float32(radius_cm**2)
-    return DoseTable(
-        fixed(offset),
-        fixed(slope),
-        fixed(values.ravel()),
-        columns,
-        rows,
-        base,
-        radius2,
-        high,
-        radius2,
-        np.float32(half_cm**2),
-        fixed(polynomial),
-        np.float32(cusp),
-    )
+    squares = np.float32(radius_cm**2), high, np.float32(half_cm**2)
+    return DoseTable(pairs, columns, len(values), base, *squares, np.float32(length_cm), np.float32(cusp))
 
 
 def read(table: DoseTable, across_cm: Float, along_cm: Float) -> Float:
@@ -192,19 +159,23 @@ def read(table: DoseTable, across_cm: Float, along_cm: Float) -> Float:
     s = (across_cm**2 + along_cm**2).astype(np.float32)
     bits = np.maximum(s, table.low).view(np.uint32)
     segment = (bits >> np.uint32(MANTISSA_BITS - BITS)).astype(np.int64) - table.base
-    if not table.columns:
-        return np.asarray(table.offset[segment] + table.slope[segment] * s, dtype=np.float64)
     part = (bits & np.uint32((1 << (MANTISSA_BITS - BITS)) - 1)) / float(1 << (MANTISSA_BITS - BITS))
+    pairs = table.values.reshape(-1, table.rows, 2).astype(np.float64)
     angle = np.arctan2(across_cm, along_cm) * (table.columns / (np.pi / 2))
     column = np.minimum(angle.astype(np.int64), table.columns)
     u = angle - column
-    pairs = table.values.reshape(-1, table.rows, 2)
     low = (1 - u) * pairs[column, segment, 0] + u * pairs[column, segment, 1]
     high = (1 - u) * pairs[column, segment + 1, 0] + u * pairs[column, segment + 1, 1]
-    return np.asarray(((1 - part) * low + part * high) / s, dtype=np.float64)
+    value = (1 - part) * low + part * high
+    if not table.columns:
+        return np.asarray(value, dtype=np.float64)
+    width = np.maximum(float(table.length) * across_cm, 1e-9)
+    return np.asarray(
+        value * np.arctan2(width, s - 0.25 * float(table.length) ** 2) / width, dtype=np.float64
+    )
 
 
-def interpolation(longest: int, order: int) -> tuple[Any, Any, Any]:
+def interpolation(longest: int, order: int = ORDER) -> tuple[Any, Any, Any]:
     """`node_count`, `node_at` and `lagrange` of `Blocks` for blocks of up to `longest` voxels along an axis.
 
     Chebyshev nodes over the voxels' centres; a block of at most `order` voxels has its voxels as nodes.

@@ -1,9 +1,8 @@
 """Fast sums over seeds, in float32: at points, on grids, and a row for each seed.
 
-Coordinates are cm, in one frame; a weight is what a unit seed's table is multiplied by. `_add_point_sources` and
-`_add_line_sources` read a `DoseTable` and add seeds to the values at a list of places; the kernels below them
-decide which seeds go where. Each thread owns its places and adds the seeds of a place in one order, so the result is
-the same bit for bit with any number of threads.
+Coordinates are cm, in one frame; a weight is what a unit seed's table is multiplied by. `_add` reads a `DoseTable` and
+adds seeds to the values at a list of places; the kernels below it decide which seeds go where. Each thread owns its
+places and adds the seeds of a place in one order, so the result is the same bit for bit with any number of threads.
 
 The tree. A seed far from a block of voxels changes slowly over it: all such seeds are summed at ORDER^3 Chebyshev
 nodes of the block (at its voxels, where these are fewer along an axis) and interpolated once. The blocks halve until
@@ -26,16 +25,18 @@ Few seeds, or seeds in one spot, err together, and their kinks do not average ou
 import math
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from numba import float32, int64, njit, prange, types, void
 
-from brachy.core.tables import BITS, MANTISSA_BITS, DoseTable
-
-ORDER = 6
-"""Interpolation nodes of a block along each axis."""
+from brachy.core.lanes import add_four_cells
+from brachy.core.tables import BITS, MANTISSA_BITS, ORDER, Blocks, DoseTable
 
 CHUNK = 512
-"""Points that are summed together: their work arrays fit the innermost cache."""
+"""Places that are summed together: their work arrays fit the innermost cache."""
+
+LANES = 64
+"""Places are summed in multiples of this many, so that no vector register is half full."""
 
 STRIDES = 61
 """Blocks that follow each other in time lie so many strides apart."""
@@ -43,10 +44,18 @@ STRIDES = 61
 AXIS_ANGLE = np.float32(0.09)
 """Radians (5 degrees) about the axis that belong to the cusp of F."""
 
-SHIFT = np.uint32(MANTISSA_BITS - BITS)
+SHIFT = np.int32(MANTISSA_BITS - BITS)
 MASK = np.int32((1 << (MANTISSA_BITS - BITS)) - 1)
 PART = np.float32(1.0 / (1 << (MANTISSA_BITS - BITS)))
-ZERO, HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
+ZERO, HALF, ONE, TWO = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.int32(2)
+PI, RIGHT_ANGLE = np.float32(np.pi), np.float32(np.pi / 2)
+ON_AXIS = np.float32(1e-10)
+"""Square of the least distance from a seed's axis, cm^2: there G_L is its limit to 1e-9."""
+
+ARC = (0.99999563, -0.33299459, 0.19563585, -0.12123887, 0.057477086, -0.013480379)
+"""arctan(q) = q (ARC[0] + ARC[1] q^2 + ...) for 0 <= q <= 1, within 5e-6 of itself (least squares, reweighted)."""
+
+A0, A1, A2, A3, A4, A5 = (np.float32(a) for a in ARC)
 
 # `error_model="numpy"`: a check for division by zero would keep the loops out of vector registers
 _FAST = {"error_model": "numpy", "fastmath": True, "cache": True}
@@ -57,134 +66,170 @@ _CUBE = types.Array(float32, 3, "C", readonly=True)
 _INTS = types.Array(int64, 1, "C", readonly=True)
 _INT_ROWS = types.Array(int64, 2, "C", readonly=True)
 _TABLE = types.NamedTuple(
-    (_LIST, _LIST, _LIST, int64, int64, int64, float32, float32, float32, float32, _LIST, float32), DoseTable
+    (_LIST, int64, int64, int64, float32, float32, float32, float32, float32), DoseTable
 )
-
-
-class Blocks(NamedTuple):
-    """How a grid is cut into blocks, and a block interpolated. Index m is the number of voxels along an axis."""
-
-    sizes: Any  # (levels, 3) int64: voxels of a block along z, y, x; each level half of the one before
-    node_count: Any  # (m + 1,) int64: nodes along an axis, at most ORDER
-    node_at: Any  # (m + 1, ORDER) float32: nodes, in voxels from the block's centre
-    lagrange: Any  # (m + 1, ORDER, m) float32: weight of a node at a voxel, 0 for nodes that are not there
-    check: Any  # (n, 3) float32: voxels that are compared, as fractions of the block along z, y, x
-    reach: Any  # float32: a seed is far beyond so many half sides
-    tolerance: Any  # float32: of the total dose
-    share: Any  # float32: of the total dose
 
 
 _BLOCKS = types.NamedTuple((_INT_ROWS, _INTS, _ROWS, _CUBE, _ROWS, float32, float32, float32), Blocks)
 
 
+class Cells(NamedTuple):
+    """Where CHUNK places read a table: see `_add_cells`."""
+
+    cell: Any
+    along: Any
+    across: Any
+    factor: Any
+
+
 class Work(NamedTuple):
-    """One thread's arrays."""
+    """One thread's arrays; those of places are multiples of LANES long."""
 
     x: Any
     y: Any
     z: Any
     value: Any
     near: Any  # dose of the near seeds at the points compared
-    cell: Any
-    across: Any
-    along: Any
-    inverse: Any
-    nodes: Any
-    voxels: Any  # the block's, x fastest
     far: Any
+    lines: Any
+    planes: Any
+    voxels: Any  # the block's, x fastest
+    whole: Any  # those of the largest block, z y x
 
 
 @njit(**_FAST)
-def _make_work(places, checks, voxels, seeds):
-    return Work(
-        np.empty(places, np.float32),
-        np.empty(places, np.float32),
-        np.empty(places, np.float32),
-        np.empty(places, np.float32),
-        np.empty(checks, np.float32),
-        np.empty(places, np.int32),
-        np.empty(places, np.float32),
-        np.empty(places, np.float32),
-        np.empty(places, np.float32),
-        np.empty((ORDER, ORDER * ORDER), np.float32),
-        np.empty(voxels, np.float32),
-        np.empty(seeds, np.int32),
+def _whole(count):
+    """The count, or the next multiple of LANES."""
+    return (count + LANES - 1) // LANES * LANES
+
+
+@njit(**_FAST)
+def _make_cells():
+    return Cells(
+        np.zeros(CHUNK, np.int32),
+        np.zeros(CHUNK, np.float32),
+        np.zeros(CHUNK, np.float32),
+        np.zeros(CHUNK, np.float32),
     )
 
 
 @njit(**_FAST)
-def _add_point_sources(x, y, z, value, seeds, weight, chosen, count, table, work):
-    """value += 1D dose of the first `count` seeds of `chosen` at (x, y, z).
+def _make_work(blocks, seeds):
+    mz, my, mx = blocks.sizes[0]
+    leaf = blocks.sizes[-1].prod()
+    places = _whole(max(ORDER * ORDER * ORDER + _whole(len(blocks.check)), leaf))
+    return Work(
+        np.zeros(places, np.float32),
+        np.zeros(places, np.float32),
+        np.zeros(places, np.float32),
+        np.zeros(places, np.float32),
+        np.zeros(_whole(len(blocks.check)), np.float32),
+        np.empty(seeds, np.int32),
+        np.empty((ORDER, mx), np.float32),
+        np.zeros((ORDER, my * mx), np.float32),
+        np.empty(_whole(mz * my * mx), np.float32),
+        np.zeros((mz, my, mx), np.float32),
+    )
 
-    Two passes over the places: the first runs in vector registers, the second follows indices and cannot.
-    """
-    cell, square = work.cell, work.along
-    offset, slope, base = table.offset, table.slope, np.int32(table.base)
-    low, high = table.low, table.high
+
+@njit(inline="always", **_FAST)
+def _angle(across, along):
+    """Angle from the axis of a place `across` (above 0) from it and `along` it, 0 to pi."""
+    size = abs(along)
+    q = min(across, size) / max(across, size)
+    w = q * q
+    angle = q * (A0 + w * (A1 + w * (A2 + w * (A3 + w * (A4 + w * A5)))))
+    angle = RIGHT_ANGLE - angle if across > size else angle
+    return PI - angle if along < ZERO else angle
+
+
+if numba.config.DISABLE_JIT:
+
+    def _add_cells(values, cell, along, across, factor, value):
+        """value += factor x the table in each place's cell, linear in `along` (r^2) and `across` (angle)."""
+        n = value.size
+        c, u, v = cell[:n], along[:n], across[:n]
+        a = values[c] + (values[c + 2] - values[c]) * u
+        b = values[c + 1] + (values[c + 3] - values[c + 1]) * u
+        value += (a + (b - a) * v) * factor[:n]
+
+else:
+
+    @njit(**_FAST)
+    def _add_cells(values, cell, along, across, factor, value):
+        for q in range(0, value.size, 4):
+            add_four_cells(values, cell, along, across, factor, value, q)
+
+
+@njit(**_FAST)
+def _add_point_sources(x, y, z, value, seeds, weight, chosen, count, table, cells):
+    """value += 1D dose, TG-43U1 eq. (11), of the first `count` seeds of `chosen` at places."""
+    cell, along, across, factor = cells
+    values, base, low, high = table.values, np.int32(table.base), table.low, table.high
     for c in range(count):
         s = chosen[c]
         sx, sy, sz, w = seeds[s, 0], seeds[s, 1], seeds[s, 2], weight[s]
         for q in range(value.size):
             dx, dy, dz = x[q] - sx, y[q] - sy, z[q] - sz
             r2 = np.float32(min(max(dx * dx + dy * dy + dz * dz, low), high))
-            square[q] = r2
-            cell[q] = (np.float32(r2).view(np.int32) >> np.int32(SHIFT)) - base
-        for q in range(value.size):
-            k = np.uint64(cell[q])  # unsigned: a signed index would be checked for counting from the end
-            value[q] += w * (offset[k] + slope[k] * square[q])
+            bits = r2.view(np.int32)
+            cell[q] = (np.int32(bits >> SHIFT) - base) * TWO
+            along[q] = np.float32(np.int32(bits & MASK)) * PART
+            factor[q] = w
+        _add_cells(values, cell, along, across, factor, value)
 
 
 @njit(**_FAST)
-def _add_line_sources(x, y, z, value, seeds, axes, weight, chosen, count, table, work):
-    """value += 2D dose of the first `count` seeds of `chosen` at (x, y, z), in two passes like the 1D."""
-    cell, across, along, inverse = work.cell, work.across, work.along, work.inverse
-    values, rows, base = table.values, np.int32(table.rows), np.int32(table.base)
-    high, radius2, half2, angle = table.high, table.radius2, table.half2, table.angle
-    c0, c1, c2, c3, c4, c5 = angle[0], angle[1], angle[2], angle[3], angle[4], angle[5]
+def _add_line_sources(x, y, z, value, seeds, axes, weight, chosen, count, table, cells):
+    """The same for the 2D dose, eq. (1): the factor of a cell is weight G_L."""
+    cell, along, across, factor = cells
+    values, base, rows = table.values, np.int32(table.base), np.int32(table.rows)
+    columns = np.float32(table.columns) / RIGHT_ANGLE
+    high, radius2, half2, length = table.high, table.low, table.half2, table.length
+    end2 = HALF * HALF * length * length
     for c in range(count):
         s = chosen[c]
         sx, sy, sz, w = seeds[s, 0], seeds[s, 1], seeds[s, 2], weight[s]
         ux, uy, uz = axes[s, 0], axes[s, 1], axes[s, 2]
         for q in range(value.size):
             dx, dy, dz = x[q] - sx, y[q] - sy, z[q] - sz
-            t = abs(dx * ux + dy * uy + dz * uz)
-            px, py, pz = dy * uz - dz * uy, dz * ux - dx * uz, dx * uy - dy * ux
-            a2 = px * px + py * py + pz * pz
-            if t * t <= half2:
-                a2 = max(a2, radius2)  # from inside the capsule to its side
-            r2 = np.float32(min(a2 + t * t, high))
-            r = np.float32(math.sqrt(r2))
-            d = ONE / (r2 * (r + t))  # one division for 1 / r2 and 1 / (r + t)
-            v = min(a2 * r * d, ONE)  # 1 - cos theta = a2 / (r (r + t)), without cancellation
-            theta = np.float32(math.sqrt(v)) * (c0 + v * (c1 + v * (c2 + v * (c3 + v * (c4 + v * c5)))))
-            bits = np.float32(r2).view(np.int32)
+            t = dx * ux + dy * uy + dz * uz
+            # d less its part along the axis: r^2 - t^2 would lose its digits near the axis
+            px, py, pz = dx - t * ux, dy - t * uy, dz - t * uz
+            # from inside the capsule to its side
+            p2 = max(px * px + py * py + pz * pz, radius2 if t * t <= half2 else ON_AXIS)
+            p = np.float32(math.sqrt(p2))
+            r2 = np.float32(min(p2 + t * t, high))
+            width = length * p
+            factor[q] = w * _angle(width, r2 - end2) / width
+            theta = _angle(p, abs(t)) * columns
             column = np.int32(theta)
+            bits = r2.view(np.int32)
+            cell[q] = (np.int32(column * rows) + np.int32(bits >> SHIFT) - base) * TWO
+            along[q] = np.float32(np.int32(bits & MASK)) * PART
             across[q] = theta - np.float32(column)
-            along[q] = np.float32(bits & MASK) * PART
-            inverse[q] = w * d * (r + t)
-            cell[q] = (column * rows + (bits >> np.int32(SHIFT)) - base) * np.int32(2)
-        for q in range(value.size):
-            k = np.uint64(cell[q])
-            h = along[q]
-            a = values[k] + (values[k + np.uint64(2)] - values[k]) * h
-            b = values[k + np.uint64(1)] + (values[k + np.uint64(3)] - values[k + np.uint64(1)]) * h
-            value[q] += (a + (b - a) * across[q]) * inverse[q]
+        _add_cells(values, cell, along, across, factor, value)
 
 
 @njit(**_FAST)
-def _add(x, y, z, value, seeds, axes, weight, chosen, count, table, work):
-    if table.columns > 0:
-        _add_line_sources(x, y, z, value, seeds, axes, weight, chosen, count, table, work)
-    else:
-        _add_point_sources(x, y, z, value, seeds, weight, chosen, count, table, work)
+def _add(x, y, z, value, seeds, axes, weight, chosen, count, table, cells):
+    """value += dose of the first `count` seeds of `chosen` at the places; as many as a multiple of LANES."""
+    for a in range(0, value.size, CHUNK):
+        b = min(a + CHUNK, value.size)
+        xs, ys, zs, part = x[a:b], y[a:b], z[a:b], value[a:b]
+        if table.columns > 0:
+            _add_line_sources(xs, ys, zs, part, seeds, axes, weight, chosen, count, table, cells)
+        else:
+            _add_point_sources(xs, ys, zs, part, seeds, weight, chosen, count, table, cells)
 
 
 @njit(**_FAST)
 def _radial(table, r2):
-    """The table on the transverse axis (2D) or at a distance (1D)."""
+    """About the dose rate at a distance (1D), or on the transverse axis (2D): to tell which seeds matter."""
     r2 = np.float32(min(max(r2, table.low), table.high))
-    k = np.uint64((np.float32(r2).view(np.uint32) >> SHIFT) - np.uint32(table.base))
-    return table.offset[k] + table.slope[k] * r2
+    row = np.int64(r2.view(np.int32) >> SHIFT) - table.base
+    value = table.values[(table.columns * table.rows + row) * 2]
+    return value / r2 if table.columns > 0 else value
 
 
 @njit(**_FAST)
@@ -230,42 +275,33 @@ def _spread(blocks, value, shape, work):
     """Interpolate the values at a block's nodes to its voxels, axis by axis."""
     mz, my, mx = shape
     nz, ny, nx = blocks.node_count[mz], blocks.node_count[my], blocks.node_count[mx]
-    nodes, voxels = work.nodes, work.voxels
-    nodes[:] = ZERO
-    q = 0
-    for a in range(nz):
+    gz, gy, gx = blocks.lagrange[mz], blocks.lagrange[my], blocks.lagrange[mx]
+    lines, planes = work.lines, work.planes
+    for c in range(nz):
         for b in range(ny):
-            for c in range(nx):
-                nodes[a, b * ORDER + c] = value[q]
-                q += 1
-    z0, z1, z2, z3, z4, z5 = nodes[0], nodes[1], nodes[2], nodes[3], nodes[4], nodes[5]
-    plane = np.empty(ORDER * ORDER, np.float32)
-    g = blocks.lagrange[mx]
-    g0, g1, g2, g3, g4, g5 = g[0], g[1], g[2], g[3], g[4], g[5]
-    q = 0
-    for k in range(mz):
-        w = blocks.lagrange[mz, :, k]
-        w0, w1, w2, w3, w4, w5 = w[0], w[1], w[2], w[3], w[4], w[5]
-        for n in range(ORDER * ORDER):
-            plane[n] = w0 * z0[n] + w1 * z1[n] + w2 * z2[n] + w3 * z3[n] + w4 * z4[n] + w5 * z5[n]
+            row, at = lines[b, :mx], (c * ny + b) * nx
+            row[:] = ZERO
+            for a in range(nx):
+                v = value[at + a]
+                for i in range(mx):
+                    row[i] += v * gx[a, i]
         for j in range(my):
-            r0, r1, r2, r3, r4, r5 = ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
+            row = planes[c, j * mx : (j + 1) * mx]
+            row[:] = ZERO
             for b in range(ny):
-                w0 = blocks.lagrange[my, b, j]
-                r0 += w0 * plane[b * ORDER]
-                r1 += w0 * plane[b * ORDER + 1]
-                r2 += w0 * plane[b * ORDER + 2]
-                r3 += w0 * plane[b * ORDER + 3]
-                r4 += w0 * plane[b * ORDER + 4]
-                r5 += w0 * plane[b * ORDER + 5]
-            row = voxels[q : q + mx]
-            for i in range(mx):
-                row[i] = r0 * g0[i] + r1 * g1[i] + r2 * g2[i] + r3 * g3[i] + r4 * g4[i] + r5 * g5[i]
-            q += mx
+                v = gy[b, j]
+                for i in range(mx):
+                    row[i] += v * lines[b, i]
+    p0, p1, p2, p3, p4, p5 = planes[0], planes[1], planes[2], planes[3], planes[4], planes[5]
+    for k in range(mz):
+        w0, w1, w2, w3, w4, w5 = gz[0, k], gz[1, k], gz[2, k], gz[3, k], gz[4, k], gz[5, k]
+        layer = work.voxels[k * my * mx : (k + 1) * my * mx]
+        for n in range(my * mx):
+            layer[n] = w0 * p0[n] + w1 * p1[n] + w2 * p2[n] + w3 * p3[n] + w4 * p4[n] + w5 * p5[n]
 
 
 @njit(**_FAST)
-def _interpolate(centre, step, shape, seeds, axes, weight, table, blocks, n_far, near, n_near, work):
+def _interpolate(centre, step, shape, seeds, axes, weight, table, blocks, n_far, near, n_near, work, cells):
     """Sum the far seeds at the block's nodes and spread them to its voxels; False if that does not agree."""
     mz, my, mx = shape
     x, y, z, value = work.x, work.y, work.z, work.value
@@ -284,10 +320,10 @@ def _interpolate(centre, step, shape, seeds, axes, weight, table, blocks, n_far,
         y[q] = centre[1] + step[1] * (np.float32(j) - HALF * np.float32(my - 1))
         z[q] = centre[2] + step[2] * (np.float32(k) - HALF * np.float32(mz - 1))
         q += 1
-    value[:q] = ZERO
+    value[: _whole(q)] = ZERO
     work.near[:] = ZERO
-    _add(x, y, z, value[:q], seeds, axes, weight, work.far, n_far, table, work)
-    _add(x[nodes:], y[nodes:], z[nodes:], work.near, seeds, axes, weight, near, n_near, table, work)
+    _add(x, y, z, value[: _whole(q)], seeds, axes, weight, work.far, n_far, table, cells)
+    _add(x[nodes:], y[nodes:], z[nodes:], work.near, seeds, axes, weight, near, n_near, table, cells)
     _spread(blocks, value, shape, work)
     for c in range(checks):
         k, j, i = int(blocks.check[c, 0] * mz), int(blocks.check[c, 1] * my), int(blocks.check[c, 2] * mx)
@@ -303,9 +339,7 @@ def _sum_block(corner, seeds, axes, weight, table, blocks, step, out):
     nz, ny, nx = out.shape
     sizes = blocks.sizes
     levels, count, checks = sizes.shape[0], seeds.shape[0], blocks.check.shape[0]
-    top = sizes[0, 0] * sizes[0, 1] * sizes[0, 2]
-    leaf = sizes[levels - 1, 0] * sizes[levels - 1, 1] * sizes[levels - 1, 2]
-    work = _make_work(max(ORDER * ORDER * ORDER + checks, leaf), checks, top, count)
+    work, cells = _make_work(blocks, count), _make_cells()
     lists = np.empty((levels + 1, count), np.int32)
     counts = np.zeros(levels + 1, np.int64)
     for s in range(count):
@@ -337,11 +371,24 @@ def _sum_block(corner, seeds, axes, weight, table, blocks, step, out):
             centre, half, seeds, axes, weight, table, blocks, lists[level], counts[level], work.far, near
         )
         nodes = blocks.node_count[mz] * blocks.node_count[my] * blocks.node_count[mx]
-        voxels = work.voxels[: mz * my * mx]
+        size = mz * my * mx
+        voxels = work.voxels[: _whole(size)]
         done = False
-        if n_far > 0 and nodes + checks < voxels.size:
+        if n_far > 0 and nodes + checks < size:
             done = _interpolate(
-                centre, step, (mz, my, mx), seeds, axes, weight, table, blocks, n_far, near, n_near, work
+                centre,
+                step,
+                (mz, my, mx),
+                seeds,
+                axes,
+                weight,
+                table,
+                blocks,
+                n_far,
+                near,
+                n_near,
+                work,
+                cells,
             )
         if not done:
             voxels[:] = ZERO
@@ -350,23 +397,25 @@ def _sum_block(corner, seeds, axes, weight, table, blocks, step, out):
                 n_near += 1
         counts[level + 1] = n_near
         if n_near > 0 and level == levels - 1:
-            q = 0
+            x, y, z = (
+                work.x[:size].reshape((mz, my, mx)),
+                work.y[:size].reshape((mz, my, mx)),
+                work.z[:size].reshape((mz, my, mx)),
+            )
             for k in range(mz):
                 for j in range(my):
                     for i in range(mx):
-                        work.x[q] = centre[0] - half[0] + np.float32(i) * step[0]
-                        work.y[q] = centre[1] - half[1] + np.float32(j) * step[1]
-                        work.z[q] = centre[2] - half[2] + np.float32(k) * step[2]
-                        q += 1
-            _add(work.x, work.y, work.z, voxels, seeds, axes, weight, near, n_near, table, work)
+                        x[k, j, i] = centre[0] - half[0] + np.float32(i) * step[0]
+                        y[k, j, i] = centre[1] - half[1] + np.float32(j) * step[1]
+                        z[k, j, i] = centre[2] - half[2] + np.float32(k) * step[2]
+            _add(work.x, work.y, work.z, voxels, seeds, axes, weight, near, n_near, table, cells)
         if done or level == levels - 1:
-            q = 0
+            cube = voxels[:size].reshape((mz, my, mx))
+            part = work.whole[z0 - corner[0] :, y0 - corner[1] :, x0 - corner[2] :]
             for k in range(mz):
                 for j in range(my):
-                    row = out[z0 + k, y0 + j, x0 : x0 + mx]
                     for i in range(mx):
-                        row[i] += voxels[q + i]
-                    q += mx
+                        part[k, j, i] += cube[k, j, i]
         if n_near > 0 and level < levels - 1:
             for a in range(z0, z0 + mz, sizes[level + 1, 0]):
                 for b in range(y0, y0 + my, sizes[level + 1, 1]):
@@ -374,6 +423,11 @@ def _sum_block(corner, seeds, axes, weight, table, blocks, step, out):
                         stack[depth, 0], stack[depth, 1] = level + 1, a
                         stack[depth, 2], stack[depth, 3] = b, c
                         depth += 1
+    block = out[corner[0] :, corner[1] :, corner[2] :]
+    for k in range(min(sizes[0, 0], block.shape[0])):
+        for j in range(min(sizes[0, 1], block.shape[1])):
+            for i in range(min(sizes[0, 2], block.shape[2])):
+                block[k, j, i] += work.whole[k, j, i]
 
 
 @njit(void(_ROWS, _ROWS, _LIST, _TABLE, _BLOCKS, _LIST, float32[:, :, ::1]), parallel=True, **_FAST)
@@ -409,33 +463,33 @@ def dose_on_grid(seeds, axes, weight, table, blocks, step, out):
 
 
 @njit(**_FAST)
-def _sum_chunk(x, y, z, seeds, axes, weight, table, out):
-    chosen = np.arange(seeds.shape[0]).astype(np.int32)
-    work = _make_work(out.size, 0, 0, 0)
-    _add(x, y, z, out, seeds, axes, weight, chosen, chosen.size, table, work)
+def _sum(x, y, z, seeds, axes, weight, chosen, table, out):
+    """Set `out` to the dose of the chosen seeds at points, any number of them."""
+    places = np.zeros((4, CHUNK), np.float32)
+    xs, ys, zs, value = places[0], places[1], places[2], places[3]
+    cells = _make_cells()
+    for a in range(0, out.size, CHUNK):
+        px, py, pz, part = x[a : a + CHUNK], y[a : a + CHUNK], z[a : a + CHUNK], out[a : a + CHUNK]
+        for q in range(part.size):
+            xs[q], ys[q], zs[q] = px[q], py[q], pz[q]
+        m = _whole(part.size)
+        value[:] = ZERO
+        _add(xs[:m], ys[:m], zs[:m], value[:m], seeds, axes, weight, chosen, chosen.size, table, cells)
+        for q in range(part.size):
+            part[q] = value[q]
 
 
 @njit(void(*_PLACES, _ROWS, _ROWS, _LIST, _TABLE, float32[::1]), parallel=True, **_FAST)
 def dose_at_points(x, y, z, seeds, axes, weight, table, out):
-    """Add the dose of all seeds to `out` (n,) at the points x, y, z (n,) float32, cm. Otherwise as `dose_on_grid`."""
+    """Set `out` (n,) to the dose of all seeds at the points x, y, z (n,) float32, cm. Otherwise as `dose_on_grid`."""
     for chunk in prange((out.size + CHUNK - 1) // CHUNK):
         a, b = chunk * CHUNK, min(out.size, (chunk + 1) * CHUNK)
-        _sum_chunk(x[a:b], y[a:b], z[a:b], seeds, axes, weight, table, out[a:b])
-
-
-@njit(**_FAST)
-def _fill_row(x, y, z, row, seeds, axes, weight, table, out):
-    chosen = np.full(1, row, np.int32)
-    work = _make_work(min(CHUNK, out.size), 0, 0, 0)
-    for a in range(0, out.size, CHUNK):
-        b = min(out.size, a + CHUNK)
-        value = out[a:b]
-        value[:] = ZERO
-        _add(x[a:b], y[a:b], z[a:b], value, seeds, axes, weight, chosen, 1, table, work)
+        chosen = np.arange(seeds.shape[0]).astype(np.int32)
+        _sum(x[a:b], y[a:b], z[a:b], seeds, axes, weight, chosen, table, out[a:b])
 
 
 @njit(void(*_PLACES, _ROWS, _ROWS, _LIST, _TABLE, float32[:, ::1]), parallel=True, **_FAST)
 def influence_rows(x, y, z, seeds, axes, weight, table, out):
     """Fill row i of `out` (s, n) with the dose of seed i alone at the points x, y, z (n,) float32, cm."""
     for row in prange(out.shape[0]):
-        _fill_row(x, y, z, row, seeds, axes, weight, table, out[row])
+        _sum(x, y, z, seeds, axes, weight, np.full(1, row, np.int32), table, out[row])
