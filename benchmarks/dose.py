@@ -1,23 +1,22 @@
-"""Speed of the dose kernels beside plain numpy, in one run: ns per seed-voxel pair, interleaved rounds.
+"""Speed of the dose kernels beside plain numpy, in one run: ns per pair of seed and voxel.
 
-`python benchmarks/dose.py [--rounds 7] [--quick]` prints the tables; `tables()` gives them to `benchmarks/run.py`.
-Compile time is left out (warm), random numbers are seeded, one core unless a row says two. The process's CPU time
-is counted, not the clock, so that other work on the machine weighs less; rows with two threads count the clock.
+`python -m benchmarks.dose [--rounds 7] [--quick]` prints the tables; `benchmarks/run.py` writes them to
+docs/performance.md. Compile time is left out (warm), random numbers are seeded, rounds are interleaved, one core unless
+a row says two.
 """
 
 import argparse
-import platform
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numba
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import numba
-
+from benchmarks.measure import interleaved, processor, table
 from benchmarks.peers import numpy_dose
 from brachy.dosimetry import dose, influence
 from brachy.grid import Grid
@@ -28,7 +27,8 @@ SOURCE = load_source("amersham_6711")
 SLICES = 2
 """Slices of the grid that the numpy peers compute: they cost the same everywhere."""
 
-Job = tuple[Callable[[], object], int]
+FEW_ROWS = 20
+"""Rows of the influence matrix that the numpy peer computes."""
 
 
 def implant(count: int, seed: int = 1) -> Implant:
@@ -47,21 +47,6 @@ def grid(spacing: float) -> Grid:
     return Grid(-0.5 * spacing * (np.array(shape[::-1]) - 1), (spacing,) * 3, shape)
 
 
-def interleaved(
-    jobs: dict[str, Job], rounds: int, clock: Callable[[], float] = time.process_time
-) -> dict[str, float]:
-    """Median ns per pair of each job; the jobs take turns, so that a slow spell hits all of them."""
-    for work, _ in jobs.values():
-        work()
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(rounds):
-        for name, (work, pairs) in jobs.items():
-            start = clock()
-            work()
-            times[name].append((clock() - start) / pairs * 1e9)
-    return {name: float(np.median(values)) for name, values in times.items()}
-
-
 def worst(where: Grid, seeds: Implant, formalism: str, method: str) -> float:
     """Greatest relative error against the exact sum on 20 000 voxels outside the capsules."""
     points = where.centres_mm()
@@ -74,163 +59,149 @@ def worst(where: Grid, seeds: Implant, formalism: str, method: str) -> float:
     return float(np.abs(found / exact - 1).max())
 
 
-def numpy_jobs(where: Grid, seeds: Implant) -> dict[str, Job]:
+def numpy_jobs(where: Grid, seeds: Implant) -> dict[str, Callable[[], object]]:
     x, y, z = (where.origin_mm[i] + np.arange(where.shape[2 - i]) * where.spacing_mm[i] for i in range(3))
-    centre = len(z) // 2
-    x, y, z = x / 10, y / 10, z[centre : centre + SLICES] / 10
-    positions = seeds.positions_mm / 10
-    pairs = len(x) * len(y) * len(z) * len(seeds)
+    x, y, z = x / 10, y / 10, z[len(z) // 2 : len(z) // 2 + SLICES] / 10
+    positions, strength, axes = seeds.positions_mm / 10, seeds.strength_U, seeds.axes
     return {
-        "numpy 1D": (lambda: numpy_dose.dose_1d(SOURCE, positions, seeds.strength_U, x, y, z), pairs),
-        "numpy 1D, one table": (
-            lambda: numpy_dose.dose_1d_reduced(SOURCE, positions, seeds.strength_U, x, y, z),
-            pairs,
-        ),
-        "numpy 2D": (
-            lambda: numpy_dose.dose_2d(SOURCE, positions, seeds.axes, seeds.strength_U, x, y, z),
-            pairs,
-        ),
+        "numpy 1D": lambda: numpy_dose.dose_1d(SOURCE, positions, strength, x, y, z),
+        "numpy 1D, one table": lambda: numpy_dose.dose_1d_reduced(SOURCE, positions, strength, x, y, z),
+        "numpy 2D": lambda: numpy_dose.dose_2d(SOURCE, positions, axes, strength, x, y, z),
     }
 
 
-def kernel_jobs(where: Grid, seeds: Implant, methods: tuple[str, ...] = ("direct", "tree")) -> dict[str, Job]:
-    pairs = where.size * len(seeds)
-
-    def job(formalism: str, method: str) -> Job:
-        return (lambda: dose(where, seeds, formalism, method)), pairs
-
-    return {
-        f"{formalism} {method}": job(formalism, method) for formalism in ("1D", "2D") for method in methods
-    }
+def kernel_job(where: Grid, seeds: Implant, name: str) -> Callable[[], object]:
+    formalism, method = name.split()
+    return lambda: dose(where, seeds, formalism, method)
 
 
-def influence_jobs() -> dict[str, Job]:
+def pygrpm_ns(rounds: int) -> float | None:
+    """ns per pair of pygrpm 2D, from the interpreter that BRACHY_BENCH_PYGRPM names."""
+    python = os.environ.get("BRACHY_BENCH_PYGRPM")
+    if not python:
+        return None
+    script = Path(__file__).parent / "peers" / "pygrpm_dose.py"
+    words = [python, "-W", "ignore", str(script), str(rounds)]
+    return float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+
+
+def pairs(rounds: int) -> tuple[str, dict[str, float]]:
+    """80 seeds on 1 mm voxels: ns per pair of each way, as a table and by name."""
+    where, seeds = grid(1.0), implant(80)
+    names = [f"{formalism} {method}" for formalism in ("1D", "2D") for method in ("direct", "tree")]
+    peers = numpy_jobs(where, seeds)
+    seconds = interleaved({**peers, **{name: kernel_job(where, seeds, name) for name in names}}, rounds)
+    plane = where.shape[1] * where.shape[2]
+    size = {name: plane * SLICES if name in peers else where.size for name in seconds}
+    ns = {name: value / size[name] / len(seeds) * 1e9 for name, value in seconds.items()}
+    grpm = pygrpm_ns(min(rounds, 7))
+    if grpm is not None:
+        ns["pygrpm 2D"] = grpm
+    rows = []
+    for name, value in ns.items():
+        if name not in names:
+            rows.append([name, f"{value:.1f}", "", ""])
+            continue
+        formalism, method = name.split()
+        ratio = f"{ns[f'numpy {formalism}'] / value:.0f}"
+        rows.append([name, f"{value:.3f}", ratio, f"{worst(where, seeds, formalism, method):.1e}"])
+    header = ["what", "ns a pair", "times as fast as numpy", "greatest error"]
+    return table(header, rows), ns
+
+
+def rows_of_influence(rounds: int) -> tuple[str, dict[str, float]]:
+    """2000 seeds x 20 000 points, float32."""
     rng = np.random.default_rng(3)
     points, positions = rng.uniform(-35, 35, (20_000, 3)), rng.uniform(-25, 25, (2000, 3))
     axis = np.array([0.0, 0.0, 1.0])
-    few = positions[:20]
-    return {
-        "numpy 2D influence": (
-            lambda: numpy_dose.influence_2d(SOURCE, points / 10, few / 10, axis),
-            len(few) * len(points),
-        ),
-        "1D influence": (lambda: influence(points, positions, SOURCE, 0.7), len(positions) * len(points)),
-        "2D influence": (
-            lambda: influence(points, positions, SOURCE, 0.7, axis, "2D"),
-            len(positions) * len(points),
-        ),
-    }
-
-
-def cpu() -> str:
-    """Name of the processor."""
-    for path in (Path("/proc/cpuinfo"),):
-        if path.exists():
-            for line in path.read_text().splitlines():
-                if line.startswith("model name"):
-                    return line.split(":")[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def tables(rounds: int = 7, quick: bool = False) -> str:
-    """All tables as Markdown."""
-    numba.set_num_threads(1)
-    lines = [
-        f"CPU: {cpu()}; numpy {np.__version__}, numba {numba.__version__}; {rounds} interleaved rounds.",
-        "",
-    ]
-    where, seeds = grid(1.0), implant(80)
-    found = interleaved({**numpy_jobs(where, seeds), **kernel_jobs(where, seeds)}, rounds)
-    lines += [
-        "80 seeds, 160 x 160 x 100 voxels of 1 mm, one core",
-        "",
-        "| what | ns a pair | ratio | to | greatest error |",
-    ]
-    lines += ["|---|---|---|---|---|"]
-    for name, value in found.items():
-        if name.startswith("numpy"):
-            lines.append(f"| {name} | {value:.1f} | | | |")
-            continue
-        formalism, method = name.split()
-        ratio = found[f"numpy {formalism}"] / value
-        error = worst(where, seeds, formalism, method)
-        lines.append(f"| {name} | {value:.3f} | {ratio:.0f} | numpy {formalism} | {error:.1e} |")
-    for formalism in ("1D", "2D"):
-        ratio = found[f"{formalism} direct"] / found[f"{formalism} tree"]
-        lines.append(
-            f"| {formalism} tree | {found[f'{formalism} tree']:.3f} | {ratio:.1f} | {formalism} direct | |"
-        )
-    found = interleaved(influence_jobs(), rounds)
-    lines += [
-        "",
-        "Influence, 2000 seeds x 20 000 points, float32, one core",
-        "",
-        "| what | ns a pair | ratio |",
-        "|---|---|---|",
-    ]
-    for name, value in found.items():
-        ratio = f"{found['numpy 2D influence'] / value:.0f}" if name.startswith("2D") else ""
-        lines.append(f"| {name} | {value:.2f} | {ratio} |")
-    lines += growth(rounds, quick)
-    return "\n".join(lines) + "\n"
-
-
-def growth(rounds: int, quick: bool) -> list[str]:
-    """How the tree's time grows with seeds and voxels, and with a second thread."""
-    lines = [
-        "",
-        "Tree, time of a whole grid, one core",
-        "",
-        "| voxel mm | seeds | 1D ms | 2D ms |",
-        "|---|---|---|---|",
-    ]
-    seconds: dict[tuple[float, int, str], float] = {}
-    cases = [(1.0, 10), (1.0, 80), (1.0, 320), (2.0, 80)] + (
-        [] if quick else [(1.0, 300), (1.0, 1000), (0.5, 80)]
+    seconds = interleaved(
+        {
+            "numpy 2D": lambda: numpy_dose.influence_2d(SOURCE, points / 10, positions[:FEW_ROWS] / 10, axis),
+            "1D": lambda: influence(points, positions, SOURCE, 0.7),
+            "2D": lambda: influence(points, positions, SOURCE, 0.7, axis, "2D"),
+        },
+        rounds,
     )
+    ns = {
+        name: value / len(points) / (FEW_ROWS if name == "numpy 2D" else len(positions)) * 1e9
+        for name, value in seconds.items()
+    }
+    ratio = {"2D": f"{ns['numpy 2D'] / ns['2D']:.0f}"}
+    rows = [[name, f"{value:.2f}", ratio.get(name, "")] for name, value in ns.items()]
+    return table(["what", "ns a pair", "times as fast as numpy"], rows), ns
+
+
+def growth(rounds: int, quick: bool) -> tuple[str, dict[str, float]]:
+    """Time of a whole grid by voxels and seeds, one core, and the exponents of its growth."""
+    cases = [(1.0, 10), (1.0, 80), (1.0, 300), (1.0, 320), (2.0, 80)]
+    cases += [] if quick else [(1.0, 1000), (0.5, 80)]
+    seconds: dict[tuple[float, int, str], float] = {}
+    jobs: dict[str, Callable[[], object]] = {}
+    keys: dict[str, tuple[float, int, str]] = {}
     for spacing, count in cases:
-        jobs = {
-            name: (work, 1)
-            for name, (work, _) in kernel_jobs(grid(spacing), implant(count), ("tree",)).items()
-        }
-        found = interleaved(jobs, max(3, rounds // 2))
-        for name, value in found.items():
-            seconds[spacing, count, name] = value * 1e-9
-        lines.append(
-            f"| {spacing:g} | {count} | {found['1D tree'] * 1e-6:.0f} | {found['2D tree'] * 1e-6:.0f} |"
-        )
+        where, seeds = grid(spacing), implant(count)
+        for name in ("1D tree", "2D tree"):
+            label = f"{name} {spacing} {count}"
+            keys[label] = spacing, count, name
+            jobs[label] = kernel_job(where, seeds, name)
+    for label, value in interleaved(jobs, rounds).items():
+        seconds[keys[label]] = value
+    rows = []
+    for spacing, count in sorted(cases, key=lambda case: (-case[0], case[1])):
+        size = grid(spacing).size * count
+        cells = [f"{spacing:g}", str(count)]
+        for name in ("1D tree", "2D tree"):
+            value = seconds[spacing, count, name]
+            cells += [f"{value * 1e3:.0f}", f"{value / size * 1e9:.3f}"]
+        rows.append(cells)
+    header = ["voxel mm", "seeds", "1D tree ms", "1D ns a pair", "2D tree ms", "2D ns a pair"]
+    lines, numbers = [], {}
     for name in ("1D tree", "2D tree"):
-        ratio = seconds[1.0, 320, name] / seconds[1.0, 80, name]
-        exponent = np.log(ratio) / np.log(4)
-        lines.append("")
-        lines.append(f"{name}: 320 seeds take {ratio:.2f} times as long as 80 (exponent {exponent:.2f}).")
-        ratio = seconds[1.0, 80, name] / seconds[2.0, 80, name]
-        lines[-1] += (
-            f" 8 times the voxels take {ratio:.1f} times as long (exponent {np.log(ratio) / np.log(8):.2f})."
+        more = seconds[1.0, 320, name] / seconds[1.0, 80, name]
+        finer = seconds[1.0, 80, name] / seconds[2.0, 80, name]
+        numbers[name] = more
+        lines.append(
+            f"{name}: 320 seeds take {more:.2f} times as long as 80 (exponent {np.log(more) / np.log(4):.2f}); 8 times"
+            f" the voxels {finer:.1f} times as long (exponent {np.log(finer) / np.log(8):.2f}).\n"
         )
-    if numba.config.NUMBA_NUM_THREADS > 1:
-        for name, (work, _) in kernel_jobs(grid(1.0), implant(80), ("tree",)).items():
-
-            def with_threads(count: int, work: Callable[[], object] = work) -> Callable[[], object]:
-                def run() -> object:
-                    numba.set_num_threads(count)
-                    return work()
-
-                return run
-
-            jobs = {str(count): (with_threads(count), 1) for count in (1, 2)}
-            found = interleaved(jobs, rounds, time.perf_counter)
-            lines += [
-                "",
-                f"{name}: two threads are {found['1'] / found['2']:.2f} times as fast as one (by the clock).",
-            ]
-        numba.set_num_threads(1)
-    return lines
+    return table(header, rows) + "\n" + "".join(lines), numbers
 
 
-if __name__ == "__main__":
+def threads(rounds: int) -> tuple[str, dict[str, float]]:
+    """One thread and two, by the clock: only a quiet machine tells."""
+    if numba.config.NUMBA_NUM_THREADS < 2:
+        return "One core: not measured.\n", {}
+
+    def with_threads(count: int, work: Callable[[], object]) -> Callable[[], object]:
+        def run() -> object:
+            numba.set_num_threads(count)
+            return work()
+
+        return run
+
+    where, seeds = grid(1.0), implant(80)
+    rows, numbers = [], {}
+    for name in ("1D direct", "1D tree", "2D direct", "2D tree"):
+        work = kernel_job(where, seeds, name)
+        jobs = {str(count): with_threads(count, work) for count in (1, 2)}
+        found = interleaved(jobs, rounds, time.perf_counter)
+        numbers[name] = found["1"] / found["2"]
+        rows.append([name, f"{found['1'] * 1e3:.0f}", f"{found['2'] * 1e3:.0f}", f"{numbers[name]:.2f}"])
+    numba.set_num_threads(1)
+    return table(["what", "one thread ms", "two threads ms", "times as fast"], rows), numbers
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--quick", action="store_true", help="leave out 0.5 mm and 1000 seeds")
     arguments = parser.parse_args()
-    print(tables(arguments.rounds, arguments.quick))
+    numba.set_num_threads(1)
+    print(processor())
+    for part in (pairs, rows_of_influence, threads):
+        print(part(arguments.rounds)[0])
+    print(growth(max(3, arguments.rounds // 2), arguments.quick)[0])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,7 +5,10 @@ import subprocess
 import sys
 
 import numba
+import pydicom
 import pytest
+
+from tests.small_plan import small_plan
 
 pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 
@@ -18,11 +21,11 @@ numba.njit(lambda x: x + 2)(1)
 """
 
 
-def run(code, home):
+def run(code, home, check=True):
     environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
     environment["HOME"] = str(home)
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+        [sys.executable, "-c", code], capture_output=True, text=True, check=check, env=environment
     )
 
 
@@ -60,3 +63,28 @@ def test_reading_help_needs_no_compiler():
     code = "import sys, brachy, brachy.source, brachy.dosimetry; print('numba' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+@pytest.mark.slow
+def test_the_second_dose_compiles_nothing(tmp_path):
+    """`brachy dose` in a home of its own, twice: said once, at the first; and the same bytes of dose."""
+    plan = tmp_path / "plan.json"
+    small_plan().save(plan)
+    said = []
+    for name in ("first.dcm", "second.dcm"):
+        words = f"import sys; sys.argv[1:] = ['dose', {str(plan)!r}, '-o', {str(tmp_path / name)!r}]"
+        result = run(f"{words}; from brachy.cli import main; main()", tmp_path, check=False)
+        assert result.returncode == 0, result.stderr
+        said.append(result.stderr.count("compiling kernels, once"))
+    assert said == [1, 0]
+    first, second = (pydicom.dcmread(tmp_path / name).PixelData for name in ("first.dcm", "second.dcm"))
+    assert first == second
+
+
+def test_dose_kernels_are_compiled_for_one_signature_each():
+    """So that importing them loads all from disk, and no input can have them compiled again."""
+    from brachy.core import tg43, tree
+
+    for kernel in (tg43.point_source_dose, tg43.line_source_dose, tg43.influence_rows, tree.dose_on_grid):
+        assert len(kernel.signatures) == 1
+        assert not kernel._can_compile

@@ -55,64 +55,69 @@ def dose_1d_reduced(source, seeds, strength, x, y, z, nodes=4096):
     return out
 
 
-def dose_2d(source, seeds, axes, strength, x, y, z):
-    """Eq. (1) of TG-43U1: G_L by arcs, ln g by np.interp, F by map_coordinates; without the rule for the capsule."""
-    length, radius = source.active_length_cm, source.capsule_diameter_mm / 20
+def line_tables(source):
+    """What `rate_2d` interpolates in: constant, length, least r^2, g, F."""
     constant = source.dose_rate_constant / float(source.geometry_function(1.0, 90.0))
     nodes, log_g = source.radial_r_cm, np.log(source.radial_g)
     slope = (log_g[-1] - log_g[-2]) / (nodes[-1] - nodes[-2])
     nodes, log_g = np.append(nodes, 200.0), np.append(log_g, log_g[-1] + slope * (200.0 - nodes[-1]))
-    angles, radii, table = source.anisotropy_theta_deg, source.anisotropy_r_cm, source.anisotropy_F
-    angle_index, radius_index = np.arange(len(angles)), np.arange(len(radii))
-    out = np.zeros((len(z), len(y), len(x)))
-    shape = (len(y), len(x))
-    r2, r, along, across = np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape)
-    where = np.empty((2, *shape))
+    angles, radii = source.anisotropy_theta_deg, source.anisotropy_r_cm
+    f = angles, np.arange(len(angles)), radii, np.arange(len(radii)), source.anisotropy_F
+    return constant, source.active_length_cm, (source.capsule_diameter_mm / 20) ** 2, nodes, log_g, f
+
+
+def rate_2d(tables, r2, along, across, r, where):
+    """Rate of a unit seed from r^2 and the distance along its axis; all arrays are there and are written over."""
+    constant, length, least, nodes, log_g, (angles, angle_index, radii, radius_index, table) = tables
+    np.maximum(r2, least, out=r2)
+    np.sqrt(r2, out=r)
+    np.abs(along, out=along)
+    np.multiply(along, along, out=across)
+    np.subtract(r2, across, out=across)
+    np.maximum(across, 1e-12, out=across)
+    np.sqrt(across, out=across)
+    where[0] = np.interp(np.degrees(np.arctan2(across, along)), angles, angle_index)
+    where[1] = np.interp(r, radii, radius_index)
+    rate = np.exp(np.interp(r, nodes, log_g))
+    rate *= map_coordinates(table, where, order=1, mode="nearest")
+    across *= length
+    r2 -= 0.25 * length * length
+    rate *= np.arctan2(across, r2)
+    rate /= across
+    rate *= constant
+    return rate
+
+
+def dose_2d(source, seeds, axes, strength, x, y, z):
+    """Eq. (1) of TG-43U1: G_L by arcs, ln g by np.interp, F by map_coordinates; without the rule for the capsule."""
+    tables, shape = line_tables(source), (len(y), len(x))
+    out = np.zeros((len(z), *shape))
+    r2, r, along, across, where = (np.empty((*n, *shape)) for n in ((), (), (), (), (2,)))
     for k, plane in enumerate(out):
         for seed, axis, weight in zip(seeds, axes, strength, strict=True):
             squared_distance(x, y, z[k] - seed[2], seed, r2)
-            np.maximum(r2, radius * radius, out=r2)
-            np.sqrt(r2, out=r)
             along[...] = ((x - seed[0]) * axis[0])[None, :]
             along += ((y - seed[1]) * axis[1] + (z[k] - seed[2]) * axis[2])[:, None]
-            np.abs(along, out=along)
-            np.multiply(along, along, out=across)
-            np.subtract(r2, across, out=across)
-            np.maximum(across, 1e-12, out=across)
-            np.sqrt(across, out=across)
-            where[0] = np.interp(np.degrees(np.arctan2(across, along)), angles, angle_index)
-            where[1] = np.interp(r, radii, radius_index)
-            rate = np.exp(np.interp(r, nodes, log_g))
-            rate *= map_coordinates(table, where, order=1, mode="nearest")
-            across *= length
-            r2 -= 0.25 * length * length
-            rate *= np.arctan2(across, r2)
-            rate /= across
-            rate *= weight * constant
+            rate = rate_2d(tables, r2, along, across, r, where)
+            rate *= weight
             plane += rate
     return out
 
 
 def influence_2d(source, points, seeds, axis):
     """Rows of unit seeds at points, float32; as `dose_2d`."""
-    length, radius = source.active_length_cm, source.capsule_diameter_mm / 20
-    constant = source.dose_rate_constant / float(source.geometry_function(1.0, 90.0))
-    nodes, log_g = source.radial_r_cm, np.log(source.radial_g)
-    slope = (log_g[-1] - log_g[-2]) / (nodes[-1] - nodes[-2])
-    nodes, log_g = np.append(nodes, 200.0), np.append(log_g, log_g[-1] + slope * (200.0 - nodes[-1]))
-    angles, radii, table = source.anisotropy_theta_deg, source.anisotropy_r_cm, source.anisotropy_F
+    tables, shape = line_tables(source), (len(points),)
+    x, y, z = np.ascontiguousarray(points.T)
     out = np.empty((len(seeds), len(points)), dtype=np.float32)
+    r2, r, along, across, where = (np.empty((*n, *shape)) for n in ((), (), (), (), (2,)))
     for row, seed in zip(out, seeds, strict=True):
-        d = points - seed
-        r2 = np.maximum(np.einsum("ij,ij->i", d, d), radius * radius)
-        r = np.sqrt(r2)
-        along = np.abs(d @ axis)
-        across = np.sqrt(np.maximum(r2 - along * along, 1e-12))
-        theta = np.degrees(np.arctan2(across, along))
-        where = np.stack(
-            [np.interp(theta, angles, np.arange(len(angles))), np.interp(r, radii, np.arange(len(radii)))]
-        )
-        rate = np.exp(np.interp(r, nodes, log_g)) * map_coordinates(table, where, order=1, mode="nearest")
-        rate *= np.arctan2(length * across, r2 - 0.25 * length * length) / (length * across)
-        np.multiply(rate, constant, out=row, casting="same_kind")
+        r2[...] = 0.0
+        along[...] = 0.0
+        for values, place, part in zip((x, y, z), seed, axis, strict=True):
+            np.subtract(values, place, out=across)
+            np.multiply(across, part, out=r)
+            along += r
+            across *= across
+            r2 += across
+        row[...] = rate_2d(tables, r2, along, across, r, where)
     return out

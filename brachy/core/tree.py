@@ -189,7 +189,7 @@ def _add_line_sources(x, y, z, value, seeds, axes, weight, chosen, count, table,
     end2 = HALF * HALF * length * length
     for c in range(count):
         s = chosen[c]
-        sx, sy, sz, w = seeds[s, 0], seeds[s, 1], seeds[s, 2], weight[s]
+        sx, sy, sz, w = seeds[s, 0], seeds[s, 1], seeds[s, 2], weight[s] / length
         ux, uy, uz = axes[s, 0], axes[s, 1], axes[s, 2]
         for q in range(value.size):
             dx, dy, dz = x[q] - sx, y[q] - sy, z[q] - sz
@@ -198,10 +198,12 @@ def _add_line_sources(x, y, z, value, seeds, axes, weight, chosen, count, table,
             px, py, pz = dx - t * ux, dy - t * uy, dz - t * uz
             # from inside the capsule to its side
             p2 = max(px * px + py * py + pz * pz, radius2 if t * t <= half2 else ON_AXIS)
-            p = np.float32(math.sqrt(p2))
+            inverse = ONE / np.float32(
+                math.sqrt(p2)
+            )  # estimated and corrected: faster than a root and a division
+            p = p2 * inverse
             r2 = np.float32(min(p2 + t * t, high))
-            width = length * p
-            factor[q] = w * _angle(width, r2 - end2) / width
+            factor[q] = w * _angle(length * p, r2 - end2) * inverse
             theta = _angle(p, abs(t)) * columns
             column = np.int32(theta)
             bits = r2.view(np.int32)

@@ -122,6 +122,37 @@ def test_tree_on_oblique_grids_of_other_spacings(spacing):
         assert np.abs(tree / exact - 1).max() < PROMISE
 
 
+@pytest.mark.skipif(not JIT, reason="millions of pairs: compiled kernels only")
+@pytest.mark.parametrize("seed", range(12))
+def test_tree_on_random_implants(seed):
+    """Any model, 25 to 140 seeds in balls, discs, lines and rows, tilted little or much, any grid direction."""
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(25, 140))
+    positions = (
+        unit(rng.normal(size=(count, 3))) * rng.uniform(8, 40) * rng.uniform(size=(count, 1)) ** (1 / 3)
+    )
+    shape = rng.integers(4)
+    if shape == 1:
+        positions[:, :2] = np.round(positions[:, :2] / 10) * 10  # needles on a template
+    positions = positions * [(1, 1, 1), (1, 1, 1), (1, 1, 0.1), (0.05, 0.05, 2)][shape]
+    axes = unit(unit(rng.normal(size=3)) + rng.choice([0, 0.1, 3]) * rng.normal(size=(count, 3)))
+    names = resources.names("sources")
+    source = load_source(names[rng.integers(len(names))])
+    implant = Implant(source, positions, axes=axes, strength_U=rng.uniform(0.5, 1, count))
+    spacing = np.array(
+        [(1, 1, 1), (0.5, 0.5, 2.5), (2, 2, 2), (1.3, 0.8, 1.1), (0.98, 0.98, 5)][rng.integers(5)]
+    )
+    size = np.clip(rng.uniform(60, 140, 3) / spacing[::-1], 3, 100).astype(int)
+    direction = Rotation.random(random_state=seed).as_matrix()
+    origin = rng.uniform(-30, 30, 3) - direction @ (0.5 * (size[::-1] - 1) * spacing)
+    grid = Grid(origin, tuple(spacing), tuple(size.tolist()), direction)
+    ok = outside_capsules(implant, grid.centres_mm())
+    for formalism in ("1D", "2D"):
+        direct = dose(grid, implant, formalism=formalism, method="direct").gy.ravel()[ok]
+        tree = dose(grid, implant, formalism=formalism, method="tree").gy.ravel()[ok]
+        assert np.abs(tree / direct - 1).max() < PROMISE - 2e-4
+
+
 @pytest.mark.parametrize("name", resources.names("sources") + unverified_names())
 @pytest.mark.parametrize("formalism", ["1D", "2D"])
 def test_direct_sum_of_every_model(name, formalism):
