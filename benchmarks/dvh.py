@@ -1,20 +1,16 @@
 """Histograms and rasterisation: absolute times and ratios to peers in the same run.
 
-Run as `python benchmarks/dvh.py`. Seeded, warm, medians of interleaved rounds; compile time is apart. Set
-NUMBA_NUM_THREADS=1 for one core. scikit-image is an optional peer of the rasterisation; matplotlib's point-in-polygon
-stands in where it is not installed.
+`python -m benchmarks.dvh` prints them; `benchmarks/run.py` writes them to docs/performance.md. Seeded, warm, one core,
+medians of interleaved rounds; compile time is apart. scikit-image is an optional peer of the rasterisation;
+matplotlib's point-in-polygon stands in where it is not installed.
 """
 
-import os
-import platform
-import time
 from collections.abc import Callable
-from pathlib import Path
-from statistics import median
 
 import numba
 import numpy as np
 
+from benchmarks.measure import interleaved, processor, table
 from brachy.core.raster import add_coverage
 from brachy.dose_volume import TargetDose, dvh, evaluate
 from brachy.grid import Grid
@@ -23,21 +19,6 @@ from brachy.implant import Implant
 from brachy.phantom import load_phantom
 from brachy.source import load_source
 from brachy.structures import Structure
-
-ROUNDS = 9
-
-
-def interleaved(jobs: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Median seconds of each job; the jobs take turns so that a busy moment meets all of them."""
-    for job in jobs.values():
-        job()
-    taken: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(rounds):
-        for name, job in jobs.items():
-            start = time.perf_counter()
-            job()
-            taken[name].append(time.perf_counter() - start)
-    return {name: median(times) for name, times in taken.items()}
 
 
 def ball(name: str, centre: np.ndarray, radius: float) -> Structure:
@@ -48,7 +29,7 @@ def ball(name: str, centre: np.ndarray, radius: float) -> Structure:
     return Structure(name, contours, slice_spacing_mm=1.0)
 
 
-def many_structures() -> dict[str, float]:
+def many_structures(rounds: int) -> dict[str, float]:
     """DVH of 8 structures on 2.56 M voxels: one pass over regions, and numpy's mask and histogram each."""
     rng = np.random.default_rng(1)
     grid = Grid((-79.5, -79.5, -49.5), (1, 1, 1), (100, 160, 160))
@@ -65,11 +46,12 @@ def many_structures() -> dict[str, float]:
                 np.histogram(gy[mask], bins=4096, range=(0, 320))[0] for mask in masks
             ],
             "one pass": lambda: voxel_curves(gy, regions, 320.0),
-        }
+        },
+        rounds,
     )
 
 
-def rasterisation() -> dict[str, float]:
+def rasterisation(rounds: int) -> dict[str, float]:
     """Contour of 200 points on 512 x 512: exact area fractions, and the peer's pixels."""
     angle = 2 * np.pi * np.arange(200) / 200
     radius = 180 * (1 + 0.2 * np.sin(3 * angle) + 0.1 * np.cos(7 * angle))
@@ -90,10 +72,10 @@ def rasterisation() -> dict[str, float]:
         jobs["matplotlib Path"] = lambda: Polygon(points).contains_points(at)
     else:
         jobs["skimage.draw.polygon"] = lambda: polygon(points[:, 1], points[:, 0], (512, 512))
-    return interleaved(jobs)
+    return interleaved(jobs, rounds)
 
 
-def liver_plan() -> dict[str, float]:
+def liver_plan(rounds: int) -> dict[str, float]:
     """Evaluation of 80 seeds in the liver phantom, all structures and the outline, and the target's DVH alone."""
     case = load_phantom("liver-metastasis")
     target = next(s for s in case.structures if s.role == "target" or "GTV" in s.interpreted_type)
@@ -111,31 +93,29 @@ def liver_plan() -> dict[str, float]:
                 implant, case.structures, targets, external=external
             ),
         },
-        rounds=7,
+        rounds,
     )
 
 
-def cpu() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+PARTS = {
+    "DVH of 8 structures, 2.56 M voxels": many_structures,
+    "Contour of 200 points on 512 x 512": rasterisation,
+    "Liver phantom, 80 seeds": liver_plan,
+}
 
 
-def main() -> None:
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    print(f"{cpu()}, {numba.get_num_threads()} threads, load {load:.1f} at the start")
-    for title, job in (
-        ("DVH of 8 structures, 2.56 M voxels", many_structures),
-        ("contour of 200 points on 512 x 512", rasterisation),
-        ("liver phantom, 80 seeds", liver_plan),
-    ):
-        found = job()
-        slowest = max(found.values())
-        print(title)
-        for name, seconds in found.items():
-            print(f"  {name:32s} {1e3 * seconds:10.3f} ms   {slowest / seconds:8.1f} x")
+def tables(rounds: int = 9) -> tuple[str, dict[str, dict[str, float]]]:
+    """All of them as Markdown, and the seconds of each."""
+    numba.set_num_threads(1)
+    text, numbers = "", {}
+    for title, job in PARTS.items():
+        numbers[title] = job(rounds)
+        slowest = max(numbers[title].values())
+        rows = [[name, f"{1e3 * v:.3f}", f"{slowest / v:.1f}"] for name, v in numbers[title].items()]
+        text += f"{title}:\n\n" + table(["what", "ms", "times as fast as the slowest"], rows) + "\n"
+    return text, numbers
 
 
 if __name__ == "__main__":
-    main()
+    print(processor())
+    print(tables()[0])

@@ -11,7 +11,10 @@ Clock = Callable[[], float]
 
 
 def interleaved(
-    jobs: dict[str, Callable[[], object]], rounds: int, clock: Clock = time.process_time
+    jobs: dict[str, Callable[[], object]],
+    rounds: int,
+    clock: Clock = time.process_time,
+    of: Callable[[list[float]], float] = median,
 ) -> dict[str, float]:
     """Median seconds of each job; the jobs take turns, so that a slow spell hits all of them.
 
@@ -26,7 +29,7 @@ def interleaved(
             start = clock()
             work()
             times[name].append(clock() - start)
-    return {name: median(values) for name, values in times.items()}
+    return {name: of(values) for name, values in times.items()}
 
 
 def processor() -> str:
