@@ -2,10 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from brachy.case import Case
 from brachy.dosimetry import dose
 from brachy.grid import Grid
+from brachy.implant import Implant
 from brachy.planfile import PlanCase, RuleResult
+from brachy.report import PlannedSeeds
+from brachy.source import load_source
 from brachy.structures import Structure
 from tests.small_plan import circle, dicom_identity, small_case, small_plan
 
@@ -50,3 +55,58 @@ def report_inputs(plan, case):
         HOSTILE: ([0.0, 50.0, 90.0], [1.0, 0.5, 0.0]),
     }
     return {"structures": case.structures, "dose": dose(grid, plan.implants()), "curves": curves}
+
+
+def verification():
+    """A record with a hostile ROI, the case, what was found and planned: one lost, one strange, two shifted."""
+    case = hostile_case()
+    source = load_source("amersham_6711")
+    before = np.array(
+        [[-20.0, -20.0, 109.0], [-15.0, -20.0, 109.0], [-20.0, -15.0, 112.0], [-15.0, -15.0, 112.0]]
+    )
+    after = np.array(
+        [[-19.0, -20.0, 109.0], [-15.0, -19.0, 110.0], [-15.0, -15.0, 112.0], [-25.0, -25.0, 115.0]]
+    )
+    labels = ["A1.1", "A1.2", "B1.1", "B1.2"]
+    matched = ["A1.1", "A1.2", "B1.2", None]
+    axes = np.tile([0.0, 1.0, 0.0], (4, 1))
+    planned = PlannedSeeds(labels, before, [Implant(source, before, axes=axes, strength_U=0.889)], axes)
+    rows = []
+    for place, name in zip(after, matched, strict=True):
+        shift = None if name is None else float(np.linalg.norm(place - before[labels.index(name)]))
+        rows.append(
+            {
+                "position_mm": place.tolist(), "axis": [0.0, 1.0, 0.0], "confidence": 0.97, "planned": name,
+                "shift_mm": shift, "shift_along_mm": shift, "shift_across_mm": 0.0,
+                "place": {"target": "GTV", "outside_mm": 1.5, "in": {HOSTILE: "bone"}},
+            }
+        )  # fmt: skip
+    values = {"planned": 130.0, "actual": 111.5, "difference": -18.5}
+    record = {
+        "format": "brachy-verification", "version": 1, "plan": "abc" * 20, "case": {"patient_id": QUOTED},
+        "seeds": rows, "missing": ["B1.1"], "extra": [3],
+        "registration": {"method": "seeds", "residual_mm": 0.43, "transform": np.eye(4).tolist()},
+        "targets": [{"roi": "GTV", "prescription_gy": 120.0}],
+        "evaluation": {"formalism": "1D", "structures": {"GTV": {"D90_gy": values}, HOSTILE: {"mean_gy": values}}},
+        "intervals": {"GTV": {"D90_gy": [101.0, 122.0, 0.95]}},
+        "goals": [
+            {"roi": "GTV", "metric": "D90_gy", "op": ">=", "limit": 120.0, "value": 111.5, "met": False,
+             "required": True}
+        ],
+        "shifts": {
+            "planned": 4, "matched": 3, "missing": 1, "extra": 1, "lost": 0, "migrated": 1,
+            "all": {"seeds": 3, "mean_mm": 0.8, "sd_mm": 0.7, "max_mm": 1.41, "systematic_mm": [0.33, 0.33, 0.33]},
+            "needles": [{"needle": HOSTILE, "planned": 4, "seeds": 3, "mean_mm": 0.8}],
+        },
+        "cold_spots": {"GTV": {"volume_cc": 0.42, "count": 1, "spots": [
+            {"volume_cc": 0.42, "centre_mm": [-21.0, -14.0, 113.0], "sector": "left anterior superior",
+             "min_gy": 61.0}]}},
+        "further_seed": {"GTV": {"position_mm": [-20.0, -14.5, 113.0], "sector": "left anterior superior",
+                                 "lifted_cc": 0.31}},
+        "sectors": {"GTV": [{"sector": "left anterior superior", "volume_cc": 0.5, "D90_gy": 99.0, "V100_pct": 71.0,
+                             "min_gy": 61.0}]},
+        "outside": [3], "in_organs": {HOSTILE: [3]}, "margin_mm": 5.0, "warnings": [HOSTILE],
+        "doubts": [{"position_mm": [0.0, 0.0, 100.0], "reason": HOSTILE}],
+        "assumed": [HOSTILE], "limits": ["water everywhere"],
+    }  # fmt: skip
+    return record, case, [Implant(source, after, axes=axes, strength_U=0.889)], planned

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brachy.report import write_report
+from brachy.report import write_report, write_verification_report
 from tests.browser import chromium, complaints, open_page, requests, wait_for
-from tests.report_cases import HOSTILE, QUOTED, hostile_case, report_inputs, report_plan
+from tests.report_cases import HOSTILE, QUOTED, hostile_case, report_inputs, report_plan, verification
 
 pytestmark = pytest.mark.slow
 
@@ -22,11 +22,20 @@ CAMERA = """
 """
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report")
+def plan_report(file):
     plan, case = report_plan(), hostile_case()
-    file = write_report(plan, case, folder / "report.html", **report_inputs(plan, case))
+    return write_report(plan, case, file, **report_inputs(plan, case))
+
+
+def verification_report(file):
+    record, case, found, planned = verification()
+    return write_verification_report(record, case, found, file, planned=planned)
+
+
+@pytest.fixture(scope="module", params=[plan_report, verification_report])
+def opened(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    file = request.param(folder / "report.html")
     with chromium(folder / "profile") as browser:
         open_page(browser, file)
         yield browser
@@ -59,7 +68,7 @@ def test_names_are_shown_as_text(opened):
     names = opened.execute_script(
         "return [...document.querySelectorAll('#dvh .legendtext')].map((t) => t.textContent)"
     )
-    assert HOSTILE in names
+    assert any(name.startswith(HOSTILE) for name in names)
 
 
 def test_slices_step_with_keyboard_and_slider(opened):

@@ -1,5 +1,12 @@
 """Reports as one HTML page each: of a plan, and of an implant beside its plan."""
 
 from brachy.report.plan_page import render_report, write_report
+from brachy.report.verification_page import PlannedSeeds, render_verification, write_verification_report
 
-__all__ = ["render_report", "write_report"]
+__all__ = [
+    "PlannedSeeds",
+    "render_report",
+    "render_verification",
+    "write_report",
+    "write_verification_report",
+]

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from brachy import cuts
 from brachy.figures import Curves, far_from_dose, percent_curve
 from brachy.grid import Dose, Grid
-from brachy.implant import Implant
 from brachy.palette import (
     BLACK,
     BLUE,
@@ -159,9 +158,8 @@ def scene_figure(
     dose: Dose | None,
     region_mm: Float,
     *,
-    moved: Float | None = None,
-    found: Sequence[Implant] = (),
     levels_pct: Sequence[float] = (100.0, 150.0),
+    extra: Sequence[dict[str, Any]] = (),
 ) -> Figure:
     """Structures, isodose surfaces, needles and seeds to turn; a click on a name hides or shows it.
 
@@ -175,12 +173,10 @@ def scene_figure(
         For the isodose surfaces.
     region_mm : (n, 3) array
         Structures are shown this far, and a margin more.
-    moved : (4, 4) array, optional
-        From the plan's frame to that of the structures; the templates are then left out.
-    found : sequence of Implant
-        Seeds found after the implantation.
     levels_pct : sequence of float
         Isodose surfaces; the first is shown at first.
+    extra : sequence of dict
+        Further traces, as `sticks` makes them.
     """
     limits = np.array([region_mm.min(axis=0) - AROUND_MM / 2, region_mm.max(axis=0) + AROUND_MM / 2])
     traces = []
@@ -199,7 +195,7 @@ def scene_figure(
         if not surface.is_empty:
             name = f"{percent:g} % of {rx:g} Gy" + (f" ({of})" if len(plan.targets) > 1 else "")
             traces.append(_mesh(surface, name, isodose_colour(percent), 0.16, k == 0))
-    traces += [*_implant(plan, moved, found), _sides(limits)]
+    traces += [*_implant(plan), *extra, _sides(limits)]
     layout = {
         "font": FONT,
         "height": 620,
@@ -243,66 +239,41 @@ def _mesh(surface: Surface, name: str, colour: str, opacity: float, visible: boo
     }
 
 
-def _implant(plan: Plan, moved: Float | None, found: Sequence[Implant]) -> list[dict[str, Any]]:
-    """Needles and seeds as lines; with `moved` the planned seeds, and those found."""
-    holes, needles, names, seeds, seed_names = [], [], [], [], []
+def _implant(plan: Plan) -> list[dict[str, Any]]:
+    """Needles, seeds and the names of the holes."""
+    if not plan.needles:
+        return []
     lengths = [Source.from_dict(source.data, name=source.model).capsule_length_mm for source in plan.sources]
-    for needle in plan.needles:
-        name = cuts.needle_name(plan, needle)
-        holes.append(needle.hole_mm)
-        needles.append((needle.hole_mm, needle.tip_mm))
-        names.append(name)
+    names = [cuts.needle_name(plan, needle) for needle in plan.needles]
+    paths = np.array([(needle.hole_mm, needle.tip_mm) for needle in plan.needles])
+    traces = [sticks(paths, names, "needles", BLUE, NEEDLE_PIXELS)]
+    capsules, labels = [], []
+    for needle, name in zip(plan.needles, names, strict=True):
         for k, seed in enumerate(needle.seeds, 1):
             half = 0.5 * lengths[seed.source] * np.array(needle.direction)
-            seeds.append((np.array(seed.position_mm) - half, np.array(seed.position_mm) + half))
-            seed_names.append(f"{name}.{k}")
-    after = moved is not None
-    traces = []
-    if needles:
-        where = _moved(np.array(needles), moved)
-        title = "planned needles" if after else "needles"
-        traces.append(_sticks(where, names, title, BLUE, NEEDLE_PIXELS, "legendonly" if after else True))
-        where = _moved(np.array(seeds), moved)
-        title = "planned seeds" if after else "seeds"
-        traces.append(_sticks(where, seed_names, title, BLUE if after else VERMILION, SEED_PIXELS, True))
-        if not after:
-            place = np.array(holes) - 5.0 * np.array([n.direction for n in plan.needles])
-            traces.append(
-                {
-                    "type": "scatter3d",
-                    "mode": "text",
-                    "name": "holes",
-                    "text": names,
-                    **{axis: array(place[:, k]) for k, axis in enumerate("xyz")},
-                    "textfont": {"size": 11, "color": BLACK},
-                    "hoverinfo": "skip",
-                }
-            )
-    sticks: list[tuple[Float, Float]] = []
-    number: list[str] = []
-    for implant in found:
-        axes = (
-            implant.axes
-            if implant.axes is not None
-            else np.tile([0.0, 0.0, 1.0], (len(implant.positions_mm), 1))
-        )
-        half_axes = 0.5 * implant.source.capsule_length_mm * np.asarray(axes)
-        for place, half in zip(np.asarray(implant.positions_mm), half_axes, strict=True):
-            sticks.append((place - half, place + half))
-            number.append(f"found seed {len(number) + 1}")
-    if sticks:
-        traces.append(_sticks(np.array(sticks), number, "found seeds", VERMILION, SEED_PIXELS, True))
+            capsules.append((np.array(seed.position_mm) - half, np.array(seed.position_mm) + half))
+            labels.append(f"{name}.{k}")
+    if capsules:
+        traces.append(sticks(np.array(capsules), labels, "seeds", VERMILION, SEED_PIXELS))
+    place = paths[:, 0] - 5.0 * np.array([needle.direction for needle in plan.needles])
+    traces.append(
+        {
+            "type": "scatter3d",
+            "mode": "text",
+            "name": "holes",
+            "text": names,
+            **{axis: array(place[:, k]) for k, axis in enumerate("xyz")},
+            "textfont": {"size": 11, "color": BLACK},
+            "hoverinfo": "skip",
+        }
+    )
     return traces
 
 
-def _moved(pairs: Float, matrix: Float | None) -> Float:
-    return pairs if matrix is None else pairs @ matrix[:3, :3].T + matrix[:3, 3]
-
-
-def _sticks(
-    pairs: Float, names: Sequence[str], title: str, colour: str, width: float, visible: bool | str
+def sticks(
+    pairs: Float, names: Sequence[str], title: str, colour: str, width: float, visible: bool = True
 ) -> dict[str, Any]:
-    """Pairs (n, 2, 3) of ends as one broken line."""
+    """Pairs (n, 2, 3) of ends as one broken line, mm; each piece with its name."""
     broken = np.full((len(pairs), 3, 3), np.nan)
     broken[:, :2] = pairs
     flat = broken.reshape(-1, 3)
@@ -310,10 +281,10 @@ def _sticks(
         "type": "scatter3d",
         "mode": "lines",
         "name": title,
-        "visible": visible,
+        "visible": True if visible else "legendonly",
         "line": {"color": colour, "width": width},
         **{axis: array(flat[:, k]) for k, axis in enumerate("xyz")},
-        "text": [name for name in names for _ in range(3)],
+        "text": [text(name) for name in names for _ in range(3)],
         "hovertemplate": "%{text}<extra></extra>",
     }
 

@@ -88,6 +88,8 @@ class Picture:
     seeds: tuple[Mark, ...] = ()
     found: tuple[Mark, ...] = ()
     """Seeds found after the implantation; `seeds` are then the planned ones."""
+    shifts: tuple[Stroke, ...] = ()
+    """From where a seed was planned to where it was found."""
     holes: tuple[Mark, ...] = ()
     loaded: tuple[Mark, ...] = ()
     hole_size: float = 3.0
@@ -122,7 +124,8 @@ def slice_pictures(
     formalism: str,
     levels_pct: Sequence[float] = cuts.LEVELS_PCT,
     needles: bool = True,
-    found_mm: Float | None = None,
+    found: Sequence[tuple[str, Float]] | None = None,
+    shifts: Sequence[tuple[Float, Float]] = (),
 ) -> tuple[Picture, ...]:
     """Every slice of the CT in a region, from the feet up, those with seeds to be printed.
 
@@ -146,8 +149,10 @@ def slice_pictures(
         Isodose lines, % of the lowest prescription.
     needles : bool
         Draw the plan's needles.
-    found_mm : (n, 3) array, optional
-        Seeds found, drawn as circles.
+    found : sequence of (name, (3,) array), optional
+        Seeds found, drawn as circles; `seeds` are then drawn as planned.
+    shifts : sequence of (planned (3,), found (3,))
+        Drawn as lines in the slice of the found seed.
     """
     grid = case.grid
     along = grid.mm_to_index(region_mm)[:, 2]
@@ -172,9 +177,10 @@ def slice_pictures(
         picture = replace(picture, title=f"{'xyz'[k]} = {cut.origin_mm[k]:.1f} mm (CT slice {index + 1})")
         if needles:
             picture = with_needles(picture, cut, plan, half)
-        here = _near(cut, seeds, half)
-        others = [("", place) for place in found_mm] if found_mm is not None else []
-        there = _near(cut, others, half)
+        here, there = _near(cut, seeds, half), _near(cut, found or (), half)
+        if found is not None:
+            here = tuple(replace(mark, text="planned") for mark in here)
+        picture = replace(picture, shifts=_shifts(cut, shifts, half))
         pictures.append(replace(picture, seeds=here, found=there, printed=bool(here or there)))
     return tuple(pictures)
 
@@ -391,6 +397,17 @@ def _near(cut: Grid, places: Sequence[tuple[str, Float]], half_mm: float) -> tup
         for k, (name, _) in enumerate(places)
         if -half_mm < off[k] <= half_mm
     )
+
+
+def _shifts(cut: Grid, pairs: Sequence[tuple[Float, Float]], half_mm: float) -> tuple[Stroke, ...]:
+    if not pairs:
+        return ()
+    before, after = (np.array([pair[k] for pair in pairs]) for k in (0, 1))
+    off = cuts.off_plane(cut, after)
+    corner = _corner(cut)
+    start, end = cuts.in_plane(cut, before) - corner, cuts.in_plane(cut, after) - corner
+    near = np.flatnonzero((off > -half_mm) & (off <= half_mm)).tolist()
+    return tuple(Stroke(*_short(start[k]), *_short(end[k])) for k in near)
 
 
 def _meets(ring: Float, size: Float) -> bool:
