@@ -179,7 +179,8 @@ def scene_figure(
         Further traces, as `sticks` makes them.
     """
     limits = np.array([region_mm.min(axis=0) - AROUND_MM / 2, region_mm.max(axis=0) + AROUND_MM / 2])
-    traces = []
+    traces: list[dict[str, Any]] = []
+    seen: list[NDArray[Any]] = [np.array([n.hole_mm for n in plan.needles]).reshape(-1, 3)]
     for structure in reversed(shown(list(structures), plan)):
         role = role_of(structure, plan)
         colour, opacity = SOLIDS.get(role, SOLIDS["organ"])
@@ -187,6 +188,8 @@ def scene_figure(
         surface = structure_surface(structure, limits, STRUCTURE_TRIANGLES, STRUCTURE_VOXELS)
         if not surface.is_empty:
             traces.append(_mesh(surface, structure.name, colour, opacity, role not in HIDDEN))
+            if role not in HIDDEN:
+                seen.append(surface.points_mm)
     rx, of = cuts.prescription(plan)
     coarse = None if dose is None else _coarser(dose)
     for k, percent in enumerate(levels_pct if coarse is not None else ()):
@@ -195,7 +198,7 @@ def scene_figure(
         if not surface.is_empty:
             name = f"{percent:g} % of {rx:g} Gy" + (f" ({of})" if len(plan.targets) > 1 else "")
             traces.append(_mesh(surface, name, isodose_colour(percent), 0.16, k == 0))
-    traces += [*_implant(plan), *extra, _sides(limits)]
+    traces += [*_implant(plan), *extra, _sides(np.concatenate(seen) if len(seen) > 1 else region_mm)]
     layout = {
         "font": FONT,
         "height": 620,
@@ -289,14 +292,15 @@ def sticks(
     }
 
 
-def _sides(limits: Float) -> dict[str, Any]:
-    """Letters of the patient's sides round the scene."""
+def _sides(points: NDArray[Any]) -> dict[str, Any]:
+    """Letters of the patient's sides round what is seen."""
+    limits = np.array([points.min(axis=0), points.max(axis=0)], dtype=np.float64)
     middle = 0.5 * (limits[0] + limits[1])
     places, letters = [], []
     for k, pair in enumerate(cuts.LETTERS):
         for end, letter in zip((0, 1), pair, strict=True):
             place = middle.copy()
-            place[k] = limits[end][k] + (2 * end - 1) * 12.0
+            place[k] = limits[end][k] + (2 * end - 1) * 6.0
             places.append(place)
             letters.append(letter)
     flat = np.array(places)

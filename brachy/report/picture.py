@@ -36,6 +36,9 @@ distances on it (engineering choice)."""
 DEPTH_STEP_MM = 5.0
 """Between the views along the needles (engineering choice)."""
 
+HALF_SEED_MM = 2.25
+"""Half a capsule: a found seed so far beyond a slice may still show in it, and is drawn pale."""
+
 DASHES = {"solid": "", "dashed": "6 4", "dashdot": "8 3 2 3", "dotted": "2 3"}
 """The patterns of `brachy.palette` in SVG's words."""
 
@@ -179,9 +182,16 @@ def slice_pictures(
             picture = with_needles(picture, cut, plan, half)
         here, there = _near(cut, seeds, half), _near(cut, found or (), half)
         if found is not None:
+            beside = [each for each in found if each[0] not in {mark.name for mark in there}]
+            pale = tuple(replace(mark, lit=True) for mark in _near(cut, beside, half + HALF_SEED_MM))
+            there = (*pale, *there)
             here = tuple(replace(mark, text="planned") for mark in here)
         picture = replace(picture, shifts=_shifts(cut, shifts, half))
-        pictures.append(replace(picture, seeds=here, found=there, printed=bool(here or there)))
+        pictures.append(
+            replace(
+                picture, seeds=here, found=there, printed=bool(here) or any(not mark.lit for mark in there)
+            )
+        )
     return tuple(pictures)
 
 

@@ -32,7 +32,7 @@ def render(page: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(num=number, metric=metric_label, css_text=css_text, sign=sign)
+    environment.filters.update(num=number, metric=metric_label, css_text=css_text, sign=sign, xyz=xyz)
     source, _, _ = environment.loader.get_source(environment, "page.css")  # type: ignore[union-attr]
     script, _, _ = environment.loader.get_source(environment, "page.js")  # type: ignore[union-attr]
     low, high = WINDOW_HU
@@ -103,6 +103,17 @@ def metric_label(name: str) -> str:
             stem = re.sub(r"^(V[\d.]+)Gy$", r"\1 Gy", name.removesuffix(suffix))
             return stem + unit
     return name
+
+
+def xyz(vector: Sequence[float]) -> str:
+    """A place in mm to 0.1.
+
+    Examples
+    --------
+    >>> xyz((1.26, -0.04, 100.0))
+    '1.3, 0.0, 100.0'
+    """
+    return ", ".join(f"{round(float(value), 1) + 0.0:.1f}" for value in vector)
 
 
 def sign(text: str) -> str:

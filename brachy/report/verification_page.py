@@ -279,7 +279,7 @@ def _ends(places: Float, axes: Float, length_mm: float) -> Float:
 
 
 def _fullest(pictures: Sequence[Any]) -> int:
-    counts = [len(picture.found) + 0.5 * len(picture.seeds) for picture in pictures]
+    counts = [sum(not mark.lit for mark in picture.found) + 0.5 * len(picture.seeds) for picture in pictures]
     return int(np.argmax(counts)) if counts else 0
 
 
