@@ -42,6 +42,7 @@ _HOME = {
     "scene": "brachy.view",
     "write_report": "brachy.report",
     "robust": "brachy.robustness",
+    "verify": "brachy.verification.postimplant",
 }
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "plot_template",
     "robust",
     "scene",
+    "verify",
     "write_report",
 ]
 
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
     from brachy.robustness import robust
     from brachy.source import Source, load_source
     from brachy.structures import Structure
+    from brachy.verification.postimplant import verify
     from brachy.view import scene
 
 

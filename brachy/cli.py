@@ -23,6 +23,7 @@ from brachy.options import (
     prescriptions_of,
     targets_of,
 )
+from brachy.verify_command import verify
 
 if TYPE_CHECKING:
     from brachy.planfile import Plan
@@ -347,6 +348,9 @@ def check(
         if out is not None:
             print(f"wrote {out}")
     return 0 if report.verdict == "pass" else 1
+
+
+app.command()(verify)
 
 
 @app.command()

@@ -324,3 +324,13 @@ def show_protocol(protocol: "Protocol") -> None:
             Text(protocol.citations.get("goals", ""), overflow="fold"),
         )
     _OUT.print(table)
+
+
+def show(shown: Table) -> None:
+    """A table, with an empty line before it."""
+    _OUT.print()
+    _OUT.print(shown)
+
+
+# by these names for rooms that show records of their own
+say, table, cell, unit = _say, _table, _cell, _unit

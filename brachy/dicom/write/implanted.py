@@ -1,0 +1,201 @@
+"""RT Plan of an implant as it is: one channel a seed, at the place and along the axis it was found with."""
+
+from collections.abc import Sequence
+from os import PathLike
+
+from pydicom.dataset import Dataset
+
+from brachy.case import Case
+from brachy.dicom.write import modules
+from brachy.dicom.write.modules import dataset
+from brachy.dicom.write.rtplan import RT_PLAN, UNKNOWN_DATE, mean_life_seconds
+from brachy.dicom.write.rtstruct import STRUCTURE_SET
+from brachy.errors import BrachyError
+from brachy.implant import Implant
+from brachy.uids import uid
+
+
+def write_implanted(
+    implants: Sequence[Implant],
+    labels: Sequence[str],
+    case: Case,
+    path: str | PathLike[str],
+    *,
+    target: str,
+    prescription_gy: float,
+    formalism: str,
+    structure_set: str = "",
+) -> str:
+    """Write seeds as found as an RT Plan, technique PERMANENT, intent VERIFICATION.
+
+    Parameters
+    ----------
+    implants : sequence of Implant
+        Seeds by kind, patient frame (LPS), mm; strengths at implantation.
+    labels : sequence of str
+        Name of each seed in the order of the implants: its planned name, or one for a seed that matches none.
+    case : Case
+        CT after the implant.
+    path : path
+        File to write; one that exists is replaced.
+    target, prescription_gy
+        What the dose is prescribed to.
+    formalism : str
+        Told in the description.
+    structure_set : str
+        SOP instance UID of the structure set; by default the case's.
+
+    Returns
+    -------
+    str
+        SOP instance UID of the plan.
+
+    Raises
+    ------
+    BrachyError
+        If there is no seed, or the file cannot be written.
+
+    Notes
+    -----
+    Since an implant has no needles any more, each seed is an applicator of its own: Source Applicator ID is its name,
+    Control Point Relative Position 0. A seed without a known axis has no Control Point Orientation.
+    """
+    count = sum(map(len, implants))
+    if not count:
+        raise BrachyError("an implant without seeds cannot be an RT Plan: check the seeds")
+    identity = case.identity
+    structure_set = structure_set or identity.structure_set_uid
+    day = next(
+        (d for d in map(modules.dicom_date, (identity.ct_date, identity.study_date)) if d), UNKNOWN_DATE
+    )
+    seeds = [
+        (
+            kind,
+            implant.positions_mm[k].tolist(),
+            None if implant.axes is None else implant.axes[k].tolist(),
+            float(implant.strength_U[k]),
+            implant.half_life_days,
+        )
+        for kind, implant in enumerate(implants)
+        for k in range(len(implant))
+    ]
+    instance = uid("RT Plan as implanted", identity.study_uid, identity.frame_of_reference_uid, structure_set,
+                   *labels, *([implant.source.name for implant in implants]), *seeds)  # fmt: skip
+    general = dataset(
+        RTPlanLabel="as implanted",
+        RTPlanDescription=f"{count} seeds as found on the CT after the implant; TG-43 {formalism}, to complete decay.",
+        RTPlanDate="" if day == UNKNOWN_DATE else day,
+        RTPlanTime="",
+        PlanIntent="VERIFICATION",
+        RTPlanGeometry="PATIENT" if structure_set else "TREATMENT_DEVICE",
+    )
+    if structure_set:
+        general.update(
+            dataset(ReferencedStructureSetSequence=[modules.reference(STRUCTURE_SET, structure_set)])
+        )
+    channels = [
+        _channel(n, label, *seed) for n, (label, seed) in enumerate(zip(labels, seeds, strict=True), 1)
+    ]
+    air_kerma = sum(seed[3] * mean_life_seconds(seed[4]) / 3600.0 for seed in seeds)
+    content = modules.joined(
+        (
+            modules.sop_common(RT_PLAN, instance),
+            modules.patient_and_study(identity),
+            modules.series("RTPLAN", uid("RT Plan series", instance), 5, "brachy verify"),
+            modules.frame_of_reference(identity),
+            general,
+            dataset(
+                DoseReferenceSequence=[
+                    dataset(
+                        DoseReferenceNumber=1,
+                        DoseReferenceStructureType="SITE",
+                        DoseReferenceDescription=target,
+                        DoseReferenceType="TARGET",
+                        TargetPrescriptionDose=prescription_gy,
+                    )
+                ],
+                FractionGroupSequence=[
+                    dataset(
+                        FractionGroupNumber=1,
+                        NumberOfFractionsPlanned=1,
+                        NumberOfBeams=0,
+                        NumberOfBrachyApplicationSetups=1,
+                        ReferencedBrachyApplicationSetupSequence=[
+                            dataset(
+                                ReferencedBrachyApplicationSetupNumber=1,
+                                BrachyApplicationSetupDose=prescription_gy,
+                            )
+                        ],
+                    )
+                ],
+                BrachyTreatmentTechnique="PERMANENT",
+                BrachyTreatmentType="MANUAL",
+                TreatmentMachineSequence=[dataset(TreatmentMachineName="MANUAL LOADING")],
+                SourceSequence=[_source(kind + 1, implant, day) for kind, implant in enumerate(implants)],
+                ApplicationSetupSequence=[
+                    dataset(
+                        ApplicationSetupType="PERCUTANEOUS",
+                        ApplicationSetupNumber=1,
+                        ApplicationSetupName=modules.text(target, 64),
+                        TotalReferenceAirKerma=air_kerma,
+                        ChannelSequence=channels,
+                    )
+                ],
+            ),
+            dataset(ApprovalStatus="UNAPPROVED"),
+        )
+    )
+    modules.save(content, path)
+    return instance
+
+
+def _source(number: int, implant: Implant, day: str) -> Dataset:
+    seed = implant.source
+    names = [name for name in (seed.model, *seed.aliases) if len(name) <= 16]
+    strength = float(implant.strength_U[0])
+    return dataset(
+        SourceNumber=number,
+        SourceType="LINE",
+        SourceManufacturer=seed.manufacturer,
+        SourceModelID=names[0] if names else seed.model,
+        SourceDescription=seed.name,
+        ActiveSourceLength=seed.active_length_cm * 10.0,
+        SourceIsotopeName=seed.nuclide,
+        SourceIsotopeHalfLife=implant.half_life_days,
+        SourceStrengthUnits="AIR_KERMA_RATE",
+        SourceStrength=strength,
+        ReferenceAirKermaRate=strength,
+        SourceStrengthReferenceDate=day,
+        SourceStrengthReferenceTime="000000",
+    )
+
+
+def _channel(
+    number: int, label: str, kind: int, at: list[float], axis: list[float] | None, _: float, half_life: float
+) -> Dataset:
+    points = []
+    for index, weight in enumerate((0.0, 100.0)):
+        point = dataset(
+            ControlPointIndex=index,
+            CumulativeTimeWeight=weight,
+            ControlPointRelativePosition=0.0,
+            ControlPoint3DPosition=at,
+        )
+        if axis is not None:
+            point.update(dataset(ControlPointOrientation=axis))
+        points.append(point)
+    return dataset(
+        ChannelNumber=number,
+        ChannelLength=None,
+        ChannelTotalTime=mean_life_seconds(half_life),
+        SourceMovementType="FIXED",
+        SourceApplicatorNumber=number,
+        SourceApplicatorID=modules.text(label, 16),
+        SourceApplicatorType="RIGID",
+        TransferTubeNumber=None,
+        ReferencedROINumber=None,
+        ReferencedSourceNumber=kind + 1,
+        FinalCumulativeTimeWeight=100.0,
+        NumberOfControlPoints=2,
+        BrachyControlPointSequence=points,
+    )

@@ -1,0 +1,464 @@
+"""The second half of `brachy.verify`: targets on the CT after the implant, dose, goals, cold spots, intervals."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brachy import __version__
+from brachy.anatomy import prepare
+from brachy.case import Case
+from brachy.dose_volume import TargetDose, evaluate, judge
+from brachy.errors import BrachyError, UsageError
+from brachy.implant import Implant
+from brachy.matching import moved_by
+from brachy.planfile import PlanTarget
+from brachy.protocol import Goal, Protocol, load_protocol
+from brachy.registration import Registration
+from brachy.roles import guess_role
+from brachy.structures import Structure
+from brachy.verification import coverage
+from brachy.verification.compare import Comparison, Implanted, seed_rows, shift_report
+from brachy.verification.intervals import LEVEL, SAMPLES, Errors, intervals, uncertainties
+from brachy.verification.planned import Planned
+from brachy.verification.record import FORMAT, VERSION, Verification
+from brachy.verification.seed_files import GivenSeeds
+
+Float = NDArray[np.float64]
+
+PROSTATE_GY = 145.0
+"""Monotherapy of the prostate with 125I: Yu et al., AAPM TG-64, Med. Phys. 26, 2054 (1999), doi:10.1118/1.598721."""
+
+STANDARD = "liver-metastasis"
+"""Protocol whose goals for targets are used where there is no plan with its own."""
+
+LIMITS = (
+    "the intervals hold localisation and strength of the seeds (and the contour, if asked), not the TG-43 dose "
+    "calculation itself: below 5 % (k = 1) in all, TG-138, doi:10.1118/1.3533720",
+    "dose to water in water, TG-43: no tissue, no calcification, no shielding of one seed by another",
+)
+
+OBSTACLES = ("vessel", "lung", "bile_duct", "gallbladder", "bowel")
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What `assess` is asked: the implant as it is, and against what."""
+
+    case: Case
+    planned: Planned | None
+    registration: Registration | None
+    comparison: Comparison | None
+    seeds: GivenSeeds
+    made: Implanted
+    formalism: str
+    prescription_gy: float | None
+    targets: Sequence[tuple[str, float | None]] | None
+    margin_mm: float
+    contour_sd_mm: float
+    sectors: str
+    seed: int
+    count: int | None
+    said: tuple[str, ...]
+
+
+def formalism_of(planned: Planned | None, given: str | None) -> str:
+    """The formalism that was asked for, else the plan's, else 1D."""
+    if given is not None:
+        if given.upper() not in ("1D", "2D"):
+            raise UsageError(f"--formalism {given}: choose 1D or 2D")
+        return given.upper()
+    return planned.plan.evaluation.formalism if planned is not None and planned.plan is not None else "1D"
+
+
+def assess(ask: Question, tell: Callable[[str], None]) -> Verification:
+    """Dose, metrics beside the plan's, goals, cold spots, sectors, places and intervals of an implant."""
+    said = [*ask.said, *ask.made.assumed]
+    case, targets, carried, protocol = _structures(ask, said)
+    _must_hold(case, [target.structure for target in targets])
+    if ask.seeds.imported is not None and ask.seeds.imported.frame_of_reference_uid:
+        mine = case.identity.frame_of_reference_uid
+        if mine and mine != ask.seeds.imported.frame_of_reference_uid:
+            said.append(
+                f"{ask.seeds.origin} has another frame of reference than the CT; its positions are taken as given"
+            )
+    implants = list(ask.made.implants)
+    externals = [s for s in case.with_role("external") if not s.is_empty]
+    external = externals[0] if externals else None
+    names = {target.structure.name for target in targets}
+    organs = [s for s in case.structures if s.role != "ignore" and not s.is_empty and s.name not in names]
+    goals = protocol.goals
+    asked = (
+        *goals,
+        *(Goal(roi="target", metric=name, op=">=", limit=0.0) for name in ("V100_cc", "V150_cc")),
+    )
+    tell("dose-volume metrics")
+    told = evaluate(implants, organs, targets, external, ask.formalism, goals=asked)
+    judged = judge(told, goals, targets, organs, source=protocol.citations.get("goals", ""))
+    beside = _planned_values(ask, told, organs, targets, external, asked, said)
+    tell("cold spots and sectors")
+    forbidden = [s for s in organs if s.role in OBSTACLES]
+    cold, sectors, further = {}, {}, {}
+    for target in targets:
+        structure, rx = target.structure, target.prescription_gy
+        cells = coverage.sampled(structure, implants, ask.formalism)
+        cold[structure.name] = coverage.cold_spots(cells, structure, rx, ask.sectors)
+        sectors[structure.name] = coverage.sector_table(cells, structure, rx, ask.sectors)
+        further[structure.name] = coverage.further_seed(
+            cells, structure, rx, implants, forbidden, ask.sectors
+        )
+    tell("intervals")
+    errors = _errors(ask, case, carried)
+    spread = {
+        target.structure.name: intervals(
+            target.structure, implants, target.prescription_gy, errors,
+            told["structures"][target.structure.name], ask.formalism, seed=ask.seed,
+        )
+        for target in targets
+    }  # fmt: skip
+    places = coverage.places_of(
+        ask.seeds.positions_mm, [t.structure for t in targets], case.structures, ask.margin_mm
+    )
+    data: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "software": f"brachy {__version__}",
+        "plan": ask.planned.identifier if ask.planned is not None else None,
+        "case": _identity(case),
+        "seeds": seed_rows(ask.seeds, ask.planned, ask.comparison, places),
+        "missing": _missing(ask),
+        "extra": [] if ask.comparison is None else ask.comparison.matching.extra.tolist(),
+        "registration": _registration(ask.registration),
+        "shifts": None
+        if ask.comparison is None or ask.planned is None
+        else shift_report(ask.planned, ask.comparison),
+        "sources": [_source(implant) for implant in implants],
+        "targets": [
+            {
+                "roi": t.structure.name,
+                "prescription_gy": t.prescription_gy,
+                "volume_cc": t.structure.volume_cc,
+            }
+            for t in targets
+        ],
+        "evaluation": {
+            "formalism": ask.formalism,
+            "structures": beside,
+            "uncertainty": told["uncertainty"],
+            "other_formalism": told["other_formalism"],
+        },
+        "goals": [goal.model_dump(mode="json") for goal in judged],
+        "intervals": {roi: {k: v for k, v in found.items() if k != "sd"} for roi, found in spread.items()},
+        "uncertainty": {
+            "sd": {roi: found["sd"] for roi, found in spread.items()},
+            "samples": SAMPLES,
+            "level": LEVEL,
+            "seed": ask.seed,
+            "strength_pct": errors.strength_pct,
+            "contour_sd_mm": errors.contour_mm,
+            "registration_sd_mm": errors.together_mm,
+            "sources": {name: entry["source"] for name, entry in uncertainties().items()},
+        },
+        "cold_spots": cold,
+        "further_seed": further,
+        "sectors": sectors,
+        "outside": [k for k, place in enumerate(places) if place["beyond_margin"]],
+        "in_organs": _held(places),
+        "margin_mm": ask.margin_mm,
+        "doubts": [{"position_mm": at.tolist(), "reason": why, "seed": k} for at, why, k in ask.seeds.doubts],
+        "warnings": _warnings(ask),
+        "assumed": list(dict.fromkeys([*case.assumed, *said])),
+        "limits": list(LIMITS),
+    }
+    return Verification(
+        data, ask.made.implants, ask.made.order, ask.seeds, case,
+        tuple((t.structure, t.prescription_gy) for t in targets), ask.formalism,
+    )  # fmt: skip
+
+
+# ---- structures and targets ------------------------------------------------------------------------------------
+
+
+def likely_targets(case: Case, said: list[str]) -> list[Structure]:
+    """Structures that are targets by role, type or name; a prostate where nothing else is.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or more than one and nothing tells them apart.
+    """
+    drawn = [s for s in case.structures if not s.is_empty]
+    found = [s for s in drawn if (s.role or guess_role(s.name, s.interpreted_type).role) == "target"]
+    if not found:
+        found = [s for s in drawn if coverage.is_prostate(s.name)]
+        if len(found) == 1:
+            said.append(f"'{found[0].name}' is taken as the target (no ROI says that it is one)")
+    listed = ", ".join(s.name for s in case.structures) or "none"
+    if not found:
+        raise UsageError(f"no ROI is a target: name it with --target ROI; the ROIs are: {listed}")
+    if len(found) > 1:
+        named = ", ".join(s.name for s in found)
+        raise UsageError(f"{len(found)} ROIs could be the target ({named}): choose with --target ROI")
+    return found
+
+
+def _structures(ask: Question, said: list[str]) -> tuple[Case, list[TargetDose], bool, Protocol]:
+    """Case with roles, targets with prescriptions, whether a target was carried over, protocol."""
+    planned = ask.planned
+    if planned is None or planned.plan is None:
+        return _without_our_plan(ask, said)
+    plan, protocol = planned.plan, planned.plan.protocol
+    wanted = ask.targets or [(target.roi, None) for target in plan.targets]
+    case, carried = _carried(ask, [name for name, _ in wanted], said)
+    case = prepare(case, protocol, [case.structure(name).name for name, _ in wanted])
+    (external,) = case.with_role("external")
+    by_roi = {target.roi.casefold(): target for target in plan.targets}
+    targets = []
+    for name, gy in wanted:
+        drawn = case.structure(name)
+        entry = by_roi.get(name.casefold())
+        rx = ask.prescription_gy or gy or (entry.prescription_gy if entry is not None else None)
+        if rx is None:
+            raise UsageError(f"'{name}' is no target of the plan: give its prescription, --target {name}=GY")
+        margin = entry.margin_mm if entry is not None else 0.0
+        if margin > 0:
+            clip = [external, *(s for s in case.structures if s.name in protocol.target.clip_to)]
+            wide = PlanTarget(
+                roi=drawn.name, prescription_gy=0, volume_cc=0, margin_mm=margin, planned_volume_cc=0
+            ).planned_roi
+            wider = drawn.expanded(margin, [other for other in clip if other is not drawn])
+            drawn = replace(wider, name=wide, interpreted_type="PTV", number=None)
+        if drawn.is_empty:
+            raise BrachyError(f"target '{drawn.name}' has no contours on the CT after the implant: draw it")
+        targets.append(TargetDose(drawn, rx))
+    return case, targets, carried, protocol
+
+
+def _carried(ask: Question, wanted: Sequence[str], said: list[str]) -> tuple[Case, bool]:
+    """The case with what it lacks of the plan's structures, moved by the transform."""
+    planned, case = ask.planned, ask.case
+    assert planned is not None
+    there = {s.name.casefold() for s in case.structures if not s.is_empty}
+    lacking = [name for name in wanted if name.casefold() not in there]
+    if not lacking:
+        return case, False
+    known = {s.name.casefold(): s for s in planned.structures if not s.is_empty}
+    unknown = [name for name in lacking if name.casefold() not in known]
+    if unknown or ask.registration is None:
+        listed = ", ".join(s.name for s in case.structures) or "none"
+        raise UsageError(
+            f"the CT after the implant has no ROI '{(unknown or lacking)[0]}' (it has: {listed}) and the plan's folder "
+            "no contours of it: draw it, or choose with --target ROI"
+        )
+    expanded = (
+        {t.planned_roi.casefold() for t in planned.plan.targets if t.margin_mm > 0} if planned.plan else set()
+    )
+    moved = [
+        replace(s.moved(ask.registration.transform), number=None)
+        for name, s in known.items()
+        if name not in there and name not in expanded and s.name != "Bone (from CT)"
+    ]
+    said.append(
+        f"carried over from the plan by the transform, not drawn on the CT after the implant: "
+        f"{', '.join(s.name for s in moved)}"
+    )
+    return replace(case, structures=(*case.structures, *moved)), True
+
+
+def _without_our_plan(ask: Question, said: list[str]) -> tuple[Case, list[TargetDose], bool, Protocol]:
+    case = ask.case
+    protocol = load_protocol(STANDARD)
+    protocol = protocol.model_copy(
+        update={"goals": tuple(g for g in protocol.goals if g.roi == "target" and g.required)}
+    )
+    if ask.targets:
+        chosen = [(case.structure(name), gy) for name, gy in ask.targets]
+        for structure, _ in chosen:
+            if structure.is_empty:
+                raise BrachyError(
+                    f"target '{structure.name}' has no contours on the CT after the implant: draw it"
+                )
+    else:
+        chosen = [(structure, None) for structure in likely_targets(case, said)]
+    names = {structure.name for structure, _ in chosen}
+    structures = []
+    for structure in case.structures:
+        role = structure.role or guess_role(structure.name, structure.interpreted_type).role
+        role = "target" if structure.name in names else "organ" if role == "target" else role
+        structures.append(replace(structure, role=role))
+    case = replace(case, structures=tuple(structures))
+    targets = []
+    for structure, gy in chosen:
+        rx = ask.prescription_gy or gy or _known_prescription(ask, structure, said)
+        targets.append(TargetDose(case.structure(structure.name), rx))
+    if len({t.structure.name for t in targets}) < len(targets):
+        raise UsageError("a target is given twice: give it once")
+    return case, targets, False, protocol
+
+
+def _known_prescription(ask: Question, target: Structure, said: list[str]) -> float:
+    """Gy of a target from the vendor's plan, or the usual one of a prostate."""
+    if ask.planned is not None:
+        for roi, gy in ask.planned.prescriptions.items():
+            if roi in ("", target.name):
+                return gy
+    imported = ask.seeds.imported
+    if imported is not None and imported.prescription_gy is not None:
+        said.append(f"prescription {imported.prescription_gy:g} Gy as in {ask.seeds.origin}")
+        return imported.prescription_gy
+    if coverage.is_prostate(target.name):
+        said.append(
+            f"no prescription is known: {PROSTATE_GY:g} Gy, the 125I monotherapy of a prostate (TG-64, "
+            "doi:10.1118/1.598721), is used; --prescription GY says another"
+        )
+        return PROSTATE_GY
+    raise UsageError(f"the prescription of '{target.name}' is not known: give it with --prescription GY")
+
+
+def _must_hold(case: Case, targets: Sequence[Structure]) -> None:
+    """Refuse a CT that does not show a whole target."""
+    half = 0.5 * case.grid.spacing_mm
+    for target in targets:
+        points = np.concatenate(target.contours_mm)
+        index = case.grid.mm_to_index(points)
+        size = np.array(case.grid.shape[::-1]) - 1
+        beyond = np.maximum(-index, index - size) * case.grid.spacing_mm - half
+        worst = float(beyond.max())
+        if worst > 1e-3:
+            share = float((beyond.max(axis=1) > 1e-3).mean())
+            raise BrachyError(
+                f"the CT after the implant misses part of target '{target.name}': it reaches {worst:.1f} mm beyond the "
+                f"images ({100 * share:.0f} % of its contour points); scan all of it, or check the registration"
+            )
+
+
+# ---- numbers ---------------------------------------------------------------------------------------------------
+
+
+def _planned_values(
+    ask: Question,
+    told: dict[str, Any],
+    organs: Sequence[Structure],
+    targets: Sequence[TargetDose],
+    external: Structure | None,
+    asked: Sequence[Goal],
+    said: list[str],
+) -> dict[str, dict[str, dict[str, float | None]]]:
+    """{ROI: {metric: {planned, actual, difference}}}."""
+    before: dict[str, dict[str, float | None]] = {}
+    planned = ask.planned
+    if planned is not None and planned.plan is not None:
+        before = {
+            name.casefold(): dict(values) for name, values in planned.plan.evaluation.structures.items()
+        }
+        for target in targets:  # volumes in cc of what the plan has in percent
+            values = before.get(target.structure.name.casefold(), {})
+            for name in ("V100", "V150"):
+                share, volume = values.get(f"{name}_pct"), values.get("volume_cc")
+                if share is not None and volume is not None:
+                    values.setdefault(f"{name}_cc", share * volume / 100.0)
+        if planned.plan.evaluation.formalism != ask.formalism:
+            said.append(
+                f"the plan's metrics are {planned.plan.evaluation.formalism}, those as implanted {ask.formalism}"
+            )
+    elif planned is not None and ask.registration is not None:
+        turn = ask.registration.transform[:3, :3]
+        moved = [
+            Implant(
+                i.source, moved_by(ask.registration.transform, i.positions_mm),
+                None if i.axes is None else i.axes @ turn.T,
+                strength_U=i.strength_U, half_life_days=i.half_life_days,
+            )
+            for i in planned.implants
+        ]  # fmt: skip
+        formalism = ask.formalism if all(i.axes is not None for i in moved) else "1D"
+        found = evaluate(moved, organs, targets, external, formalism, goals=asked)
+        before = {name.casefold(): values for name, values in found["structures"].items()}
+        said.append(
+            "planned metrics are those of the planned seeds on the structures of the CT after the implant"
+        )
+    beside: dict[str, dict[str, dict[str, float | None]]] = {}
+    for roi, values in told["structures"].items():
+        old = before.get(roi.casefold(), {})
+        beside[roi] = {}
+        for name, actual in values.items():
+            was = old.get(name)
+            difference = None if was is None or actual is None else actual - was
+            beside[roi][name] = {"planned": was, "actual": actual, "difference": difference}
+    return beside
+
+
+def _errors(ask: Question, case: Case, carried: bool) -> Errors:
+    """Uncertainties of the seeds in the order of the implants."""
+    order = np.array(ask.made.order, dtype=np.int64)
+    spread = ask.seeds.position_sd_mm[order]
+    voxel = np.abs(case.grid.direction) @ case.grid.spacing_mm / np.sqrt(12.0)
+    spread = np.where(np.isfinite(spread), spread, voxel)
+    confidence = ask.seeds.confidence[order]
+    presence = np.where(confidence < 0.5, confidence, 1.0)
+    residual = ask.registration.residual_mm if ask.registration is not None and carried else None
+    return Errors(
+        spread,
+        presence,
+        float(uncertainties()["air_kerma_strength"]["percent"]),
+        0.0 if residual is None else residual / np.sqrt(3.0),
+        ask.contour_sd_mm,
+    )
+
+
+def _missing(ask: Question) -> list[str]:
+    if ask.planned is None or ask.comparison is None:
+        return []
+    return [ask.planned.labels[k] for k in ask.comparison.matching.missing.tolist()]
+
+
+def _registration(found: Registration | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "method": found.method,
+        "residual_mm": found.residual_mm,
+        "transform": found.transform.tolist(),
+        "note": found.note,
+    }
+
+
+def _source(implant: Implant) -> dict[str, Any]:
+    return {
+        "model": implant.source.name,
+        "seeds": len(implant),
+        "air_kerma_strength_U": float(implant.strength_U[0]),
+        "half_life_days": implant.half_life_days,
+    }
+
+
+def _identity(case: Case) -> dict[str, Any]:
+    who = case.identity
+    return {
+        "patient_id": who.patient_id,
+        "study_uid": who.study_uid,
+        "frame_of_reference_uid": who.frame_of_reference_uid,
+        "ct_series_uid": who.ct_series_uid,
+        "structure_set_uid": who.structure_set_uid,
+        "ct_date": "" if who.ct_date is None else who.ct_date.isoformat(),
+        "inputs": [{"name": file.name, "sha256": file.sha256} for file in case.inputs],
+    }
+
+
+def _held(places: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
+    """Seeds in each vessel, lung and the like."""
+    found: dict[str, list[int]] = {}
+    for k, place in enumerate(places):
+        for roi in place["in"]:
+            found.setdefault(roi, []).append(k)
+    return found
+
+
+def _warnings(ask: Question) -> list[str]:
+    said = list(ask.seeds.warnings)
+    known = ask.count if ask.count is not None else len(ask.planned) if ask.planned is not None else None
+    if known is not None and known != len(ask.seeds) and not any(f"of {known}" in line for line in said):
+        said.append(f"{len(ask.seeds)} of {known} seeds found")
+    return said

@@ -1,0 +1,245 @@
+"""Found seeds beside planned ones, seed by seed and needle by needle, and the implant they make."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brachy.errors import BrachyError, UsageError
+from brachy.implant import Implant
+from brachy.matching import Matching, Shifts, match, moved_by, shifts, statistics
+from brachy.registration import Registration
+from brachy.source import load_source, source_warnings
+from brachy.strength import strength_on_day
+from brachy.verification.planned import Planned
+from brachy.verification.seed_files import GivenSeeds
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Seeds after the implant matched to the planned ones.
+
+    Parameters
+    ----------
+    matching : Matching
+        Pairs, missing, extra.
+    carried_mm, carried_axes : (n, 3) arrays
+        Planned seeds and axes where the transform puts them; axes None where the plan has none.
+    moved : Shifts
+        A row a pair of the matching.
+    """
+
+    matching: Matching
+    carried_mm: Float
+    carried_axes: Float | None
+    moved: Shifts
+
+
+def compare(planned: Planned, seeds: GivenSeeds, registration: Registration, gate_mm: float) -> Comparison:
+    """Match the seeds after the implant with the planned ones, carried over by the transform."""
+    carried = moved_by(registration.transform, planned.positions_mm)
+    axes = None if planned.axes is None else planned.axes @ registration.transform[:3, :3].T
+    matching = match(carried, seeds.positions_mm, gate_mm)
+    p, f = matching.pairs[:, 0], matching.pairs[:, 1]
+    moved = shifts(carried[p], seeds.positions_mm[f], None if axes is None else axes[p], seeds.axes[f])
+    return Comparison(matching, carried, axes, moved)
+
+
+def shift_report(planned: Planned, comparison: Comparison) -> dict[str, Any]:
+    """Statistics of the shifts of all seeds and of each needle, and what became of the others.
+
+    `lost` and `migrated` count what is surely so: of m missing and e extra seeds, min(m, e) may be the same seeds
+    farther away than the gate (migrated), the rest of the missing ones are lost.
+    """
+    matching = comparison.matching
+    missing, extra = len(matching.missing), len(matching.extra)
+    needles = [planned.needles[p] for p in matching.pairs[:, 0].tolist()]
+    rows = []
+    for name in dict.fromkeys(planned.needles):
+        if not name:
+            continue
+        mine = [k for k, needle in enumerate(needles) if needle == name]
+        rows.append(
+            {
+                "needle": name,
+                "planned": planned.needles.count(name),
+                **statistics(comparison.moved, mine),
+            }
+        )
+    return {
+        "planned": len(planned),
+        "found": len(matching.pairs) + extra,
+        "matched": len(matching.pairs),
+        "missing": missing,
+        "extra": extra,
+        "lost": max(0, missing - extra),
+        "migrated": min(missing, extra),
+        "common_shift_mm": matching.shift_mm.tolist(),
+        "all": statistics(comparison.moved),
+        "needles": rows,
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Implanted:
+    """The implant as it is.
+
+    Parameters
+    ----------
+    implants : tuple of Implant
+        By kind.
+    order : tuple of int
+        Index of the given seed of each implanted one.
+    assumed : tuple of str
+        What was inferred.
+    """
+
+    implants: tuple[Implant, ...]
+    order: tuple[int, ...]
+    assumed: tuple[str, ...]
+
+
+def implanted(
+    seeds: GivenSeeds,
+    planned: Planned | None,
+    comparison: Comparison | None,
+    *,
+    source: str | None = None,
+    strength_U: float | None = None,
+    implant_on: date | None = None,
+    formalism: str = "1D",
+    accept_unverified: bool = False,
+) -> Implanted:
+    """Seeds with source, strength at implantation and axis.
+
+    Source and strength are those given, else the plan's (a seed that matches none has the commonest kind), else those
+    of the RTPLAN that the seeds came from.
+
+    Raises
+    ------
+    UsageError
+        If source or strength are not known.
+    BrachyError
+        If 2D is asked and a seed has no axis.
+    """
+    said: list[str] = []
+    count = len(seeds)
+    if planned is not None and comparison is not None:
+        kinds = list(planned.implants)
+        of = np.full(count, int(np.bincount(planned.kind_of).argmax()), dtype=np.int64)
+        of[comparison.matching.pairs[:, 1]] = planned.kind_of[comparison.matching.pairs[:, 0]]
+        given_on = planned.implant_on
+        if len(comparison.matching.extra) and len(kinds) > 1:
+            said.append("seeds that match no planned one have the strength and model of the commonest kind")
+    elif seeds.imported is not None and (seeds.imported.sources):
+        kinds = seeds.imported.implants(source=source, accept_unverified=accept_unverified)
+        used = sorted(set(seeds.imported.source_of.tolist()))
+        of = np.array([used.index(k) for k in seeds.imported.source_of.tolist()], dtype=np.int64)
+        reference = next((s.reference for s in seeds.imported.sources if s.reference is not None), None)
+        given_on = "" if reference is None else reference.date().isoformat()
+        said += list(seeds.imported.assumed)
+        if strength_U is None:
+            on = f", stated on {given_on}," if given_on else ""
+            said.append(f"source and strength of {seeds.origin}{on} hold at implantation")
+    else:
+        if source is None or strength_U is None:
+            raise UsageError(
+                "without a plan give the seeds' model and air-kerma strength: --source MODEL --strength U"
+            )
+        kinds = [Implant(load_source(source, accept_unverified), np.zeros((1, 3)), strength_U=strength_U)]
+        of, given_on = np.zeros(count, dtype=np.int64), ""
+    model = None if source is None else load_source(source, accept_unverified)
+    positions, axes = seeds.positions_mm, _axes(seeds, comparison, formalism, said)
+    implants, order = [], list[int]()
+    for kind, entry in enumerate(kinds):
+        mine = np.flatnonzero(of == kind)
+        if not len(mine):
+            continue
+        strength = float(entry.strength_U[0]) if strength_U is None else float(strength_U)
+        if strength_U is None and implant_on is not None and given_on:
+            stated = date.fromisoformat(given_on)
+            strength = strength_on_day(strength, stated, implant_on, entry.half_life_days)
+            if implant_on != stated:
+                said.append(
+                    f"strength {float(entry.strength_U[0]):.4g} U on {stated} is {strength:.4g} U on {implant_on}, "
+                    "the day of implantation"
+                )
+        implants.append(
+            Implant(
+                model or entry.source,
+                positions[mine],
+                None if axes is None else axes[mine],
+                strength_U=strength,
+                half_life_days=entry.half_life_days if model is None else None,
+            )
+        )
+        order += mine.tolist()
+    for implant in implants:
+        said += [note for note in source_warnings(implant.source) if note not in said]
+    return Implanted(tuple(implants), tuple(order), tuple(dict.fromkeys(said)))
+
+
+def _axes(seeds: GivenSeeds, comparison: Comparison | None, formalism: str, said: list[str]) -> Float | None:
+    """Axes (m, 3) of all seeds, those of the needles where a seed's own is unknown; None where one stays unknown."""
+    axes = seeds.axes.copy()
+    unknown = np.array([not np.isfinite(axis).all() for axis in axes], dtype=bool)
+    if unknown.any() and comparison is not None and comparison.carried_axes is not None:
+        for p, f in comparison.matching.pairs.tolist():
+            if unknown[f]:
+                axes[f] = comparison.carried_axes[p]
+        filled = unknown & np.array([np.isfinite(axis).all() for axis in axes], dtype=bool)
+        if filled.any():
+            said.append(f"{int(filled.sum())} seeds without an axis lie along their planned needles")
+        unknown &= ~filled
+    if not unknown.any():
+        return axes
+    if formalism == "2D":
+        raise BrachyError(
+            f"{int(unknown.sum())} seeds have no axis, which 2D dose needs: give axis_x, axis_y, axis_z, or "
+            "--formalism 1D"
+        )
+    return None
+
+
+def seed_rows(
+    seeds: GivenSeeds,
+    planned: Planned | None,
+    comparison: Comparison | None,
+    places: Sequence[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """The rows `seeds` of verification.json."""
+    partner: dict[int, int] = {}
+    if comparison is not None:
+        partner = {int(f): k for k, (_, f) in enumerate(comparison.matching.pairs)}
+    rows = []
+    for f in range(len(seeds)):
+        row: dict[str, Any] = {
+            "position_mm": seeds.positions_mm[f].tolist(),
+            "axis": seeds.axes[f].tolist() if np.isfinite(seeds.axes[f]).all() else None,
+            "confidence": float(seeds.confidence[f]),
+            "mass": float(seeds.mass[f]),
+            "position_sd_mm": seeds.position_sd_mm[f].tolist(),
+            "planned": None,
+            **dict.fromkeys(
+                ("shift_mm", "shift_along_mm", "shift_across_mm", "angle_deg", "shift_vector_mm")
+            ),
+            "place": places[f],
+        }
+        if planned is not None and comparison is not None and f in partner:
+            k = partner[f]
+            moved = comparison.moved
+            row |= {
+                "planned": planned.labels[int(comparison.matching.pairs[k, 0])],
+                "shift_mm": float(moved.distance_mm[k]),
+                "shift_along_mm": float(moved.along_mm[k]),
+                "shift_across_mm": float(moved.across_mm[k]),
+                "angle_deg": float(moved.angle_deg[k]),
+                "shift_vector_mm": moved.vector_mm[k].tolist(),
+            }
+        rows.append(row)
+    return rows

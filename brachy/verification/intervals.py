@@ -1,0 +1,183 @@
+"""Intervals of D90 and V100 of an implant: localisation of the seeds, their strength, and if asked the contour."""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brachy.dosimetry import dose
+from brachy.grid import Grid
+from brachy.implant import Implant
+from brachy.structures import Structure
+from brachy.verification.coverage import dose_to
+
+Float = NDArray[np.float64]
+
+POINTS = 4000
+"""Points of a target on which the intervals are sampled (engineering choice)."""
+
+SAMPLES = 200
+LEVEL = 0.95
+
+_FILE = Path(__file__).parent.parent / "data" / "verification_uncertainty.toml"
+
+
+@cache
+def uncertainties() -> dict[str, dict[str, Any]]:
+    """Uncertainties with their sources, `brachy/data/verification_uncertainty.toml`.
+
+    Examples
+    --------
+    >>> uncertainties()["air_kerma_strength"]["percent"]
+    1.3
+    """
+    with _FILE.open("rb") as stream:
+        return tomllib.load(stream)
+
+
+@dataclass(frozen=True, eq=False)
+class Errors:
+    """What is uncertain, k = 1.
+
+    Parameters
+    ----------
+    position_sd_mm : (n, 3) array
+        Of each seed in the order of the implants, mm.
+    presence : (n,) array
+        Probability that each seed is there.
+    strength_pct : float
+        Of all strengths together, percent.
+    together_mm : float
+        Of all seeds together along each axis, mm (a transform that carried the target over).
+    contour_mm : float
+        Of the target's surface, mm.
+    """
+
+    position_sd_mm: Float
+    presence: Float
+    strength_pct: float
+    together_mm: float = 0.0
+    contour_mm: float = 0.0
+
+
+def intervals(
+    target: Structure,
+    implants: Sequence[Implant],
+    prescription_gy: float,
+    errors: Errors,
+    nominal: dict[str, float | None],
+    formalism: str = "1D",
+    samples: int = SAMPLES,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Central 95 % intervals of D90 and V100, and the SD that each error makes alone.
+
+    Parameters
+    ----------
+    target : Structure
+        The target.
+    implants : sequence of Implant
+        Seeds as found.
+    prescription_gy : float
+        Of V100.
+    errors : Errors
+        What is uncertain.
+    nominal : dict
+        D90_gy and V100_pct as evaluated finely; the intervals are laid round these.
+    samples, seed : int
+        Random implants, and the seed of the generator.
+
+    Returns
+    -------
+    dict
+        `D90_gy`, `V100_pct`: [low, high, 0.95]; `sd`: {metric: {localisation, strength, contour, total}}.
+
+    Examples
+    --------
+    >>> from brachy.histograms import dvh
+    >>> from brachy.source import load_source
+    >>> ring = 8 * np.array([[np.cos(a), np.sin(a), 0] for a in np.linspace(0, 6.2, 40)])
+    >>> ball = Structure("ball", [ring + [0, 0, z] for z in (-4, -2, 0, 2, 4)])
+    >>> implant = Implant(load_source("amersham_6711"), [[0, 0, 0]], strength_U=5.0)
+    >>> sure = Errors(np.zeros((1, 3)), np.ones(1), strength_pct=1.0)
+    >>> d90 = dvh(implant, ball).D(90)
+    >>> told = intervals(ball, [implant], 100.0, sure, {"D90_gy": d90, "V100_pct": 90.0}, samples=100)
+    >>> bool(0.8 < 100 * told["sd"]["D90_gy"]["total"] / d90 < 1.2)  # a percent of strength is a percent of D90
+    True
+    """
+    reach = 3.0 * errors.contour_mm
+    step = max(0.8, (1000.0 * target.volume_cc / POINTS) ** (1 / 3))
+    low, high = target.bounds_mm
+    points = Grid.around(low - reach + 0.25 * step, high + reach, float(f"{step:.3g}")).centres_mm()
+    depth = target.signed_distance_mm(points, cutoff_mm=reach + 1.0)
+    near = depth <= reach
+    points, depth = points[near], depth[near]
+    inside = depth <= 0
+    base = _sums(points, implants, np.ones(sum(map(len, implants))), np.zeros(3), None, formalism)
+    here = _metrics(base[inside], prescription_gy)
+    dice = np.random.default_rng(np.random.SeedSequence([seed, 6]))
+    count = sum(map(len, implants))
+    parts: dict[str, list[tuple[float, float]]] = {
+        "localisation": [],
+        "strength": [],
+        "contour": [],
+        "total": [],
+    }
+    for _ in range(samples):
+        moves = dice.normal(size=(count, 3)) * errors.position_sd_mm
+        shift = dice.normal(size=3) * errors.together_mm
+        there = (dice.random(count) < errors.presence).astype(np.float64)
+        factor = max(0.0, 1.0 + 0.01 * errors.strength_pct * float(dice.normal()))
+        surface = errors.contour_mm * float(dice.normal())
+        gy = _sums(points, implants, there, shift, moves, formalism)
+        drawn = depth <= surface
+        parts["localisation"].append(_metrics(gy[inside], prescription_gy))
+        parts["strength"].append(_metrics(factor * base[inside], prescription_gy))
+        if errors.contour_mm > 0:
+            parts["contour"].append(_metrics(base[drawn], prescription_gy))
+        parts["total"].append(_metrics(factor * gy[drawn], prescription_gy))
+    told: dict[str, Any] = {"sd": {}}
+    for column, name in enumerate(("D90_gy", "V100_pct")):
+        value = nominal.get(name)
+        if value is None:
+            continue
+        total = np.array(parts["total"])[:, column]
+        edges = np.quantile(total, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2]) - here[column]
+        bounds = np.clip(value + edges, 0.0, 100.0 if name == "V100_pct" else np.inf)
+        told[name] = [float(bounds[0]), float(bounds[1]), LEVEL]
+        told["sd"][name] = {
+            part: float(np.array(found)[:, column].std(ddof=1)) for part, found in parts.items() if found
+        }
+    return told
+
+
+def _metrics(gy: Float, prescription_gy: float) -> tuple[float, float]:
+    covered = 100.0 * float((gy >= prescription_gy).mean()) if len(gy) else 0.0
+    return dose_to(gy, np.ones(len(gy)), 90), covered
+
+
+def _sums(
+    points: Float,
+    implants: Sequence[Implant],
+    there: Float,
+    shift: Float,
+    moves: Float | None,
+    formalism: str,
+) -> Float:
+    changed, first = [], 0
+    for implant in implants:
+        mine = slice(first, first + len(implant))
+        first += len(implant)
+        at = implant.positions_mm + shift if moves is None else implant.positions_mm + shift + moves[mine]
+        changed.append(
+            Implant(
+                implant.source, at, implant.axes, strength_U=implant.strength_U * there[mine],
+                half_life_days=implant.half_life_days,
+            )
+        )  # fmt: skip
+    return np.asarray(dose(points, changed, formalism=formalism, method="direct"))

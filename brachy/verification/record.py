@@ -1,0 +1,74 @@
+"""verification.json, version 1: its content as a record, and its text."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from brachy.case import Case
+from brachy.implant import Implant
+from brachy.planfile import canonical, rounded
+from brachy.structures import Structure
+from brachy.verification.seed_files import GivenSeeds
+
+FORMAT = "brachy-verification"
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Verification:
+    """An implant as it is, beside what was planned.
+
+    Parameters
+    ----------
+    data : dict
+        Content of verification.json (docs/verify.md).
+    implants : tuple of Implant
+        Seeds as implanted, in the post-implant frame (LPS, mm), by kind.
+    order : tuple of int
+        Index in `data["seeds"]` of each seed of the implants, in their order.
+    seeds : GivenSeeds
+        The same seeds as found or given.
+    case : Case
+        CT after the implant, with the structures that were evaluated, roles included.
+    targets : tuple of (Structure, float)
+        Targets and prescriptions, Gy.
+    formalism : str
+        "1D" or "2D".
+    """
+
+    data: dict[str, Any]
+    implants: tuple[Implant, ...]
+    order: tuple[int, ...]
+    seeds: GivenSeeds
+    case: Case
+    targets: tuple[tuple[Structure, float], ...]
+    formalism: str
+    check: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def goals_met(self) -> bool:
+        """Whether every required goal is met."""
+        return all(goal["met"] for goal in self.data["goals"] if goal["required"])
+
+    def content(self) -> dict[str, Any]:
+        """The object of verification.json: floats at 6 significant digits, a missing number null."""
+        data: dict[str, Any] = rounded(_known({**self.data, "check": self.check}))
+        return data
+
+    def to_json(self) -> str:
+        """Text of verification.json."""
+        return canonical(self.content())
+
+
+def _known(value: Any) -> Any:
+    """JSON data in which NaN and infinity are null."""
+    if isinstance(value, dict):
+        return {key: _known(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_known(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _known(value.tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
