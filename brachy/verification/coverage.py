@@ -185,7 +185,7 @@ def cold_spots(
     Returns
     -------
     dict
-        `volume_cc`, `count`, `spots`: `volume_cc`, `centre_mm`, `sector`, `min_gy`, `min_at_mm`, `extent_mm` along x,
+        `volume_cc`, `count`, `spots`: `volume_cc`, `centre_mm`, `sector` (that holds most of it), `min_gy`, `min_at_mm`, `extent_mm` along x,
         y, z; the largest first.
     """
     from scipy import ndimage
@@ -199,12 +199,13 @@ def cold_spots(
         points = cells.grid.index_to_mm(np.stack([x, y, z], axis=1))
         gy = cells.gy[z, y, x]
         centre = (share[:, None] * points).sum(axis=0) / share.sum()
-        names, of = sector_names(centre, target, kind)
+        names, of = sector_names(points, target, kind)
+        main = int(np.bincount(of, weights=share).argmax())  # a shell's centre lies in none of it
         spots.append(
             {
                 "volume_cc": float(share.sum()) * cells.grid.voxel_cc,
                 "centre_mm": centre.tolist(),
-                "sector": names[int(of[0])],
+                "sector": names[main],
                 "min_gy": float(gy.min()),
                 "min_at_mm": points[int(gy.argmin())].tolist(),
                 "extent_mm": (np.ptp(points, axis=0) + cells.grid.spacing_mm).tolist(),
