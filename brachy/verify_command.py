@@ -174,7 +174,9 @@ def show(found: "Verification", folder: Path | None) -> None:
         for word in ("planned", "actual", "difference"):
             values = [metrics[roi].get(name, {}).get(word) for name in shown]
             if word == "difference":
-                values = [None if value is None else f"{value:+.2f}".replace("-0.00", "+0.00") for value in values]
+                values = [
+                    None if value is None else f"{value:+.2f}".replace("-0.00", "+0.00") for value in values
+                ]
             if word == "actual" or any(value is not None for value in values):
                 rows.add_row(
                     cell(f"{roi}, {'as implanted' if word == 'actual' else word}"),

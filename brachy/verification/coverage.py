@@ -69,9 +69,12 @@ def sampled(
     target: Structure, implants: Sequence[Implant], formalism: str, most: int = MOST_VOXELS
 ) -> Sampled:
     """A target on a lattice of at most about `most` voxels, with its dose."""
-    step = max(FINEST_MM, (1000.0 * target.volume_cc / most) ** (1 / 3))
+    step = float(f"{max(FINEST_MM, (1000.0 * target.volume_cc / most) ** (1 / 3)):.3g}")
     low, high = target.bounds_mm
-    grid = Grid.around(low + 0.25 * step, high, float(f"{step:.3g}"))
+    # voxels meet at the centre of mass, where sectors meet: none is shared by two
+    middle = target.centroid_mm
+    first = middle - step * (np.ceil((middle - low) / step) - 0.5)
+    grid = Grid.around(first, np.maximum(high, first), step)
     share = target.fraction_mask(grid)
     gy = np.zeros(grid.shape)
     inside = share > 0
@@ -185,8 +188,8 @@ def cold_spots(
     Returns
     -------
     dict
-        `volume_cc`, `count`, `spots`: `volume_cc`, `centre_mm`, `sector` (that holds most of it), `min_gy`, `min_at_mm`, `extent_mm` along x,
-        y, z; the largest first.
+        `volume_cc`, `count`, `spots`, the largest first: `volume_cc`, `centre_mm`, `sector` (that holds most of it),
+        `min_gy`, `min_at_mm`, `extent_mm` along x, y, z.
     """
     from scipy import ndimage
 

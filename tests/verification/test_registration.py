@@ -32,13 +32,12 @@ def motion(degrees, shift, about=(0.0, 0.0, 0.0)):
 def implant(seed=0, n=60):
     dice = np.random.default_rng(seed)
     holes = np.array([[10.0 * c, 0, 10.0 * r] for c in range(5) for r in range(4)])
-    return np.array(
-        [hole + [0, 5.0 * s + dice.uniform(0, 5), 0] for hole in holes for s in range(n // 20)]
-    )
+    return np.array([hole + [0, 5.0 * s + dice.uniform(0, 5), 0] for hole in holes for s in range(n // 20)])
 
 
 @pytest.mark.parametrize(
-    ("degrees", "shift"), [((0, 0, 0), (120, -30, 400)), ((5, -7, 9), (3, 4, 5)), ((-11, 6, -4), (-200, 8, 30))]
+    ("degrees", "shift"),
+    [((0, 0, 0), (120, -30, 400)), ((5, -7, 9), (3, 4, 5)), ((-11, 6, -4), (-200, 8, 30))],
 )
 def test_by_seeds_finds_a_known_motion_with_lost_and_migrated_seeds(degrees, shift):
     planned = implant()
@@ -117,7 +116,9 @@ def ball(name, centre, radius):
     rings = []
     for z in np.arange(-radius + 1, radius, 2.0):
         r = np.sqrt(radius**2 - z**2)
-        rings.append(np.asarray(centre) + np.stack([r * np.cos(angle), r * np.sin(angle), 0 * angle + z], axis=1))
+        rings.append(
+            np.asarray(centre) + np.stack([r * np.cos(angle), r * np.sin(angle), 0 * angle + z], axis=1)
+        )
     return Structure(name, rings)
 
 
