@@ -466,19 +466,19 @@ def dose_on_grid(seeds, axes, weight, table, blocks, step, out):
 
 @njit(**_FAST)
 def _sum(x, y, z, seeds, axes, weight, chosen, table, out):
-    """Set `out` to the dose of the chosen seeds at points, any number of them."""
-    places = np.zeros((4, CHUNK), np.float32)
-    xs, ys, zs, value = places[0], places[1], places[2], places[3]
-    cells = _make_cells()
-    for a in range(0, out.size, CHUNK):
-        px, py, pz, part = x[a : a + CHUNK], y[a : a + CHUNK], z[a : a + CHUNK], out[a : a + CHUNK]
-        for q in range(part.size):
-            xs[q], ys[q], zs[q] = px[q], py[q], pz[q]
-        m = _whole(part.size)
-        value[:] = ZERO
-        _add(xs[:m], ys[:m], zs[:m], value[:m], seeds, axes, weight, chosen, chosen.size, table, cells)
-        for q in range(part.size):
-            part[q] = value[q]
+    """Set `out` to the dose of the chosen seeds at points, any number of them: the last few are filled up to LANES."""
+    cells, count = _make_cells(), chosen.size
+    for q in range(out.size):
+        out[q] = ZERO
+    n = out.size // LANES * LANES
+    _add(x[:n], y[:n], z[:n], out[:n], seeds, axes, weight, chosen, count, table, cells)
+    if n < out.size:
+        last = np.zeros((4, LANES), np.float32)
+        for q in range(out.size - n):
+            last[0, q], last[1, q], last[2, q] = x[n + q], y[n + q], z[n + q]
+        _add(last[0], last[1], last[2], last[3], seeds, axes, weight, chosen, count, table, cells)
+        for q in range(out.size - n):
+            out[n + q] = last[3, q]
 
 
 @njit(void(*_PLACES, _ROWS, _ROWS, _LIST, _TABLE, float32[::1]), parallel=True, **_FAST)
