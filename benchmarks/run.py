@@ -82,8 +82,9 @@ def main() -> None:
     plans = ""
     if not arguments.quick:
         print("planning", flush=True)
-        words = [sys.executable, str(ROOT / "benchmarks" / "planning.py")]
-        plans = subprocess.run(words, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+        for script in ("planning.py", "robustness.py"):
+            words = [sys.executable, str(ROOT / "benchmarks" / script)]
+            plans += subprocess.run(words, check=True, capture_output=True, text=True, cwd=ROOT).stdout
     text = TEMPLATE.format(
         cpu=processor(),
         versions=f"numpy {np.__version__}, numba {numba.__version__}, Python {sys.version.split()[0]}",
