@@ -1,4 +1,4 @@
-"""The folder of `brachy verify`, whole or not at all: verification.json, RT Plan as implanted, RT Dose, seeds.csv."""
+"""The folder of `brachy verify`, whole or not at all: verification.json, RT Plan and Dose, CSV, report."""
 
 import math
 import os
@@ -16,6 +16,7 @@ from brachy.dicom.write.implanted import write_implanted
 from brachy.grid import Dose, Grid
 from brachy.output import DOSE_MARGIN_MM, DOSE_SPACING_MM, check_destination, whole_folder
 from brachy.planfile import write_text_whole
+from brachy.report import PlannedSeeds, write_verification_report
 from brachy.uids import identified
 from brachy.verification.record import Verification
 from brachy.verification.seed_files import GivenSeeds, doubtful
@@ -91,7 +92,20 @@ def write_verification(
         positions = [seed["position_mm"] for seed in found.content()["seeds"]]
         found = replace(found, check=check_implanted(folder, positions, sources, found.formalism).to_dict())
         write_text_whole(folder / "verification.json", found.to_json())
+        _write_report(found, folder / "report.html")
     return found
+
+
+def _write_report(found: Verification, path: Path) -> None:
+    """The report of the implant, as verification.json has it."""
+    given = found.planned
+    planned = None
+    if given is not None:
+        planned = PlannedSeeds(given.labels, given.positions_mm, given.implants, given.axes)
+    write_verification_report(
+        found.content(), found.case, found.implants, path,
+        planned=planned, plan=None if given is None else given.plan,
+    )  # fmt: skip
 
 
 def implanted_dose(found: Verification) -> Dose:

@@ -23,7 +23,7 @@ from brachy.verification import coverage
 from brachy.verification.compare import Comparison, Implanted, seed_rows, shift_report
 from brachy.verification.intervals import LEVEL, SAMPLES, Errors, intervals, uncertainties
 from brachy.verification.planned import Planned
-from brachy.verification.record import FORMAT, VERSION, Verification
+from brachy.verification.record import FORMAT, VERSION, CarriedPlan, Verification
 from brachy.verification.seed_files import GivenSeeds
 
 Float = NDArray[np.float64]
@@ -174,7 +174,7 @@ def assess(ask: Question, tell: Callable[[str], None]) -> Verification:
     }
     return Verification(
         data, ask.made.implants, ask.made.order, ask.seeds, case,
-        tuple((t.structure, t.prescription_gy) for t in targets), ask.formalism,
+        tuple((t.structure, t.prescription_gy) for t in targets), ask.formalism, _carried_plan(ask),
     )  # fmt: skip
 
 
@@ -364,15 +364,7 @@ def _planned_values(
                 f"the plan's metrics are {planned.plan.evaluation.formalism}, those as implanted {ask.formalism}"
             )
     elif planned is not None and ask.registration is not None:
-        turn = ask.registration.transform[:3, :3]
-        moved = [
-            Implant(
-                i.source, moved_by(ask.registration.transform, i.positions_mm),
-                None if i.axes is None else i.axes @ turn.T,
-                strength_U=i.strength_U, half_life_days=i.half_life_days,
-            )
-            for i in planned.implants
-        ]  # fmt: skip
+        moved = _moved(planned.implants, ask.registration)
         formalism = ask.formalism if all(i.axes is not None for i in moved) else "1D"
         found = evaluate(moved, organs, targets, external, formalism, goals=asked)
         before = {name.casefold(): values for name, values in found["structures"].items()}
@@ -388,6 +380,31 @@ def _planned_values(
             difference = None if was is None or actual is None else actual - was
             beside[roi][name] = {"planned": was, "actual": actual, "difference": difference}
     return beside
+
+
+def _moved(implants: Sequence[Implant], registration: Registration) -> list[Implant]:
+    """Implants in the frame after the implant."""
+    turn = registration.transform[:3, :3]
+    return [
+        Implant(
+            i.source, moved_by(registration.transform, i.positions_mm),
+            None if i.axes is None else i.axes @ turn.T,
+            strength_U=i.strength_U, half_life_days=i.half_life_days,
+        )
+        for i in implants
+    ]  # fmt: skip
+
+
+def _carried_plan(ask: Question) -> CarriedPlan | None:
+    if ask.planned is None or ask.comparison is None or ask.registration is None:
+        return None
+    return CarriedPlan(
+        ask.planned.labels,
+        ask.comparison.carried_mm,
+        ask.comparison.carried_axes,
+        tuple(_moved(ask.planned.implants, ask.registration)),
+        ask.planned.plan,
+    )
 
 
 def _errors(ask: Question, case: Case, carried: bool) -> Errors:

@@ -4,15 +4,43 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from brachy.case import Case
 from brachy.implant import Implant
-from brachy.planfile import canonical, rounded
+from brachy.planfile import Plan, canonical, rounded
 from brachy.structures import Structure
 from brachy.verification.seed_files import GivenSeeds
 
+Float = NDArray[np.float64]
+
 FORMAT = "brachy-verification"
 VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class CarriedPlan:
+    """Planned seeds in the post-implant frame (LPS, mm).
+
+    Parameters
+    ----------
+    labels : tuple of str
+        Name of each seed.
+    positions_mm : (n, 3) array
+        Centres.
+    axes : (n, 3) array or None
+        Unit vectors.
+    implants : tuple of Implant
+        The same seeds by kind, with source and strength.
+    plan : Plan or None
+        The plan, where it is ours.
+    """
+
+    labels: tuple[str, ...]
+    positions_mm: Float
+    axes: Float | None
+    implants: tuple[Implant, ...]
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +63,10 @@ class Verification:
         Targets and prescriptions, Gy.
     formalism : str
         "1D" or "2D".
+    planned : CarriedPlan or None
+        What was planned, where the registration puts it.
+    check : dict
+        The second opinion on the files, once they are written.
     """
 
     data: dict[str, Any]
@@ -44,6 +76,7 @@ class Verification:
     case: Case
     targets: tuple[tuple[Structure, float], ...]
     formalism: str
+    planned: CarriedPlan | None = None
     check: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -167,6 +167,8 @@ def test_the_folder_is_whole_and_reads_back(plan, itself, tmp_path):
     centre = [case_centre] = [np.array(itself.targets[0][0].centroid_mm)]
     del case_centre
     assert dose.grid.contains(centre)[0]
+    page = (tmp_path / "v" / "report.html").read_text()
+    assert all(seed["planned"] in page for seed in itself.data["seeds"])
     again = read_seeds(tmp_path / "v" / "seeds.csv")
     assert again.positions_mm == pytest.approx(want, abs=1e-3)
     assert (tmp_path / "v" / "review.csv").is_file()
