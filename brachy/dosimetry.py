@@ -217,7 +217,8 @@ def dose_table(source: Source, formalism: str) -> "DoseTable | None":
 
     radius_cm, half_cm = 0.05 * source.capsule_diameter_mm, 0.05 * source.capsule_length_mm
     if formalism == "1D":
-        table = tables.point_table(source.point_rate, radius_cm)
+        smooth_cm = max(source.radial_r_cm[-1], source.phi_r_cm[-1])
+        table = tables.point_table(source.point_rate, radius_cm, smooth_cm)
     else:
         constant = source.dose_rate_constant / float(source.geometry_function(1.0, 90.0))
         angles = source.anisotropy_theta_deg

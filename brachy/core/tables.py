@@ -1,23 +1,24 @@
 """Dose-rate tables of one seed in r^2 and angle: what the fast kernels read instead of TG-43.
 
-A seed's rate is a smooth factor times a tabulated one:
+A seed's rate is a factor that the kernels compute, times a table T that they read:
 
-    1D: 1 / s  times  T(s) = s times the rate of eq. (11)
-    2D: beta / (L r sin theta)  times  T(s, theta) = Lambda / G_L(1 cm, 90 degrees) g_L(r) F(r, theta)
+    1D: 1 times T(s) = the rate of eq. (11)
+    2D: G_L = beta / (L r sin theta) times T(s, theta) = Lambda / G_L(1 cm, 90 degrees) g_L(r) F(r, theta)
 
-with s = r^2. The kernels compute the first (G_L is an arc tangent) and read T, linear in s and in theta, from cells.
+with s = r^2. T is linear in s and in theta between the borders of its cells.
 
 A float32 is sign, exponent and mantissa: its top bits number segments of s, 2^BITS to each octave, that are equal on
 a logarithmic scale to a factor of 2. s of every whole number of cm up to 11, and of 0.25, 0.5, 0.75 and 1.5 cm, is the
 border of a segment, so that the kinks of the published tables lie on borders and not inside. Angles are cut into equal
 columns, as few as let every published angle be the border of one: there T is linear in theta, as F is.
 
-Error. Inside a segment of width h <= s / 2^BITS a chord is off by at most h^2 / 8 |T''|. With T = exp(-mu r),
-|T''| s^2 / T = (mu r + (mu r)^2) / 4; BITS = 7 and mu = 0.3 per cm give 1e-6 at 1 cm, 2e-5 at 10 cm, 3e-4 at 40 cm.
-Beyond the published tables, where this is all, the borders are moved so that half of it is left. F is linear in r and
-not in s: that is off by h^2 / 32 |dF/dr| / r^3, below 1e-5. A kink inside a segment (g at 0.1 cm) adds its change of
-logarithmic slope times 2^-BITS / 4, at most 3e-4 for the shipped models. The kernels' arc tangent adds 3e-6, float32
-1e-6.
+Error. Inside a segment of width h <= s / 2^BITS a chord is off by at most h^2 / 8 |T''|. With T = exp(-mu r) / s (1D),
+|T''| s^2 / T = 2 + 7/4 mu r + (mu r)^2 / 4; with T = exp(-mu r) (2D) it is (mu r + (mu r)^2) / 4. BITS = 7 and
+mu = 0.3 per cm give 2e-5 (1D) and 1e-6 (2D) at 1 cm, 7e-5 and 2e-5 at 10 cm, 4e-4 and 3e-4 at 40 cm. Beyond the
+published tables, where T is smooth, its values are moved so that half of this is left. F is linear in r and not in s:
+that is off by h^2 / 32 |dF/dr| / r^3, below 1e-5. A kink inside a segment adds its change of logarithmic slope times
+2^-BITS / 4: 5e-4 at 0.2 cm for the worst of the models, nothing at most radii. The kernels' arc tangents add 5e-6,
+float32 1e-6.
 """
 
 from collections.abc import Callable
@@ -107,10 +108,10 @@ def axis_cusp(angles_deg: Float, anisotropy: Float) -> float:
     return float(0.07 * (np.abs(bends) / least).max())
 
 
-def point_table(rate: Callable[[Float], Float], radius_cm: float) -> DoseTable:
+def point_table(rate: Callable[[Float], Float], radius_cm: float, smooth_beyond_cm: float) -> DoseTable:
     """Table of the 1D dose rate `rate` (r in cm), which the kernels hold constant within `radius_cm`."""
     base, borders = segment_borders(radius_cm)
-    values = _balanced(rate(np.sqrt(borders))[:, None], borders, 0.0)
+    values = _balanced(rate(np.sqrt(borders))[:, None], borders, smooth_beyond_cm)
     return _table(base, values, 0, radius_cm, 0.0, 0.0, 0.0)
 
 
