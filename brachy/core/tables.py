@@ -40,6 +40,9 @@ MANTISSA_BITS = 23
 ORDER = 6
 """Interpolation nodes of a block along each axis."""
 
+MOST_VOXELS = 96
+"""Width of a block at most, in voxels: its work arrays grow as the cube (engineering choice)."""
+
 COLUMNS = (9, 18, 30, 36, 45, 60, 90, 180, 360, 450, 900)
 """Columns between 0 and 90 degrees that are tried, so that every published angle is a border."""
 
@@ -221,7 +224,7 @@ def block_sizes(spacing_mm: Float, target_mm: float = 24.0, leaf_voxels: int = 1
     24 mm and 12 voxels were fastest for 80 seeds on 1 mm voxels among 12 to 32 (engineering choice).
     """
     spacing = np.asarray(spacing_mm, dtype=np.float64)[::-1]
-    top = target_mm / spacing
+    top = np.minimum(target_mm / spacing, MOST_VOXELS)
     levels = max(2, round(np.log2(top.max() / leaf_voxels)) + 1)
     leaf = np.maximum(2, np.round(top / 2 ** (levels - 1))).astype(np.int64)
     while leaf.prod() < 216:  # less is slower summed block by block

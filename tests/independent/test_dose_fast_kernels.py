@@ -293,3 +293,26 @@ def test_blocks_are_about_24_mm_and_halve():
         assert (sizes[:-1] == 2 * sizes[1:]).all()
         assert sizes[-1].prod() >= 216
     np.testing.assert_array_equal(tables.block_sizes(np.ones(3)), [[24, 24, 24], [12, 12, 12]])
+    assert tables.block_sizes(np.full(3, 0.01)).max() <= 1.1 * tables.MOST_VOXELS
+
+
+@pytest.mark.skipif(not JIT, reason="millions of pairs: compiled kernels only")
+@pytest.mark.parametrize("formalism", ["1D", "2D"])
+@pytest.mark.parametrize(
+    ("spacing", "shape"),
+    [
+        ((1, 1, 1), (1, 1, 1)),
+        ((0.01, 0.01, 0.01), (20, 20, 20)),
+        ((50, 50, 50), (5, 6, 7)),
+        ((0.3, 7, 2), (20, 3, 99)),
+    ],
+)
+def test_tree_on_odd_grids(spacing, shape, formalism):
+    """One voxel; voxels finer than a capsule's wall or wider than the implant; a slab."""
+    positions, axes = implants("tilted")
+    implant = Implant(load_source("amersham_6711"), positions, axes=axes, strength_U=0.7)
+    grid = Grid(np.full(3, 30.0) - np.array(spacing) * (np.array(shape[::-1]) - 1) / 2, spacing, shape)
+    exact = dose(grid, implant, formalism=formalism, method="exact").gy
+    tree = dose(grid, implant, formalism=formalism, method="tree").gy
+    ok = outside_capsules(implant, grid.centres_mm()).reshape(shape)
+    assert np.abs(tree / exact - 1)[ok].max() < PROMISE
