@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from brachy.lateral_rule import nearest_on_path
 from brachy.planfile import Plan, PlanNeedle
 from brachy.source import Source
+from brachy.structures import Structure
 from brachy.template import parse_hole
 
 NEEDLES_HEADER = (
@@ -33,7 +35,13 @@ NEEDLES_HEADER = (
     "seeds",
     "loading_from_tip",
     "seed_depths_from_tip_mm",
+    "nearest",
+    "nearest_mm",
+    "nearest_depth_mm",
 )
+NEAR_MM = 50.0
+"""An obstacle farther from a needle's surface than this is not named in the chart (engineering choice)."""
+
 DVH_HEADER = ("roi", "dose_gy", "volume_cc", "volume_pct")
 PLACED_HEADER = ("template", "hole", "seed", "state", "x_mm", "y_mm", "z_mm")
 
@@ -69,12 +77,14 @@ def number(value: float) -> str:
     return "0" if value == 0 else f"{value:.6g}"
 
 
-def needles_csv(plan: Plan) -> str:
-    """A row a needle, in the order of insertion."""
+def needles_csv(plan: Plan, structures: Sequence[Structure] = ()) -> str:
+    """A row a needle, in the order of insertion; of `structures` the obstacle that is nearest to its path."""
+    obstacles = obstacles_of(plan, structures)
     lengths = [Source.from_dict(source.data, name=source.model).capsule_length_mm for source in plan.sources]
     rows = []
     for order, needle in enumerate(in_order_of_insertion(plan), 1):
         azimuth, tilt = direction_angles(needle.direction)
+        nearest, gap, depth = nearest_obstacle(needle, obstacles, plan.protocol.needle.radius_mm)
         rows.append(
             (
                 needle.template + 1,
@@ -90,9 +100,41 @@ def needles_csv(plan: Plan) -> str:
                 len(needle.seeds),
                 loading_text(needle, lengths),
                 " ".join(number(seed.depth_mm) for seed in needle.seeds),
+                safe_text(nearest),
+                number(gap) if nearest else "",
+                number(depth) if nearest else "",
             )
         )
     return table(NEEDLES_HEADER, rows)
+
+
+def obstacles_of(plan: Plan, structures: Sequence[Structure]) -> list[Structure]:
+    """What the plan's needles had to stay clear of, among structures with their roles."""
+    targets = {name for target in plan.targets for name in (target.roi, target.planned_roi)}
+    roles = plan.protocol.obstacles.roles
+    return [s for s in structures if s.role in roles and s.name not in targets and not s.is_empty]
+
+
+def nearest_obstacle(
+    needle: PlanNeedle, obstacles: Sequence[Structure], radius_mm: float, within_mm: float = NEAR_MM
+) -> tuple[str, float, float]:
+    """Name of the obstacle nearest to a needle, its distance from the needle's surface, and the depth from the hole.
+
+    ("", inf, 0) if none is within the distance.
+    """
+    start, end = np.array(needle.hole_mm), np.array(needle.tip_mm)
+    best: tuple[str, float, float] = ("", float("inf"), 0.0)
+    low, high = np.minimum(start, end), np.maximum(start, end)
+    for obstacle in obstacles:
+        limit = min(best[1], within_mm) + radius_mm
+        box_low, box_high = obstacle.bounds_mm
+        apart = np.maximum(np.maximum(box_low - high, low - box_high), 0.0)
+        if float(np.linalg.norm(apart)) > limit:
+            continue
+        gap, depth = nearest_on_path(start, end, obstacle, limit)
+        if gap < limit:
+            best = (obstacle.name, gap - radius_mm, depth)
+    return best
 
 
 def layer_of(needle: PlanNeedle, plan: Plan) -> int:

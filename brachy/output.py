@@ -116,7 +116,7 @@ def write_outputs(
         instance = write_plan(plan, case, folder / "RTPLAN.dcm", drawn)
         write_dose(dose, plan, case, folder / "RTDOSE.dcm", plan_instance_uid=instance)
         _write_case_files(case, drawn, folder, with_ct=not case.identity.is_dicom)
-        write_text_whole(folder / "needles.csv", csv_tables.needles_csv(plan))
+        write_text_whole(folder / "needles.csv", csv_tables.needles_csv(plan, drawn))
         write_text_whole(folder / "dvh.csv", csv_tables.dvh_csv(curves))
         write_text_whole(folder / "placed.csv", csv_tables.placed_csv(plan))
         if second_opinion:

@@ -45,8 +45,14 @@ SOLIDS = {
 HIDDEN = frozenset({"organ", "lung", "bowel"})
 """Roles that are not shown at first: they would hide what matters."""
 
+RESERVED = frozenset({"CT", "needles", "seeds", "names", "names-labels", "templates", "holes"})
+"""Names of what is no structure; a structure of such a name gets " (ROI)" after it."""
+
 SEED_WIDTH_MM = 1.6
 """Seeds are drawn twice as thick as they are, to be seen; their length is true."""
+
+TOGGLE_PIXELS = 26
+"""From one box to tick to the next."""
 
 AROUND_MM = 60.0
 """Structures are shown this far round targets and needles (engineering choice)."""
@@ -58,7 +64,7 @@ def scene(
     *,
     structures: Sequence[Structure] | None = None,
     dose: Dose | None = None,
-    levels_pct: Sequence[float] = (100.0,),
+    levels_pct: Sequence[float] = (100.0, 50.0, 150.0, 200.0),
     ct: bool = True,
     off_screen: bool = False,
     size: tuple[int, int] = (1400, 1000),
@@ -74,7 +80,7 @@ def scene(
     dose : Dose, optional
         For the isodose surfaces; by default computed round the seeds, at 2 mm.
     levels_pct : sequence of float
-        Isodose surfaces, % of the (lowest) prescription.
+        Isodose surfaces, % of the (lowest) prescription; the first is shown at first.
     ct : bool
         Show the CT slice through the first target's largest section.
     off_screen : bool
@@ -115,25 +121,22 @@ def scene(
         surface = structure_surface(structure, limits)
         if not surface.is_empty:
             mesh = pyvista.PolyData.from_regular_faces(surface.points_mm, surface.triangles)
+            name = f"{structure.name} (ROI)" if structure.name in RESERVED else structure.name
             actor = plotter.add_mesh(
-                mesh,
-                color=colour,
-                opacity=opacity,
-                smooth_shading=True,
-                name=structure.name,
-                label=structure.name,
+                mesh, color=colour, opacity=opacity, smooth_shading=True, name=name, label=name
             )
             actor.visibility = role not in HIDDEN
     rx, _ = cuts.prescription(plan)
     dose = dose if dose is not None else dose_round_seeds(plan)
-    for percent in levels_pct if dose is not None else ():
+    for place, percent in enumerate(levels_pct if dose is not None else ()):
         assert dose is not None
         surface = dose_surface(dose, percent * rx / 100.0)
         if not surface.is_empty:
             mesh = pyvista.PolyData.from_regular_faces(surface.points_mm, surface.triangles)
-            plotter.add_mesh(
+            actor = plotter.add_mesh(
                 mesh, color=isodose_colour(percent), opacity=0.3, smooth_shading=True, name=f"{percent:g} %"
             )
+            actor.visibility = place == 0
     _add_implant(plotter, plan)
     _add_templates(plotter, plan)
     _look(plotter, plan, box)
@@ -316,10 +319,12 @@ def _add_toggles(plotter: Any) -> None:
         return turn
 
     names = [name for name in plotter.actors if name != "names"]
+    rows = max(1, (plotter.window_size[1] - 30) // TOGGLE_PIXELS)
     for place, name in enumerate(names):
-        y = 12.0 + 26.0 * place
+        x, y = 10.0 + 230.0 * (place // rows), 12.0 + TOGGLE_PIXELS * (place % rows)
         actor = plotter.actors[name]
         plotter.add_checkbox_button_widget(
-            switch(name), value=bool(actor.visibility), position=(10.0, y), size=20, color_on=BLUE
+            switch(name), value=bool(actor.visibility), position=(x, y), size=20, color_on=BLUE
         )
-        plotter.add_text(name, position=(38.0, y), font_size=9, color=BLACK)
+        shown = "hole names" if name == "names-labels" else name
+        plotter.add_text(shown, position=(x + 28.0, y), font_size=9, color=BLACK)

@@ -1,6 +1,7 @@
 """The report of a plan: all that it must say is there, as text, and its pictures hold what the CT holds."""
 
 import base64
+import csv
 import io
 import re
 from html.parser import HTMLParser
@@ -14,7 +15,7 @@ from brachy.errors import BrachyError
 from brachy.phantom import load_phantom
 from brachy.report import render_report, write_report
 from brachy.report.charts import dvh_figure
-from brachy.report.needle_chart import chart_rows, nearest_obstacle
+from brachy.report.needle_chart import chart_rows
 from brachy.report.picture import HU_KNOTS, encode, path_of, slice_pictures, window_table
 from brachy.report.rendering import css_text
 from tests.report_cases import HOSTILE, QUOTED, hostile_case, report_inputs, report_plan
@@ -140,14 +141,18 @@ def test_nearest_on_the_way_against_brute_force():
     bone = hostile_case().structures[-1]
     radius = 0.65
     path = needle("A1", 0, (-18.0, -60.0, 101.0), (0.0, 0.8, 0.6), 100.0, (2.25,), (0,))
-    name, gap, depth = nearest_obstacle(path, [bone], radius)
+    name, gap, depth = csv_tables.nearest_obstacle(path, [bone], radius)
     depths = np.linspace(0.0, 100.0, 20001)
     away = bone.distance_mm(np.array(path.hole_mm) + depths[:, None] * np.array(path.direction))
     assert name == HOSTILE
     assert gap == pytest.approx(away.min() - radius, abs=0.005)
     # a stretch of the path may be as near all along: the distance at the depth found is what counts
     assert np.interp(depth, depths, away) == pytest.approx(away.min(), abs=0.005)
-    assert nearest_obstacle(path, [bone], radius, within_mm=gap - 0.1)[0] == ""
+    plan = report_plan(needles=(path,), templates=report_plan().templates)
+    (row,) = csv.DictReader(io.StringIO(csv_tables.needles_csv(plan, [bone]), newline=""))
+    assert (row["nearest"], float(row["nearest_mm"])) == (HOSTILE, pytest.approx(gap, rel=1e-5))
+    assert float(row["nearest_depth_mm"]) == pytest.approx(depth, rel=1e-5)
+    assert csv_tables.nearest_obstacle(path, [bone], radius, within_mm=gap - 0.1)[0] == ""
 
 
 def test_every_slice_with_seeds_is_printed():

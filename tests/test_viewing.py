@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +68,28 @@ def test_the_scene_has_an_actor_for_each_thing(folder):
         ends = np.array([end for n in found.plan.needles for end in (n.hole_mm, n.tip_mm)])
         assert low == pytest.approx(ends.min(axis=0), abs=0.66)
         assert high == pytest.approx(ends.max(axis=0), abs=0.66)
+    finally:
+        plotter.close()
+
+
+def test_a_structure_of_any_name_has_its_own_actor_and_box(folder, monkeypatch):
+    found = viewing.load(folder, None, pytest.fail)
+    named = replace(found.case.structure("GTV"), name="seeds")
+    plotter = view.scene(found.plan, found.case, structures=(*found.structures, named), off_screen=True)
+    try:
+        assert {"seeds", "seeds (ROI)"} <= set(plotter.actors)
+        shown = [name for name in plotter.actors if name != "names"]
+        boxes = []
+        monkeypatch.setattr(
+            plotter, "add_checkbox_button_widget", lambda turn, **given: boxes.append((turn, given["value"]))
+        )
+        view._add_toggles(plotter)
+        assert len(boxes) == len(shown)
+        hidden = {"50 %", "150 %", "200 %", "Rippe löst"}  # an organ of no known kind would hide what matters
+        for name, (turn, ticked) in zip(shown, boxes, strict=True):
+            assert bool(plotter.actors[name].visibility) == ticked == (name not in hidden)
+            turn(not ticked)
+            assert bool(plotter.actors[name].visibility) != ticked
     finally:
         plotter.close()
 

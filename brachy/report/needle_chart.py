@@ -3,17 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from brachy import csv_tables
 from brachy.cuts import needle_name
-from brachy.lateral_rule import nearest_on_path
-from brachy.planfile import Plan, PlanNeedle
+from brachy.planfile import Plan
 from brachy.source import Source
 from brachy.structures import Structure
-
-NEAR_MM = 50.0
-"""An obstacle farther from a needle's surface than this is not named in the chart (engineering choice)."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +55,12 @@ def chart_rows(plan: Plan, structures: Sequence[Structure] = ()) -> tuple[ChartR
         With their roles; the plan's obstacles among them are measured.
     """
     lengths = [Source.from_dict(source.data, name=source.model).capsule_length_mm for source in plan.sources]
-    targets = {name for target in plan.targets for name in (target.roi, target.planned_roi)}
-    roles = plan.protocol.obstacles.roles
-    obstacles = [s for s in structures if s.role in roles and s.name not in targets and not s.is_empty]
+    obstacles = csv_tables.obstacles_of(plan, structures)
     rows: list[ChartRow] = []
     for order, needle in enumerate(csv_tables.in_order_of_insertion(plan), 1):
         azimuth, tilt = csv_tables.direction_angles(needle.direction)
         layer = csv_tables.layer_of(needle, plan)
-        name, gap, depth = nearest_obstacle(needle, obstacles, plan.protocol.needle.radius_mm)
+        name, gap, depth = csv_tables.nearest_obstacle(needle, obstacles, plan.protocol.needle.radius_mm)
         last = rows[-1] if rows else None
         x, y, z = needle.skin_mm
         rows.append(
@@ -95,25 +87,3 @@ def chart_rows(plan: Plan, structures: Sequence[Structure] = ()) -> tuple[ChartR
             )
         )
     return tuple(rows)
-
-
-def nearest_obstacle(
-    needle: PlanNeedle, obstacles: Sequence[Structure], radius_mm: float, within_mm: float = NEAR_MM
-) -> tuple[str, float, float]:
-    """Name of the obstacle nearest to a needle, its distance from the needle's surface, and the depth from the hole.
-
-    ("", inf, 0) if none is within the distance.
-    """
-    start, end = np.array(needle.hole_mm), np.array(needle.tip_mm)
-    best: tuple[str, float, float] = ("", float("inf"), 0.0)
-    low, high = np.minimum(start, end), np.maximum(start, end)
-    for obstacle in obstacles:
-        limit = min(best[1], within_mm) + radius_mm
-        box_low, box_high = obstacle.bounds_mm
-        apart = np.maximum(np.maximum(box_low - high, low - box_high), 0.0)
-        if float(np.linalg.norm(apart)) > limit:
-            continue
-        gap, depth = nearest_on_path(start, end, obstacle, limit)
-        if gap < limit:
-            best = (obstacle.name, gap - radius_mm, depth)
-    return best
