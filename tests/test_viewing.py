@@ -85,7 +85,13 @@ def test_a_structure_of_any_name_has_its_own_actor_and_box(folder, monkeypatch):
         )
         view._add_toggles(plotter)
         assert len(boxes) == len(shown)
-        hidden = {"50 %", "150 %", "200 %", "Rippe löst"}  # an organ of no known kind would hide what matters
+        hidden = {
+            "50 %",
+            "150 %",
+            "200 %",
+            "Rippe löst",
+            "seeds (ROI)",
+        }  # an organ of no known kind would hide what matters
         for name, (turn, ticked) in zip(shown, boxes, strict=True):
             assert bool(plotter.actors[name].visibility) == ticked == (name not in hidden)
             turn(not ticked)

@@ -14,7 +14,7 @@ from brachy.case import Case
 from brachy.cuts import ROUND_MM
 from brachy.dose_volume import dvh
 from brachy.errors import UsageError
-from brachy.figures import Curves
+from brachy.figures import FAR, Curves
 from brachy.grid import Grid
 from brachy.implant import Implant
 from brachy.palette import BLUE, VERMILION
@@ -86,7 +86,8 @@ def render_verification(
     plan : Plan, optional
         For the roles of structures.
     curves, planned_curves : mapping of str to (dose in Gy, volume in cc), optional
-        Cumulative, by ROI; by default computed from the seeds on the structures of `case` that the record evaluates.
+        Cumulative, by ROI; by default computed from the seeds on the structures of `case` that the record evaluates,
+        those left out whose highest dose is below a tenth of the prescription.
 
     Returns
     -------
@@ -107,9 +108,14 @@ def render_verification(
     formalism = str(evaluation.get("formalism", "1D"))
     stand_in = _plan_of(targets, plan, formalism)
     by_name = {structure.name: structure for structure in case.structures}
-    evaluated = [by_name[name] for name in evaluation.get("structures", {}) if name in by_name]
     names = [name for name, _ in targets]
     rx = min(gy for _, gy in targets)
+    evaluated = [
+        by_name[name]
+        for name, values in evaluation.get("structures", {}).items()
+        if name in by_name
+        and (name in names or ((values.get("max_gy") or {}).get("actual") or rx) >= FAR * rx)
+    ]
     curves = curves if curves is not None else _curves(found, evaluated, names, formalism)
     if planned_curves is None and planned is not None and planned.implants:
         planned_curves = _curves(planned.implants, evaluated, names, formalism)
@@ -160,6 +166,7 @@ def render_verification(
         seed_rows=[
             {"number": k + 1, "label": labels[k], **row} for k, row in enumerate(record.get("seeds", ()))
         ],
+        computed_plan=planned is not None and bool(planned.implants),
         has_plan=planned is not None or bool(record.get("plan")),
     )
 
