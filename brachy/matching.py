@@ -132,7 +132,8 @@ def match(planned_mm: ArrayLike, found_mm: ArrayLike, gate_mm: float = GATE_MM) 
     Returns
     -------
     Matching
-        The common shift is taken away only where more seeds agree on it than on staying where they are.
+        Of staying where they are and the eight shifts on which most pairs of seeds agree, each bettered by the median
+        of what is left, the one after which the assignment costs least.
 
     Examples
     --------
@@ -142,12 +143,43 @@ def match(planned_mm: ArrayLike, found_mm: ArrayLike, gate_mm: float = GATE_MM) 
     [0]
     """
     planned, found = _positions(planned_mm), _positions(found_mm)
-    shift, votes = common_shift(planned, found, gate_mm)
-    staying = len(assign(planned, found, VOTE_MM).pairs)
-    if votes <= staying:
-        shift = np.zeros(3)
-    first = assign(planned + shift, found, gate_mm)
-    return Matching(first.pairs, first.missing, first.extra, shift)
+    best, least = assign(planned, found, gate_mm), np.inf
+    for start in (np.zeros(3), *_asked_shifts(planned, found, gate_mm)):
+        shift = start
+        for _ in range(3):
+            pairs = assign(planned + shift, found, gate_mm).pairs
+            if not len(pairs):
+                break
+            better = np.median(found[pairs[:, 1]] - planned[pairs[:, 0]], axis=0)
+            if np.linalg.norm(better) > gate_mm or np.array_equal(better, shift):
+                break
+            shift = better
+        tried = assign(planned + shift, found, gate_mm)
+        apart = found[tried.pairs[:, 1]] - planned[tried.pairs[:, 0]] - shift
+        alone = len(tried.missing) + len(tried.extra)
+        # a shift is paid for as if it were one more seed's, so that of equals the shorter wins
+        cost = float((apart**2).sum() + (shift**2).sum()) + 0.5 * gate_mm**2 * alone
+        if cost < least - 1e-9:
+            best, least = Matching(tried.pairs, tried.missing, tried.extra, shift), cost
+    return best
+
+
+def _asked_shifts(planned: Float, found: Float, reach_mm: float, most: int = 8) -> list[Float]:
+    """Shifts on which many pairs of seeds agree, at least `VOTE_MM` apart, those with most votes first."""
+    from scipy.spatial import cKDTree
+
+    asked = (found[None] - planned[:, None]).reshape(-1, 3)
+    asked = asked[(asked**2).sum(axis=1) <= reach_mm**2]
+    if not len(asked):
+        return []
+    counts = cKDTree(asked).query_ball_point(asked, VOTE_MM, return_length=True)
+    chosen: list[Float] = []
+    for k in np.argsort(-counts, kind="stable").tolist():
+        if all(np.linalg.norm(asked[k] - other) > VOTE_MM for other in chosen):
+            chosen.append(asked[k])
+        if len(chosen) == most:
+            break
+    return chosen
 
 
 @dataclass(frozen=True, eq=False)

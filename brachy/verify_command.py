@@ -271,7 +271,8 @@ def _beside(values: dict[str, Any]) -> str | float | None:
     actual, planned = values.get("actual"), values.get("planned")
     if actual is None or planned is None:
         return actual if actual is None else float(actual)
-    return f"{actual:.3g} ({planned:.3g})"
+    now, then = (f"{value:.3g}" if abs(value) < 100 else f"{value:.1f}" for value in (actual, planned))
+    return f"{now} ({then})"
 
 
 def _place(mm: list[float]) -> str:

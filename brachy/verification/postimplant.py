@@ -136,13 +136,15 @@ def verify(
         )
     tell("reading the CT")
     case = _case(post)
-    _same_patient(planned, case, seeds, other_patient)
-    given, search = None, None
+    _same_patient(planned, case, other_patient)
+    if planned is None:
+        _known_beforehand(case, seeds, targets, source, strength_U)
     if seeds is not None:
         given = _given(_beside(seeds, post))
     else:
         search = _region(case, region, targets, planned)
         given = _find(case, planned, search, count, source, accept_unverified, tell)
+    _same_seeds(given, case, other_patient)
     _plausible_count(given, planned, count)
     registration, comparison = None, None
     said = list(planned.assumed) if planned is not None else []
@@ -199,8 +201,38 @@ def _case(post: Case | str | Path) -> Case:
     return load_case(post)
 
 
-def _same_patient(planned: Planned | None, case: Case, seeds: object, allowed: bool) -> None:
-    """Refuse a plan, or seeds of a plan, of another patient."""
+def _known_beforehand(
+    case: Case,
+    seeds: object,
+    targets: Sequence[tuple[str, float | None]] | None,
+    source: str | None,
+    strength_U: float | None,
+) -> None:
+    """Refuse what cannot be dosed before minutes are spent on finding its seeds."""
+    if seeds is None and (source is None or strength_U is None):
+        raise UsageError(
+            "without a plan give the seeds' model and air-kerma strength: --source MODEL --strength U"
+        )
+    if targets:
+        for name, _ in targets:
+            case.structure(name)
+    else:
+        assess.likely_targets(case, [])
+
+
+def _same_seeds(given: GivenSeeds, case: Case, allowed: bool) -> None:
+    """Refuse seeds of another patient's plan."""
+    mine = case.identity.patient_id.strip()
+    theirs = given.imported.patient_id.strip() if given.imported is not None else ""
+    if mine and theirs and mine.casefold() != theirs.casefold() and not allowed:
+        raise BrachyError(
+            f"the seeds of {given.origin} are of patient '{theirs}' and the CT of '{mine}': give those of this "
+            "patient, or say --other-patient"
+        )
+
+
+def _same_patient(planned: Planned | None, case: Case, allowed: bool) -> None:
+    """Refuse a plan of another patient."""
     mine = case.identity.patient_id.strip()
     theirs = planned.patient_id.strip() if planned is not None else ""
     if mine and theirs and mine.casefold() != theirs.casefold() and not allowed:

@@ -67,6 +67,18 @@ def test_a_shift_of_the_whole_implant_is_followed_whatever_is_lost(shift):
     assert told["random_mm"] == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.parametrize("shift", [(0, 0, 0), (0, 4, 0)])
+def test_scatter_of_real_needles_is_not_taken_for_a_shift_by_a_spacing(shift):
+    """With 2.5 mm of scatter along each axis, many seeds lie nearer to a neighbour's place by chance."""
+    planned, right = needles(), 0
+    for seed in range(10):
+        found = planned + np.array(shift) + 2.5 * np.random.default_rng(seed).normal(size=planned.shape)
+        made = match(planned, found, 10.0)
+        assert np.linalg.norm(made.shift_mm - shift) < 2.0
+        right += int((made.pairs[:, 0] == made.pairs[:, 1]).sum())
+    assert right > 0.85 * 10 * len(planned)
+
+
 def test_a_migrated_seed_is_extra_and_never_a_long_shift():
     made = match([[0, 0, 0], [10, 0, 0]], [[0, 0, 0], [10, 0, 60]], 10.0)
     assert (made.pairs.tolist(), made.missing.tolist(), made.extra.tolist()) == ([[0, 0]], [1], [1])

@@ -150,6 +150,33 @@ def test_a_moved_patient_is_told_from_a_moved_implant(plan, case, folder, tmp_pa
     assert metrics["V100_pct"]["difference"] == pytest.approx(0.0, abs=0.3)
 
 
+def test_the_images_take_a_moved_patient_away(plan, case):
+    """Tissue with texture, turned by 5 degrees in another frame, and the implant moved by 2 mm in it."""
+    from scipy import ndimage
+
+    dice = np.random.default_rng(4)
+    noise = ndimage.gaussian_filter(dice.normal(size=case.grid.shape), 2.5)
+    hu = (40 + 60 * noise / noise.std()).astype(np.float32)
+    middle = case.structure("GTV").centroid_mm
+    turn = np.array([[np.cos(0.087), -np.sin(0.087), 0], [np.sin(0.087), np.cos(0.087), 0], [0, 0, 1]])
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = turn, middle - turn @ middle + [6, -4, 8]
+    back = (case.grid.centres_mm() - matrix[:3, 3]) @ turn
+    index = case.grid.mm_to_index(back)[:, ::-1].T
+    after = ndimage.map_coordinates(hu, index, order=3, mode="nearest").reshape(case.grid.shape)
+    who = replace(case.identity, frame_of_reference_uid="1.2.3.998", is_dicom=False)
+    gtv = case.structure("GTV").moved(matrix)
+    post = Case(after, case.grid, (case.structure("Water"), gtv), who)
+    positions = (planned_positions(plan) + [0, 2.0, 0]) @ turn.T + matrix[:3, 3]
+    before = replace(case, ct_hu=hu)
+    found = brachy.verify(plan, post, seeds=positions, register="image", planning_case=before)
+    assert found.data["registration"]["method"] == "image"
+    assert found.data["registration"]["residual_mm"] < 1.0
+    # by the seeds these 2 mm would be taken for the patient's; the images leave them in the implant
+    assert found.data["shifts"]["all"]["systematic_mm"] == pytest.approx(turn @ [0, 2, 0], abs=0.5)
+    assert found.data["missing"] == []
+
+
 def test_the_folder_is_whole_and_reads_back(plan, itself, tmp_path):
     written = write_verification(itself, tmp_path / "v", review=True)
     data = json.loads((tmp_path / "v" / "verification.json").read_text())
@@ -267,6 +294,21 @@ def test_another_patient_s_plan(plan, case):
         brachy.verify(other, mine, seeds=planned_positions(plan))
     allowed = brachy.verify(other, mine, seeds=planned_positions(plan), other_patient=True, register="seeds")
     assert allowed.data["missing"] == []
+
+
+def test_seeds_of_another_patient_s_plan(day1, case):
+    mine = replace(case, identity=replace(case.identity, patient_id="P-2"))
+    with pytest.raises(BrachyError, match=r"the seeds of PL001.dcm are of patient .* and the CT of 'P-2'"):
+        brachy.verify(None, mine, seeds=day1 / "dicom" / "PL001.dcm")
+
+
+def test_what_is_not_known_is_asked_before_seeds_are_looked_for(day1, monkeypatch):
+    def never(*given, **keys):
+        raise AssertionError("the finder was called")
+
+    monkeypatch.setattr("brachy.verification.finder.find_seeds", never)
+    with pytest.raises(UsageError, match="--source MODEL --strength U"):
+        brachy.verify(None, day1 / "dicom")
 
 
 def test_a_ct_that_misses_part_of_the_target(plan, case):
