@@ -201,7 +201,7 @@ def plan(
         protocol, margin, prescription, source, activity, strength, formalism, pitch, direction, needle_length,
         accept_unverified,
     )  # fmt: skip
-    measures = guide_of(guide)
+    measures = guide_of(guide, chosen.needle.radius_mm)
     folder = out if out is not None else None if as_json else Path(f"plan-{case_name(case)}")
 
     from brachy import console, optimise, output, reading

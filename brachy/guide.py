@@ -187,9 +187,32 @@ def _modeller() -> Any:
     return import_module("manifold3d")
 
 
-def _bore(plan: Plan, options: GuideOptions) -> float:
-    """Diameter of the holes, after a look at all measures."""
-    needle = 2.0 * plan.protocol.needle.radius_mm
+def check_measures(options: GuideOptions, needle_radius_mm: float) -> float:
+    """Refuse measures that make no template for such needles.
+
+    Parameters
+    ----------
+    options : GuideOptions
+        Measures.
+    needle_radius_mm : float
+        Of the needles.
+
+    Returns
+    -------
+    float
+        Diameter of the holes, mm.
+
+    Raises
+    ------
+    UsageError
+        If a measure is none, or the hole is not wider than the needle.
+
+    Examples
+    --------
+    >>> round(check_measures(GuideOptions(), 0.65), 2)
+    1.5
+    """
+    needle = 2.0 * needle_radius_mm
     bore = needle + CLEARANCE_MM if options.hole_diameter_mm is None else options.hole_diameter_mm
     if not needle < bore <= 20.0:
         raise UsageError(
@@ -204,6 +227,10 @@ def _bore(plan: Plan, options: GuideOptions) -> float:
         if not low <= value <= high:
             raise UsageError(f"{name} {value:g} mm of the template: give {low:g} to {high:g} mm")
     return bore
+
+
+def _bore(plan: Plan, options: GuideOptions) -> float:
+    return check_measures(options, plan.protocol.needle.radius_mm)
 
 
 def _to_patient(plan: Plan, template: int) -> Float:

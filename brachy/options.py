@@ -155,8 +155,10 @@ def prescriptions_of(given: list[str] | None) -> dict[str | None, float]:
     return found
 
 
-def guide_of(given: str | None) -> "GuideOptions | None":
+def guide_of(given: str | None, needle_radius_mm: float | None = None) -> "GuideOptions | None":
     """Measures of the printed template of `hole=MM,plate=MM,sleeve=MM,wall=MM,standoff=MM,all`.
+
+    They are checked where the needle is known, so that nothing is planned first.
 
     Examples
     --------
@@ -165,7 +167,7 @@ def guide_of(given: str | None) -> "GuideOptions | None":
     """
     if given is None:
         return None
-    from brachy.guide import GuideOptions
+    from brachy.guide import GuideOptions, check_measures
 
     fields = {
         "hole": "hole_diameter_mm",
@@ -185,7 +187,10 @@ def guide_of(given: str | None) -> "GuideOptions | None":
             raise UsageError(
                 f"--guide {part.strip()}: give {'=MM, '.join(fields)}=MM or all, separated by commas"
             )
-    return GuideOptions(**chosen)
+    options = GuideOptions(**chosen)
+    if needle_radius_mm is not None:
+        check_measures(options, needle_radius_mm)
+    return options
 
 
 def date_of(text: str | None, option: str) -> date | None:

@@ -145,6 +145,19 @@ def test_measures_that_are_none(text):
         guide_of(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "word"), [("hole=1.2", "1.3 mm"), ("plate=0.1", "thickness"), ("wall=-1", "wall")]
+)
+def test_measures_are_refused_before_anything_is_planned(tmp_path, text, word):
+    done = subprocess.run(
+        [sys.executable, "-m", "brachy", "plan", "no such case", "--guide", text, "-o", str(tmp_path / "out")],
+        capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert word in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_measures_of_the_template():
     options = guide_of("hole=1.7, plate=6,sleeve=0,wall=2,standoff=3,all")
     assert options.hole_diameter_mm == 1.7
