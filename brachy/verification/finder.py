@@ -22,7 +22,7 @@ from brachy.verification.calibrate import (
     start,
 )
 from brachy.verification.fit import Image, Scale, covariance, groups, make, refine
-from brachy.verification.judge import accepted, blob_share, count_blob, standing
+from brachy.verification.judge import CROWDED, accepted, blob_share, count_blob, crowded, standing
 from brachy.verification.seeds import Calibration, Doubt, Findings, FoundSeed, HasCapsule
 
 Float = NDArray[np.float64]
@@ -31,6 +31,10 @@ Progress = Callable[[str, float], None]
 
 DOUBTED = 0.8
 """Confidence below which a seed is listed as doubtful (engineering choice)."""
+MOST_OBJECTS = 500
+"""Objects above which the search is given up (engineering choice: the largest implants have some 150 seeds)."""
+COARSEST_MM = (2.0, 8.0)
+"""Pixel and slice above which a seed of 0.8 mm cannot be told from bone (engineering choice)."""
 FEW = 8
 """Clear single seeds below which the user is warned (engineering choice)."""
 
@@ -44,6 +48,10 @@ def _first_fits(
     height = image.excess[tuple(tops.T)]
     kind = background.line_class(image.excess, image.spacing, tops)
     keep = np.flatnonzero((kind < 3) & (height > 0.6 * floor))
+    if len(keep) > 10 * MOST_OBJECTS:
+        raise BrachyError(
+            f"{len(keep)} bright objects, far more than an implant has seeds: give the region of the implant"
+        )
     log(f"blobs {len(pieces)} kept {len(keep)} floor {floor:.0f}")
     capsules = np.zeros((0, 7))
     for n in keep[np.argsort(-height[keep], kind="stable")]:
@@ -81,7 +89,8 @@ def _pursued(
             new, gain = moves.attempt(image, scale, capsules, [], [make(centre, axis, scale.mass)])
             if gain > best_gain and new[-1, 6] > 0.55 * scale.mass:
                 best, best_gain = new, gain
-        if best is not None and standing(image, scale, best, floor, [len(best) - 1])[0][0]:
+        stands = best is not None and standing(image, scale, best, floor, [len(best) - 1])[0][0]
+        if best is not None and stands and crowded(image, scale, best, floor, [len(best) - 1])[0] < CROWDED:
             capsules = best
         else:
             seen.append(centre)
@@ -107,8 +116,17 @@ def find(
     tell("fitting", 0.2)
     capsules = _first_fits(image, scale, bright, least_peak(image, scale), log)
     capsules = _regrouped(image, scale, capsules, 8)
-    shares = np.array([explained(image, scale, capsules, k)[0] for k in range(len(capsules))])
-    capsules = capsules[shares > 0.5]
+    floor = least_peak(image, scale)
+    for _ in range(3):  # what is bone shows once the capsules that stood for its other pieces are gone
+        good = standing(image, scale, capsules, floor)[0] & (crowded(image, scale, capsules, floor) < CROWDED)
+        if good.all():
+            break
+        capsules = capsules[good]
+    log(f"of a seed's shape {len(capsules)}")
+    if len(capsules) > MOST_OBJECTS:
+        raise BrachyError(
+            f"{len(capsules)} objects look like seeds, far more than an implant has: give the region of the implant"
+        )
     new, again = calibrate_again(image, scale, capsules, log)
     if again > used:
         scale, used = new, again
@@ -175,11 +193,17 @@ def find_seeds(
     Raises
     ------
     BrachyError
-        If no seeds can be seen, or far more objects than seeds.
+        If no seeds can be seen, far more objects than seeds, or the voxels are too coarse.
     UsageError
         If a region has another shape than the CT or lies outside it.
     """
     hu, grid = np.asarray(ct.ct_hu), ct.grid
+    if grid.spacing_mm[:2].max() > COARSEST_MM[0] or grid.spacing_mm[2] > COARSEST_MM[1]:
+        size = " x ".join(f"{v:.3g}" for v in grid.spacing_mm)
+        raise BrachyError(
+            f"voxels of {size} mm are too coarse to see seeds: give a CT of at most "
+            f"{COARSEST_MM[0]:g} mm in the slice and {COARSEST_MM[1]:g} mm between slices"
+        )
     tell = progress or (lambda stage, share: None)
     log = logging.getLogger(__name__).debug
     mask = _region_mask(ct, region, margin_mm)
