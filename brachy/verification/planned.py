@@ -50,6 +50,7 @@ class Planned:
     plan: Plan | None = None
     patient_id: str = ""
     frame_of_reference_uid: str = ""
+    structure_set_uid: str = ""
     identifier: str = ""
     implant_on: str = ""
     structures: tuple[Structure, ...] = ()
@@ -154,6 +155,7 @@ def _of_vendor(file: Path, source: str | None, accept_unverified: bool) -> Plann
         margins={},
         patient_id=read.patient_id,
         frame_of_reference_uid=read.frame_of_reference_uid,
+        structure_set_uid=read.structure_set_uid,
         identifier=read.uid,
         implant_on="" if reference is None else reference.date().isoformat(),
         assumed=(*read.assumed, *said),

@@ -30,6 +30,10 @@ FAR_MORE = 2.0
 MARGIN_MM = 5.0
 """A seed farther than this from every target lies outside (engineering choice: one spacing of seeds)."""
 
+NO_PLANNING_CT = (
+    "registration by image needs the planning CT: give it with --planning-ct CASE, or register by seeds"
+)
+
 TARGETS = "target"
 """`region` that stands for the targets."""
 
@@ -139,6 +143,8 @@ def verify(
     _same_patient(planned, case, other_patient)
     if planned is None:
         _known_beforehand(case, seeds, targets, source, strength_U)
+    else:
+        _registrable(planned, case, register, planning_case)
     if seeds is not None:
         given = _given(_beside(seeds, post))
     else:
@@ -218,6 +224,19 @@ def _known_beforehand(
             case.structure(name)
     else:
         assess.likely_targets(case, [])
+
+
+def _registrable(
+    planned: Planned, case: Case, register: str | Path, planning_case: Case | str | Path | None
+) -> None:
+    """Refuse what cannot be registered before minutes are spent on finding seeds."""
+    how = str(register)
+    if how not in METHODS:
+        by_file(register)
+    elif how == "frame" and not _shared(planned, case):
+        by_frame(planned.frame_of_reference_uid, _frame(case))
+    elif how == "image" and planning_case is None and not _has_planning_case(planned):
+        raise UsageError(NO_PLANNING_CT)
 
 
 def _same_seeds(given: GivenSeeds, case: Case, allowed: bool) -> None:
@@ -338,9 +357,9 @@ def _register(
     if how not in METHODS:
         return by_file(register)
     post_frame = _frame(case)
-    if how == "frame" or (
-        how == "auto" and planned.frame_of_reference_uid and planned.frame_of_reference_uid == post_frame
-    ):
+    if how in ("frame", "auto") and _shared(planned, case):
+        return by_frame(post_frame, post_frame)
+    if how == "frame":
         return by_frame(planned.frame_of_reference_uid, post_frame)
     if how in ("image", "auto"):
         before = _planning_case(planned, planning_case)
@@ -354,15 +373,25 @@ def _register(
                     start = None
             return by_image(before, case, organ, start, after)
         if how == "image":
-            raise UsageError(
-                "registration by image needs the planning CT: give it with --planning-ct CASE, or register by seeds"
-            )
+            raise UsageError(NO_PLANNING_CT)
     found = by_seeds(planned.positions_mm, given.positions_mm, gate_mm)
     said.append(
         "registered by the seeds themselves: a shift of the whole implant within the organ is taken for a move of "
         "the patient"
     )
     return found
+
+
+def _shared(planned: Planned, case: Case) -> bool:
+    """Whether plan and CT have one frame of reference; a plan that names none may name the CT's structure set."""
+    mine, theirs = planned.frame_of_reference_uid, _frame(case)
+    if mine:
+        return mine == theirs
+    return bool(planned.structure_set_uid) and planned.structure_set_uid == case.identity.structure_set_uid
+
+
+def _has_planning_case(planned: Planned) -> bool:
+    return planned.folder is not None and planned.plan is not None and (planned.folder / "ct").is_dir()
 
 
 def _frame(case: Case) -> str:
@@ -374,7 +403,7 @@ def _frame(case: Case) -> str:
 def _planning_case(planned: Planned, given: Case | str | Path | None) -> Case | None:
     if given is not None:
         return _case(given)
-    if planned.folder is not None and planned.plan is not None and (planned.folder / "ct").is_dir():
+    if _has_planning_case(planned) and planned.folder is not None:
         return _case(planned.folder)
     return None
 

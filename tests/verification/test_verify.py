@@ -258,6 +258,7 @@ def test_the_clinical_plan_against_itself(day1):
     ).data
     assert (found["missing"], found["extra"]) == ([], [])
     assert found["shifts"]["all"]["max_mm"] < 1e-9
+    assert found["registration"]["method"] == "frame"  # the plan names the structure set of this CT
     for metrics in found["evaluation"]["structures"].values():
         for value in metrics.values():
             assert value["difference"] is None or abs(value["difference"]) < 1e-6 * max(1.0, value["actual"])
@@ -307,6 +308,10 @@ def test_what_is_not_known_is_asked_before_seeds_are_looked_for(day1, monkeypatc
         raise AssertionError("the finder was called")
 
     monkeypatch.setattr("brachy.verification.finder.find_seeds", never)
+    plan = day1 / "dicom" / "PL001.dcm"
+    for register, message in (("sideways", "no such file"), ("image", "--planning-ct CASE")):
+        with pytest.raises(UsageError, match=message):
+            brachy.verify(plan, day1 / "dicom", register=register)
     with pytest.raises(UsageError, match="--source MODEL --strength U"):
         brachy.verify(None, day1 / "dicom")
 
