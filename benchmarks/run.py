@@ -141,7 +141,8 @@ Where a ratio is missed:
 {pairs}
 The greatest error is that of 20 000 voxels outside the capsules, against the float64 sum. On 257 random implants of six
 models (25 to 140 seeds in balls, discs, lines and rows, six spacings, all voxels) the tree was within 9.3e-4 of the
-direct sum. pygrpm is listed where `BRACHY_BENCH_PYGRPM` names a Python that has it (see `benchmarks/peers/pygrpm_dose.py`).
+direct sum. pygrpm is listed where `BRACHY_BENCH_PYGRPM` names a Python that has it (see
+`benchmarks/peers/pygrpm_dose.py`).
 
 ## Dose: threads
 
