@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from brachy import cuts
 from brachy.case import Case
+from brachy.curves import FAR, Curves, far_from_dose, percent_curve, reach_of
 from brachy.errors import UsageError
 from brachy.grid import Grid
 from brachy.metrics import DVH
@@ -40,16 +41,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Float = NDArray[np.float64]
-Curves = Mapping[str, tuple[ArrayLike, ArrayLike]]
 
 WINDOW_HU = (-160.0, 240.0)
 """Soft tissue: level 40 HU, width 400 HU (the usual abdominal window)."""
 
 MOST_CURVES = len(SERIES) * len(PATTERNS)
 """Curves, besides the targets', that can be told apart."""
-
-FAR = 0.1
-"""A structure that gets less than this part of the prescription is not drawn among curves (engineering choice)."""
 
 
 def plot_dvh(
@@ -95,7 +92,7 @@ def plot_dvh(
     if not parts:
         raise UsageError("no dose-volume curve to draw: give one at least")
     if most_gy is None:
-        most_gy = 3.0 * prescription_gy if prescription_gy else max(map(_reach, parts.values()))
+        most_gy = 3.0 * prescription_gy if prescription_gy else max(map(reach_of, parts.values()))
     far = [] if prescription_gy is None else far_from_dose(parts, prescription_gy, targets)
     ordered = sorted((name for name in parts if name not in far), key=lambda name: name not in targets)
     with _drawing(axes, (8.5, 4.8)) as drawn:
@@ -122,34 +119,6 @@ def plot_dvh(
             handles, ordered = handles + drawn.plot([], [], ls="none"), [*ordered, more]
         _legend(drawn, handles, ordered, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return drawn
-
-
-def far_from_dose(
-    parts: Mapping[str, tuple[Float, Float]], prescription_gy: float, targets: Sequence[str]
-) -> list[str]:
-    """ROIs, no targets, of which less than 1 % gets `FAR` of the prescription."""
-    limit = FAR * prescription_gy
-    return [
-        name
-        for name, (gy, percent) in parts.items()
-        if name not in targets and float(np.interp(limit, gy, percent, right=0.0)) < 1.0
-    ]
-
-
-def percent_curve(name: str, gy: ArrayLike, cc: ArrayLike) -> tuple[Float, Float]:
-    """A cumulative curve in Gy and % of its first volume, without the flat end at 0."""
-    dose, volume = np.asarray(gy, dtype=np.float64), np.asarray(cc, dtype=np.float64)
-    if dose.shape != volume.shape or dose.ndim != 1 or not len(dose):
-        raise UsageError(f"the curve of '{name}' has {dose.shape} doses and {volume.shape} volumes")
-    percent = 100.0 * volume / volume[0] if volume[0] > 0 else np.zeros_like(volume)
-    last = int(np.flatnonzero(percent > 0)[-1]) + 2 if (percent > 0).any() else 1
-    return dose[:last], percent[:last]
-
-
-def _reach(part: tuple[Float, Float]) -> float:
-    """Dose that half a percent of the volume gets."""
-    gy, percent = part
-    return max(float(gy[np.flatnonzero(percent >= 0.5)[-1]]), 1.0) if (percent >= 0.5).any() else 1.0
 
 
 def plot_slice(

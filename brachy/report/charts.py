@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy import cuts
-from brachy.figures import Curves, far_from_dose, percent_curve
+from brachy.curves import Curves, far_from_dose, percent_curve
 from brachy.grid import Dose, Grid
 from brachy.palette import (
     BLACK,

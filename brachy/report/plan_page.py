@@ -10,7 +10,7 @@ import numpy as np
 from brachy import cuts
 from brachy.case import Case
 from brachy.csv_tables import in_order_of_insertion
-from brachy.figures import Curves
+from brachy.curves import Curves
 from brachy.grid import Dose
 from brachy.planfile import Plan, write_text_whole
 from brachy.report.charts import dvh_figure, scene_figure

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from brachy import dosimetry
 from brachy.case import Case
+from brachy.curves import FAR, Curves
 from brachy.cuts import ROUND_MM
 from brachy.dose_volume import dvh
 from brachy.errors import UsageError
-from brachy.figures import FAR, Curves
 from brachy.grid import Grid
 from brachy.implant import Implant
 from brachy.palette import BLUE, VERMILION
