@@ -187,6 +187,9 @@ def plan(
         typer.Option("--time-limit", metavar="S", help="Stop the search; gives up reproducibility."),
     ] = None,
     guide: GuideOption = None,
+    certify: Annotated[
+        bool, typer.Option("--certify", help="Also state how far from the best the plan may be, at most.")
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit 1 if a required goal or a rule is missed.")
     ] = False,
@@ -221,6 +224,7 @@ def plan(
             threads=threads,
             time_limit=time_limit,
             progress=progress,
+            certify=certify,
         )
     if folder is not None:
         output.write_outputs(made, loaded, folder, force=force, guide=measures, say=_note)

@@ -122,6 +122,12 @@ def show_plan(plan: Plan, folder: Path | None) -> None:
         _say(f"assumed: {sentence}")
     for sentence in plan.limits:
         _say(f"limit: {sentence}")
+    if "lower_bound" in plan.optimiser:
+        found, bound, gap = (plan.optimiser[key] for key in ("objective", "lower_bound", "gap_relative"))
+        _say(
+            f"certificate: objective {found:.4g}, bound {bound:.4g}: at most {100 * gap:.1f} % of it could be saved"
+        )
+        _say(f"certificate: {plan.optimiser['certificate']}")
     if plan.optimiser.get("interrupted"):
         _say("interrupted: this is the best plan found until then")
     _say("Not a medical device: for research and education.")

@@ -15,6 +15,7 @@ from brachy.case import Case
 from brachy.errors import BrachyError, UsageError
 from brachy.optimise.assemble import Chosen, Prescribed, assemble
 from brachy.optimise.candidates import Candidates, SeedTable
+from brachy.optimise.certificate import certificate
 from brachy.optimise.directions import Aim, Scored, Surroundings, scan, table_of
 from brachy.optimise.goals import reach_goals
 from brachy.optimise.points import FINE, SEARCH, Dosed, Samples, sample, sequence, spared_organs
@@ -57,6 +58,7 @@ def plan(
     time_limit: float | None = None,
     progress: Progress | None = None,
     direction: tuple[float, float] | None = None,
+    certify: bool = False,
 ) -> Plan:
     """Plan a permanent seed implant.
 
@@ -83,6 +85,8 @@ def plan(
         Called with the stage and the best D90 and V100 so far. Ctrl-C keeps the best plan so far.
     direction : (azimuth, tilt), optional
         Fixed direction of the needles, degrees; goes before the protocol's.
+    certify : bool
+        Add a lower bound on the objective to `optimiser`, see `brachy.optimise.certificate`.
 
     Returns
     -------
@@ -166,6 +170,9 @@ def plan(
             )
         ],
     }
+    if certify:
+        control.show("certificate")
+        optimiser |= certificate(game.board, game.terms, optimiser["objective"])
     if control.timed_out:
         optimiser["time_limit_s"] = time_limit
         said.append("the search was ended by the time limit: the same plan may not come out again")
