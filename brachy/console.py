@@ -144,7 +144,7 @@ def _show_judgement(plan: Plan) -> None:
             Text(f"{goal.roi} {_unit(goal.metric)}"), Text(limit), _cell(goal.value), Text(""), Text(verdict)
         )
     for rule in plan.rules:
-        verdict = "met" if rule.met else "BROKEN"
+        verdict = rule.verdict
         found = "-" if rule.worst is None else f"{rule.worst:.3g} {rule.unit}".strip()
         table.add_row(Text(rule.rule), Text(rule.limit), Text(found), Text(rule.where), Text(verdict))
     _OUT.print()
@@ -240,6 +240,9 @@ def show_check(report: "CheckReport", title: str = "Second opinion") -> None:
             Text("passed" if item.passed else "FAILED"),
         )
     _OUT.print(table)
+    for item in report.checks:
+        if not item.passed:
+            _say(f"FAILED: {item.name}: expected {item.expected}, found {item.found}")
     _say(f"verdict: {report.verdict}")
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from brachy import dosimetry
 from brachy.errors import UsageError
 from brachy.grid import Dose, Grid
-from brachy.histograms import dose_from_seeds, dvh, interpolated, listed, on_lattice_of, seeds_mm
+from brachy.histograms import DoseAt, dose_from_seeds, dvh, interpolated, listed, on_lattice_of, seeds_mm
 from brachy.implant import Implant
 from brachy.metrics import DVH, INDICES, Metric, Uncertainty, metric, parse_metric
 from brachy.planfile import GoalResult
@@ -263,7 +263,10 @@ class _Region(NamedTuple):
             free *= 1.0 - target.structure.fraction_mask(grid)
         outside = np.maximum(outside + free - 1.0, 0.0)
         slope = np.sqrt(sum(part**2 for part in np.gradient(gy)))
-        reached = [_share(gy, slope, target.prescription_gy) * outside for target in targets]
+        dose_at = dose_from_seeds(implants, formalism, days)
+        reached = [
+            _refined_share(grid, gy, slope, target.prescription_gy, dose_at) * outside for target in targets
+        ]
         owner = np.zeros(grid.shape, dtype=np.int64)
         if len(targets) > 1:
             z, y, x = np.nonzero(np.max(reached, axis=0) > 0)
@@ -282,6 +285,23 @@ class _Region(NamedTuple):
 def _share(gy: Float, slope: Float, level: float) -> Float:
     """Share of each voxel at or above a level, the dose falling evenly across the voxel along its gradient."""
     share: Float = np.clip(0.5 + (gy - level) / np.maximum(slope, 1e-12), 0.0, 1.0)
+    return share
+
+
+def _refined_share(grid: Grid, gy: Float, slope: Float, level: float, dose_at: DoseAt) -> Float:
+    """`_share`, where the surface passes from 27 parts of the voxel, each with its own dose from the seeds.
+
+    The dose is convex, so that a whole voxel's share is biased: V_Rx of an implant of 170 cc came out 0.26 % too large.
+    """
+    share = _share(gy, slope, level)
+    z, y, x = np.nonzero((share > 0.0) & (share < 1.0))
+    if not len(z):
+        return share
+    third = np.array([-1.0, 0.0, 1.0]) / 3.0
+    parts = np.stack(np.meshgrid(third, third, third, indexing="ij"), axis=-1).reshape(-1, 3)
+    index = (np.stack([x, y, z], axis=1)[:, None] + parts).reshape(-1, 3)
+    found = dose_at(grid.index_to_mm(index)).reshape(len(z), len(parts))
+    share[z, y, x] = _share(found, slope[z, y, x, None] / 3.0, level).mean(axis=1)
     return share
 
 

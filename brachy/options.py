@@ -31,6 +31,14 @@ def changed_protocol(
 
     if activity is not None and strength is not None:
         raise UsageError("--activity and --strength exclude each other: give mCi or U, not both")
+    for option, value in (
+        ("--prescription", prescription), ("--strength", strength), ("--pitch", pitch),
+        ("--needle-length", needle_length),
+    ):  # fmt: skip
+        if value is not None and not 0 < value < float("inf"):
+            raise UsageError(f"{option} {value:g}: give a number above 0")
+    if margin is not None and not 0 <= margin < float("inf"):
+        raise UsageError(f"--margin {margin:g}: give 0 mm or more")
     base = load_protocol(name)
     mci, stated = None if strength is None else units.mci_from_strength(strength), None
     if activity is not None:

@@ -143,6 +143,13 @@ class RuleResult(_Record):
     where: str = ""
     met: bool
 
+    @property
+    def verdict(self) -> str:
+        """ "met", "reported" (out of reach, named with place and cause, as the protocol allows) or "BROKEN"."""
+        if not self.met:
+            return "BROKEN"
+        return "reported" if self.where.startswith("reported:") else "met"
+
 
 class Evaluation(_Record):
     """DVH metrics, in Gy, % and cc by their names."""

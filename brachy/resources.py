@@ -35,6 +35,9 @@ def names(kind: str) -> list[str]:
     return sorted(path.stem for path in folder(kind).glob("*.toml"))
 
 
+_ONE = {"sources": "source", "plans": "protocol", "phantoms": "phantom"}
+
+
 def find(kind: str, name: str) -> Path:
     """Path of a TOML file given as a shipped name or as a path.
 
@@ -57,5 +60,5 @@ def find(kind: str, name: str) -> Path:
     if path.name == name and shipped.is_file():
         return shipped
     raise UsageError(
-        f"unknown {kind[:-1]} '{name}': choose from {', '.join(names(kind))}, or give a .toml file"
+        f"unknown {_ONE[kind]} '{name}': choose from {', '.join(names(kind))}, or give a .toml file"
     )

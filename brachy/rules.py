@@ -188,7 +188,8 @@ def _at_most(rule: str, limit: float, found: Iterable[tuple[float, str]]) -> Rul
     """Rule that the largest of (value, where) is at most the limit."""
     worst, where = max(found, key=lambda pair: pair[0], default=(None, ""))
     met = worst is None or worst <= limit + TOLERANCE_MM
-    return _result(rule, f"<= {limit:g} mm", _finite(worst), met, where)
+    # a rule of coincidence is kept to the tolerance, and says so
+    return _result(rule, f"<= {limit or TOLERANCE_MM:g} mm", _finite(worst), met, where)
 
 
 def _finite(value: float | None) -> float | None:

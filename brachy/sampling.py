@@ -23,6 +23,11 @@ AMONG_SEEDS_MM = 2.0
 """No cell among the seeds is wider than this with 20 000 samples, and in proportion (engineering choice)."""
 
 
+BESIDE_CC, BESIDE_PARTS = 2.0, 6.0
+"""Whole cells are cut finer within the radius at which balls round all seeds hold so many cc (D2cc is the largest of
+the usual hot volumes), to this part of that radius (engineering choice)."""
+
+
 class Lattice(NamedTuple):
     """Width of the cells round the seeds and of the widest ones, mm; how far off, in widths, a cell must be."""
 
@@ -62,7 +67,48 @@ def sample(structure: Structure, seeds_mm: Float | None, lattice: Lattice) -> Sa
     """
     stack = structure.slab_stack.stack
     local, volume = raster.samples(stack, lattice.step_mm, _zones(structure, seeds_mm, lattice))
+    if seeds_mm is not None and len(seeds_mm) and len(local):
+        local, volume = _refined(local, volume, structure, structure.to_local(seeds_mm), lattice.step_mm)
     return Samples(structure.to_patient(local), volume / 1000.0)
+
+
+def _refined(
+    local: Float, volume: Float, structure: Structure, seeds: Float, step: float
+) -> tuple[Float, Float]:
+    """Whole cells beside a seed cut into small ones: the dose there changes many times over within a cell.
+
+    D0.1cc and D1cc of a structure that holds 83 seeds are the dose at 0.7 and 1.4 mm from them.
+    """
+    from scipy.spatial import cKDTree
+
+    beside = (BESIDE_CC * 1000.0 / len(seeds) * 3.0 / (4.0 * np.pi)) ** (1.0 / 3.0)
+    finest = _three_digits(beside / BESIDE_PARTS)
+    if step <= finest:
+        return local, volume
+
+    stack = structure.slab_stack.stack
+    slab = np.clip(np.searchsorted(stack.low, local[:, 2], side="right") - 1, 0, len(stack.low) - 1)
+    thickness = (stack.high - stack.low)[slab]
+    height = thickness / np.ceil(thickness / step - 1e-9)
+    whole = np.abs(volume - step * step * height) < 1e-6 * volume
+    corner = np.empty_like(local)
+    corner[:, :2] = np.floor(local[:, :2] / step) * step
+    corner[:, 2] = stack.low[slab] + np.floor((local[:, 2] - stack.low[slab]) / height) * height
+    size = np.column_stack([np.full(len(local), step), np.full(len(local), step), height])
+    away = np.round(cKDTree(seeds).query(corner + 0.5 * size)[0], 4)
+    chosen = whole & (away <= beside + 0.5 * np.sqrt(2 * step * step + height * height))
+    if not chosen.any():
+        return local, volume
+    points, volumes = [local[~chosen]], [volume[~chosen]]
+    across = int(np.ceil(step / finest))
+    deep = np.ceil(height / finest).astype(int)
+    for layers in np.unique(deep[chosen]).tolist():
+        mine = np.flatnonzero(chosen & (deep == layers))
+        parts = np.meshgrid(*((np.arange(n) + 0.5) / n for n in (across, across, layers)), indexing="ij")
+        inner = np.stack([part.ravel() for part in parts], axis=1)
+        points.append((corner[mine, None] + inner[None] * size[mine, None]).reshape(-1, 3))
+        volumes.append(np.repeat(volume[mine] / len(inner), len(inner)))
+    return np.concatenate(points), np.concatenate(volumes)
 
 
 def lattice_for(structure: Structure, seeds_mm: Float | None, count: int, reach: float = REACH) -> Lattice:

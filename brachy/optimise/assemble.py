@@ -106,6 +106,7 @@ def assemble(
         f"template of {offer.layout.target}: {note}"
         for offer in chosen.candidates.offers
         for note in offer.notes
+        if not note.startswith("layer ")  # the rules name the edge of the target that no needle comes near
     ]
     return plan.model_copy(
         update={

@@ -146,3 +146,34 @@ def test_volumes_round_one_real_seed_follow_its_own_dose():
     for level in (10.0, 20.0, 60.0):
         radius = np.interp(-level, -gy, r_mm)
         assert found.V(level) == pytest.approx(4 / 3 * np.pi * radius**3 / 1000, rel=5e-3)
+
+
+def test_hot_volumes_beside_seeds_are_the_seeds_own():
+    """D0.1cc and D1cc of a ball that holds 12 seeds against a lattice of 0.12 mm round each; within 1.5 %.
+
+    The hottest 1 cc lies within 3.7 mm of the seeds, so no other part of the ball matters.
+    """
+    source = load_source("amersham_6711")
+    seeds = np.array([[x, y, z] for x in (-7.3, 0.2, 7.9) for y in (-4.1, 4.6) for z in (-5.2, 5.3)])
+    implant = Implant(source, seeds, strength_U=0.889)
+    angle = 2 * np.pi * np.arange(360) / 360
+    unit = np.column_stack([np.cos(angle), np.sin(angle), 0 * angle])
+    ball = Structure("ball", [unit * np.sqrt(25**2 - h**2) + [0, 0, h] for h in np.arange(-24, 25, 2.0)])
+    step = 0.12
+    axis = step * np.arange(-31, 32)
+    local = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    local = local[(local**2).sum(axis=1) < 3.7**2]  # half the least distance of two seeds is 3.75 mm
+    hours = 59.4 * 24 / np.log(2)
+    hot = []
+    for seed in seeds:
+        gy = np.zeros(len(local))
+        for other in seeds:
+            r = np.maximum(np.linalg.norm(local + seed - other, axis=1) / 10, 0.04)
+            gy += 0.889 * hours * source.dose_rate(r) / 100
+        hot.append(gy)
+    falling = np.sort(np.concatenate(hot))[::-1]
+    for organ in (False, True):
+        found = dvh(implant, ball, prescription_gy=120.0, organ=organ)
+        for cc in (0.1, 1.0):
+            exact = falling[round(cc * 1000 / step**3)]
+            assert found.D_cc(cc) == pytest.approx(exact, rel=0.015), (organ, cc)
