@@ -23,6 +23,7 @@ from brachy.options import (
     prescriptions_of,
     targets_of,
 )
+from brachy.robust_command import robust
 from brachy.verify_command import verify
 
 if TYPE_CHECKING:
@@ -393,42 +394,7 @@ def view(
         print(f"wrote {file}")
 
 
-@app.command()
-def robust(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="Folder that `brachy plan` wrote.")],
-    samples: Annotated[int, typer.Option("--samples", metavar="N", help="Number of scenarios.")] = 1000,
-    uncertainty: Annotated[
-        Path | None,
-        typer.Option("--uncertainty", metavar="FILE", help="TOML file; default the published figures."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Folder for robust.json.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed, the same scenarios.")] = 0,
-    threads: Annotated[int | None, typer.Option("--threads", min=1)] = None,
-    force: ForceFlag = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """Say what a plan delivers when needles deviate: intervals, and the probability of each goal."""
-    _use_threads(threads)
-    from brachy import console, output, robustness
-    from brachy.planfile import canonical, rounded
-
-    if out is not None:
-        output.check_destination(out, force)
-    with console.progress(quiet=as_json) as progress:
-        found = robustness.robust_folder(
-            plan, samples=samples, seed=seed, uncertainty=uncertainty, threads=threads, progress=progress
-        )
-    found = rounded(found)
-    if out is not None:
-        output.write_texts({"robust.json": canonical(found)}, out, force=force)
-    if as_json:
-        _print_json(found)
-    else:
-        console.show_robust(found)
-        if out is not None:
-            print(f"wrote {out}")
+app.command()(robust)
 
 
 @app.command()

@@ -1,0 +1,45 @@
+"""`brachy robust`: options in, and what is shown of a Monte Carlo."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def robust(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="Folder that `brachy plan` wrote.")],
+    samples: Annotated[int, typer.Option("--samples", metavar="N", help="Number of scenarios.")] = 1000,
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option("--uncertainty", metavar="FILE", help="TOML file; default the published figures."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Folder for robust.json.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed, the same scenarios.")] = 0,
+    threads: Annotated[int | None, typer.Option("--threads", min=1)] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")
+    ] = False,
+) -> None:
+    """Say what a plan delivers when needles deviate: intervals, and the probability of each goal."""
+    from brachy import console, output, robustness
+    from brachy.planfile import canonical, rounded
+
+    if out is not None:
+        output.check_destination(out, force)
+    with console.progress(quiet=as_json) as progress:
+        found = robustness.robust_folder(
+            plan, samples=samples, seed=seed, uncertainty=uncertainty, threads=threads, progress=progress
+        )
+    found = rounded(found)
+    if out is not None:
+        output.write_texts({"robust.json": canonical(found)}, out, force=force)
+    if as_json:
+        sys.stdout.write(canonical(found))
+    else:
+        console.show_robust(found)
+        if out is not None:
+            print(f"wrote {out}")
