@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from brachy import units
 from brachy.dicom.ct import day
 from brachy.dicom.files import declared_charset, integer, items, number, numbers, shown, text
-from brachy.errors import BrachyError, UsageError
+from brachy.errors import BrachyError
 from brachy.implant import Implant
 from brachy.source import load_source
 
@@ -122,7 +122,7 @@ class ImportedPlan:
 
         Raises
         ------
-        UsageError
+        BrachyError
             If a seed model of the file is not in the table and `source` is not given.
         """
         found = []
@@ -132,7 +132,7 @@ class ImportedPlan:
                 continue
             model = source or kind.model
             if model is None:
-                raise UsageError(
+                raise BrachyError(
                     f"{shown(self.name)}: seed model '{shown(kind.model_as_written)}' is not in the table of vendors' "
                     "names: say which it is with --source MODEL"
                 )

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from brachy import resources
 from brachy.dicom.read import read_plan
 from brachy.dicom.rtplan import mapped_model
-from brachy.errors import BrachyError, UsageError
+from brachy.errors import BrachyError
 from tests import scanner
 
 MEAN_LIFE_S = 59.4 * 86400 / np.log(2)
@@ -327,7 +327,7 @@ def test_half_life_of_the_plan_goes_before_the_source(tmp_path):
 def test_unknown_seed_asks_for_the_source(tmp_path):
     plan = read(tmp_path, plan_set([[seed(A)]], [source(name="Wonder 9")]))
     assert plan.sources[0].model is None
-    with pytest.raises(UsageError, match=r"seed model 'Wonder 9' is not in the table.*--source MODEL"):
+    with pytest.raises(BrachyError, match=r"seed model 'Wonder 9' is not in the table.*--source MODEL"):
         plan.implants()
     assert plan.implants("best_2301")[0].source.name == "best_2301"
 

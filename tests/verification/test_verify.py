@@ -335,7 +335,7 @@ def test_a_vendor_s_seed_model_that_is_not_known(plan, folder, case, tmp_path):
     content.SourceSequence[0].SourceModelID = "Nova 9000"
     content.SourceSequence[0].SourceDescription = "Nova 9000"
     content.save_as(tmp_path / "vendor.dcm")
-    with pytest.raises(UsageError, match="seed model 'Nova 9000' is not in the table"):
+    with pytest.raises(BrachyError, match="seed model 'Nova 9000' is not in the table"):
         brachy.verify(tmp_path / "vendor.dcm", case, seeds=planned_positions(plan))
     found = brachy.verify(
         tmp_path / "vendor.dcm", case, seeds=planned_positions(plan), source="amersham_6711"
