@@ -23,7 +23,7 @@ AMONG_SEEDS_MM = 2.0
 """No cell among the seeds is wider than this with 20 000 samples, and in proportion (engineering choice)."""
 
 
-BESIDE_CC, BESIDE_PARTS = 2.0, 6.0
+BESIDE_CC, BESIDE_PARTS = 2.0, 4.0
 """Whole cells are cut finer within the radius at which balls round all seeds hold so many cc (D2cc is the largest of
 the usual hot volumes), to this part of that radius (engineering choice)."""
 
