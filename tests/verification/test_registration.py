@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
+from brachy import registration
 from brachy.case import Case
 from brachy.errors import BrachyError, UsageError
 from brachy.grid import Grid
@@ -129,7 +130,9 @@ def textured(seed, shape=(40, 56, 60), spacing=(2.0, 2.0, 2.5)):
     return (40 + 60 * noise / noise.std()).astype(np.float32), Grid((-60, -55, -48), spacing, shape)
 
 
-def test_by_image_finds_a_known_motion_and_ignores_the_metal():
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_by_image_finds_a_known_motion_and_ignores_the_metal(seed, monkeypatch):
+    monkeypatch.setattr(registration, "SAMPLING_SEED", seed)
     hu, grid = textured(1)
     matrix = motion((3, -4, 5), (4.0, -3.0, 6.0), (0.0, 0.0, 0.0))
     # value of the moved image at a place is that of the first at the place it came from
@@ -143,6 +146,26 @@ def test_by_image_finds_a_known_motion_and_ignores_the_metal():
     corners = np.array([[box[(i >> k) & 1, k] for k in range(3)] for i in range(8)])
     assert np.linalg.norm(moved_by(made.transform, corners) - moved_by(matrix, corners), axis=1).max() < 0.7
     assert made.residual_mm < 1.0
+
+
+def test_by_image_is_the_same_every_time():
+    hu, grid = textured(1)
+    once, again = (by_image(Case(hu, grid), Case(hu, grid), ball("GTV", (0, 0, 0), 20.0)) for _ in range(2))
+    assert (once.transform == again.transform).all()
+
+
+def test_a_start_in_a_local_optimum_is_outvoted_and_two_equal_ones_are_refused(monkeypatch):
+    hu, grid = textured(1)
+    far = motion((0, 0, 0), (40.0, 0.0, 0.0))
+    organ = ball("GTV", (0, 0, 0), 20.0)
+    for lost, trusted in ((0.6, True), (0.97, False)):
+        ends = iter([(lost, far), (0.98, np.eye(4)), (0.97, np.eye(4))])
+        monkeypatch.setattr(registration, "_registered", lambda *_, ends=ends: next(ends))
+        if trusted:
+            assert "2 of 3 starts agree" in by_image(Case(hu, grid), Case(hu, grid), organ).note
+        else:
+            with pytest.raises(BrachyError, match=r"ends 40\.0 mm apart"):
+                by_image(Case(hu, grid), Case(hu, grid), organ)
 
 
 def test_by_image_of_another_patient_is_refused():
