@@ -25,6 +25,9 @@ SAMPLE_MM = 0.5
 TOLERANCE_MM = 0.01
 """A rule counts as kept to this: a position in plan.json has 6 significant digits (engineering choice)."""
 
+WHOLE_AXIS_MM = 1e4
+"""An axis that counts as a line is cut off here, far outside every patient."""
+
 BARRED_MM = 0.005
 """A hole is barred where it falls short of a limit by this or more, so that what is called free can be drilled."""
 
@@ -88,10 +91,8 @@ class _Hole:
 
     label: str
     point_mm: Float
-    leaves: float
-    """Where the axis leaves the target for the last time."""
     counts_to: float
-    """How far a needle through it may count: to there, or to the deepest tip that is free; 0 if it is barred."""
+    """How far a needle through it may count: the whole axis, or the deepest tip that is free; 0 if it is barred."""
     barred_by: str
     """What keeps a needle from its full depth, or ""."""
 
@@ -143,8 +144,8 @@ class LateralRule:
 
         Notes
         -----
-        The axis of a needle counts from its hole to its tip, or to where it leaves the target if a needle there could
-        legally go to its full depth.
+        The axis of a needle counts as a whole line if a needle there could legally go to its full depth, and as far
+        as its tip if something bars it.
         """
         margin = self.protocol.template.lateral_margin_mm
         layout = _layout(template)
@@ -201,7 +202,7 @@ class LateralRule:
                 or any(nearest_on_path(*way, obstacle, reach)[0] < reach for obstacle in self.obstacles)
             ):
                 return length
-        return max(span[1], length)
+        return WHOLE_AXIS_MM
 
     def _causes(
         self,
@@ -224,7 +225,7 @@ class LateralRule:
             cause = f"no hole's axis crosses the target within {margin:g} mm of it"
             nearest = np.inf
             for hole in holes:
-                far = hole.point_mm + hole.leaves * layout.direction
+                far = hole.point_mm + WHOLE_AXIS_MM * layout.direction
                 across = round(float(distance_to_segment(points[i : i + 1], hole.point_mm, far)[0]), 6)
                 if across > margin:
                     continue
@@ -256,8 +257,8 @@ class LateralRule:
                 span = target_span(target, hole, direction, self.protocol.template.lateral_overshoot_mm)
                 if span is not None:
                     deepest, barred_by = self._deepest_tip(hole, direction, span)
-                    counts_to = deepest if barred_by else max(span[1], deepest)
-                    found.append(_Hole(layout.hole_label(column, row), hole, span[1], counts_to, barred_by))
+                    counts_to = deepest if barred_by else WHOLE_AXIS_MM
+                    found.append(_Hole(layout.hole_label(column, row), hole, counts_to, barred_by))
         return found
 
     def _deepest_tip(self, hole: Float, direction: Float, span: tuple[float, float]) -> tuple[float, str]:

@@ -203,10 +203,11 @@ def offer(
     margin = protocol.template.lateral_margin_mm
     points, layer = edge_points(target, layout) if edges else (np.zeros((0, 3)), np.zeros(0, dtype=np.int64))
     max_tips = np.array([needle.max_tip_depth_mm for needle in needles])
-    counts_to = np.array([0.0 if needle.shortened_by else needle.target_mm[1] for needle in needles])
+    # a shortened needle counts as far as its tip, every other as the whole line of its axis
+    counts_to = np.array([0.0 if needle.shortened_by else np.inf for needle in needles])
     ends = np.maximum(max_tips, counts_to).tolist()
     needs_tip = needed_tips(points, Axes(layout, [(n.column, n.row) for n in needles], ends), margin)
-    needs_tip[needs_tip <= counts_to] = 0.0
+    needs_tip[np.isfinite(needs_tip) & (needs_tip <= counts_to)] = 0.0
     covered = needs_tip <= max_tips
     causes = edge_causes(points, covered, _lost_axes(layout, needles, blocked), margin)
     return Offer(
@@ -400,11 +401,11 @@ def _lost_axes(
     layout: TemplateLayout, needles: Sequence[Needle], blocked: Sequence[_Hole]
 ) -> tuple[Axes, list[str]]:
     """Full axes of the holes that are blocked or shortened, and what is the matter with each."""
-    lost = [(h.column, h.row, h.span[1], f"hole {h.label} blocked: {h.reason}") for h in blocked]
+    lost = [(h.column, h.row, np.inf, f"hole {h.label} blocked: {h.reason}") for h in blocked]
     for needle in needles:
         if needle.shortened_by:
             why = f"hole {needle.hole} shortened by {needle.shortened_by}"
-            lost.append((needle.column, needle.row, needle.target_mm[1], why))
+            lost.append((needle.column, needle.row, np.inf, why))
     axes = Axes(layout, [(column, row) for column, row, _, _ in lost], [end for _, _, end, _ in lost])
     return axes, [why for _, _, _, why in lost]
 

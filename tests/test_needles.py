@@ -231,7 +231,7 @@ def test_coverage_of_edge_points_against_distances_to_segments(obstacle):
     rules = protocol(needle={"max_needle_mm": 300.0}, template={"lateral_margin_mm": 7.0})
     found = offered(obstacles=[obstacle] if obstacle else [], rules=rules)
     for index, needle in enumerate(found.needles):
-        end = needle.max_tip_depth_mm if needle.shortened_by else needle.target_mm[1]
+        end = needle.max_tip_depth_mm if needle.shortened_by else np.inf
         way = found.edge_points_mm - needle.hole_mm
         along = np.clip(way @ needle.direction, 0, end)
         gaps = np.linalg.norm(way - along[:, None] * needle.direction, axis=1)
@@ -251,26 +251,22 @@ def test_coverage_of_edge_points_against_distances_to_segments(obstacle):
         assert set(found.edge_cause) == {""}
 
 
-def test_a_tip_beyond_the_target_covers_what_its_axis_inside_does_not():
-    # the far face rises to one side: an edge point 4 mm beyond the exit of the axis beside it
-    x, y = np.array([-22, 22, 22, -22]), np.array([-22, -22, 26, 6])
+def test_the_whole_axis_of_a_free_needle_counts():
+    # the far face rises to one side: edge points beyond the exit of the axis beside them lie near its line
+    x, y = np.array([-22, 22, 22, -22]), np.array([-22, -22, 26, -6])
     wedge = Structure(
         "GTV", tuple(np.column_stack([x, y, np.full(4, z)]) for z in np.arange(-18.75, 20, 2.5))
     )
-    rules = protocol(
-        needle={"max_needle_mm": 300.0, "tip_to_seed_mm": 5.0},
-        template={"lateral_margin_mm": 6.0},
-        seeds={"distal_margin_mm": 0.0},
-    )
+    rules = protocol(needle={"max_needle_mm": 300.0}, template={"lateral_margin_mm": 6.0})
     found = offered(target=wedge, rules=rules)
-    beyond = np.isfinite(found.edge_needs_tip_mm) & (found.edge_needs_tip_mm > 0)
-    assert beyond.any()
-    for k, j in np.argwhere(beyond):
-        needle = found.needles[j]
-        way = found.edge_points_mm[k] - needle.hole_mm
-        needed = found.edge_needs_tip_mm[k, j]
-        assert needle.target_mm[1] < needed <= needle.max_tip_depth_mm
-        assert np.linalg.norm(way - needed * needle.direction) == pytest.approx(6.0, abs=1e-4)
+    beyond = 0
+    for index, needle in enumerate(found.needles):
+        way = found.edge_points_mm - needle.hole_mm
+        along = way @ needle.direction
+        across = np.linalg.norm(way - along[:, None] * needle.direction, axis=1)
+        assert np.array_equal(found.edge_covered_by[:, index], np.round(across, 6) <= 6.0)
+        beyond += int((found.edge_covered_by[:, index] & (along > needle.max_tip_depth_mm + 6.0)).sum())
+    assert beyond
 
 
 def test_an_edge_that_no_hole_comes_near_has_its_cause():
