@@ -151,22 +151,22 @@ class Goal(_Table):
 class Objective(_Table):
     """Weights of the optimiser's objective; all dimensionless (engineering choice unless cited)."""
 
-    underdose: NotNegative = Field(150.0, description="mean target shortfall below the prescription, per Rx")
-    over_150: NotNegative = Field(1.0, description="mean target excess above 150 %")
-    over_200: NotNegative = Field(1.0, description="mean target excess above 200 %")
-    spill: NotNegative = Field(35.0, description="mean excess above the prescription in the shell outside")
+    underdose: NotNegative = Field(400.0, description="mean target shortfall below the prescription, per Rx")
+    over_150: NotNegative = Field(4.0, description="mean target excess above 150 %")
+    over_200: NotNegative = Field(5.0, description="mean target excess above 200 %")
+    spill: NotNegative = Field(50.0, description="mean excess above the prescription in the shell outside")
     organ: NotNegative = Field(
-        5.0, description="mean organ excess above `organ_fraction` of the prescription"
+        10.0, description="mean organ excess above `organ_fraction` of the prescription"
     )
     organ_fraction: NotNegative = Field(0.5, description="fraction of the prescription")
-    needle: NotNegative = Field(0.035, description="cost of one needle")
-    seed: NotNegative = Field(0.0, description="cost of one seed")
+    needle: NotNegative = Field(0.14, description="cost of one needle")
+    seed: NotNegative = Field(0.03, description="cost of one seed")
     lateral: NotNegative = Field(
-        1.0,
+        5.0,
         description="cost of an edge point (1 mm apart) beyond the lateral margin that a clear hole could serve",
     )
     out_of_reach: NotNegative = Field(
-        0.005, description="cost of an edge point that no clear hole can serve; tells directions apart"
+        0.025, description="cost of an edge point that no clear hole can serve; tells directions apart"
     )
 
 
@@ -174,7 +174,9 @@ class Search(_Table):
     """Effort, counted in moves so that a plan is the same on any machine (engineering choice)."""
 
     starts: int = Field(4, ge=1, le=256, description="independent starts, spread over the best layouts")
-    moves: int = Field(120_000, ge=0, le=100_000_000, description="annealing moves a start")
+    moves: int = Field(
+        120_000, ge=0, le=100_000_000, description="annealing moves a start, for 400 candidates"
+    )
     fine_moves: int = Field(
         80_000,
         ge=0,
@@ -184,9 +186,9 @@ class Search(_Table):
     scan_moves: int = Field(20_000, ge=0, le=100_000_000, description="annealing moves to score a direction")
     directions: int = Field(5, ge=1, le=36, description="best directions tried at more offsets of the holes")
     layouts: int = Field(2, ge=1, le=36, description="best layouts (direction and offset) optimised fully")
-    hot: Positive = Field(0.01, le=1, description="first temperature, in units of the objective")
-    cold: Positive = Field(4e-4, le=1, description="last temperature, in units of the objective")
-    fine_hot: Positive = Field(0.005, le=1, description="first temperature on the fine samples")
+    hot: Positive = Field(0.06, le=1, description="first temperature, in units of the objective")
+    cold: Positive = Field(3e-3, le=1, description="last temperature, in units of the objective")
+    fine_hot: Positive = Field(0.02, le=1, description="first temperature on the fine samples")
 
 
 class Protocol(_Table):

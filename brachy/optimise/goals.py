@@ -1,4 +1,7 @@
-"""Required goals: where the objective's optimum misses one, the target's weights are raised until it is met."""
+"""Coverage goals: where the objective's optimum misses one, the target's weights are raised until it is met.
+
+Aims count too: hot spots are to be as low as coverage allows, not the other way round.
+"""
 
 from dataclasses import replace
 
@@ -6,7 +9,7 @@ import numpy as np
 
 from brachy.core import search as kernels
 from brachy.optimise.objective import coverage, hinge_terms
-from brachy.optimise.search import Control, Found, Game, anneal, generator
+from brachy.optimise.search import Control, Found, Game, anneal, generator, moves_for
 from brachy.protocol import Protocol
 
 RAISE = 1.15
@@ -20,10 +23,10 @@ SURE_PCT = 0.1
 
 
 def least_v100_pct(protocol: Protocol) -> float:
-    """V100 that the protocol's required goals ask of every target; D90 >= Rx asks for 90 %."""
+    """V100 that the protocol's goals and aims ask of every target; D90 >= Rx asks for 90 %."""
     least = 0.0
     for goal in protocol.goals:
-        if goal.required and goal.op == ">=" and goal.roi == "target":
+        if goal.op == ">=" and goal.roi == "target":
             if goal.metric == "V100_pct" and goal.limit != "Rx":
                 least = max(least, float(goal.limit))
             if goal.metric == "D90_gy" and goal.limit == "Rx":
@@ -67,7 +70,8 @@ def reach_goals(
         rule = protocol.search
         dice = generator(seed, "goals", step)
         control.best_value = np.inf
-        tried = anneal(other, start, rule.fine_moves, rule.fine_hot, rule.cold, dice, control)
+        moves = moves_for(len(game.candidates), rule.fine_moves)
+        tried = anneal(other, start, moves, rule.fine_hot, rule.cold, dice, control)
         reached = _v100(game, tried)
         if reached > covered:
             best, covered, raised = tried, reached, factor

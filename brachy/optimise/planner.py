@@ -19,7 +19,7 @@ from brachy.optimise.certificate import certificate
 from brachy.optimise.directions import Aim, Scored, Surroundings, scan, table_of
 from brachy.optimise.goals import reach_goals
 from brachy.optimise.points import FINE, SEARCH, Dosed, Samples, sample, sequence, spared_organs
-from brachy.optimise.search import Control, Found, Game, Progress, anneal, generator, greedy
+from brachy.optimise.search import Control, Found, Game, Progress, anneal, generator, greedy, moves_for
 from brachy.planfile import Plan, PlanTarget
 from brachy.protocol import Protocol, change
 from brachy.source import load_source, source_warnings
@@ -160,7 +160,7 @@ def plan(
         "raised_for_goals": raised,
         "seed": seed,
         "starts": protocol.search.starts,
-        "moves": _moves(scans, protocol),
+        "moves": _moves(scans, len(game.candidates), protocol),
         "candidates": len(game.candidates),
         "samples": int(game.terms.start[-1]),
         "directions": [
@@ -335,7 +335,8 @@ def _search(
 
     def search(which: int, start: int) -> Found:
         dice = generator(seed, "search", start)
-        return anneal(games[which], firsts[which], rule.moves, rule.hot, rule.cold, dice, control)
+        moves = moves_for(len(games[which].candidates), rule.moves)
+        return anneal(games[which], firsts[which], moves, rule.hot, rule.cold, dice, control)
 
     found = control.run("search", [partial(search, which, start) for which, start in starts])
     order = sorted(range(len(found)), key=lambda k: (found[k].value, k))[:KEPT_FOR_FINE]
@@ -343,7 +344,9 @@ def _search(
 
     def polish(k: int) -> Found:
         dice = generator(seed, "fine", starts[k][1])
-        return anneal(fine[starts[k][0]], found[k], rule.fine_moves, rule.fine_hot, rule.cold, dice, control)
+        game = fine[starts[k][0]]
+        moves = moves_for(len(game.candidates), rule.fine_moves)
+        return anneal(game, found[k], moves, rule.fine_hot, rule.cold, dice, control)
 
     control.best_value = np.inf
     polished = control.run("polish", [partial(polish, k) for k in order])
@@ -357,11 +360,12 @@ def _search(
     return layouts[winner], polished[best], fine[winner], results
 
 
-def _moves(scans: Sequence[Sequence[Scored]], protocol: Protocol) -> int:
-    """Annealing moves in all."""
+def _moves(scans: Sequence[Sequence[Scored]], candidates: int, protocol: Protocol) -> int:
+    """Annealing moves in all, those for goals left out."""
     rule = protocol.search
     scored = sum(1 for tried in scans for each in tried if np.isfinite(each.value))
-    return scored * rule.scan_moves + rule.starts * rule.moves + KEPT_FOR_FINE * rule.fine_moves
+    full = rule.starts * moves_for(candidates, rule.moves)
+    return scored * rule.scan_moves + full + KEPT_FOR_FINE * moves_for(candidates, rule.fine_moves)
 
 
 __all__ = ["plan"]

@@ -27,6 +27,11 @@ SHARES = np.array([0.65, 0.75, 0.85, 0.95])
 CHUNK = 20_000
 """Moves between two looks at the clock and at the keyboard."""
 
+USUAL_CANDIDATES = 400
+LEAST_EFFORT, MOST_EFFORT = 0.1, 1.5
+"""A protocol's moves are for so many candidates; more or fewer are searched in proportion, within these bounds
+(engineering choice)."""
+
 SWEEPS = 40
 """A descent ends after so many sweeps at the latest (engineering choice; 3 to 6 are usual)."""
 
@@ -145,6 +150,18 @@ class Found:
 
     loading: Loading
     value: float
+
+
+def moves_for(candidates: int, moves: int) -> int:
+    """Annealing moves for a number of candidates, where the protocol gives so many for the usual number.
+
+    Examples
+    --------
+    >>> moves_for(400, 1000), moves_for(100, 1000), moves_for(10, 1000), moves_for(4000, 1000)
+    (1000, 250, 100, 1500)
+    """
+    share = min(max(candidates / USUAL_CANDIDATES, LEAST_EFFORT), MOST_EFFORT)
+    return round(moves * share)
 
 
 def greedy(game: Game) -> Found:

@@ -1,0 +1,245 @@
+"""Ours against three other planners on one objective, the same candidates and the same samples.
+
+Run as `python benchmarks/planners.py [CASE ...]`; it prints the table of docs/objective.md. The objective is the
+protocol's own (plans/liver-metastasis.toml), valued in float64 on the fine samples of the plan. All planners run on one
+core, on the holes, depths and direction that `brachy plan` chose:
+
+- ours: greedy start, annealing with seed and whole-needle moves, descent; the best of the protocol's starts.
+- greedy adjoint: seeds in the order of the dose outside the target by the dose in it, none inside the dose that is
+  prescribed already (S. Yoo et al., Phys. Med. Biol. 48, 4077-4090, 2003); given the best of all its stopping points.
+- IPSA-type: annealing with single seed moves from a random loading, cooled geometrically (E. Lessard, J. Pouliot,
+  Med. Phys. 28, 773-779, 2001); as many moves as ours in all, in one run.
+- MILP: SciPy's HiGHS on the same objective, exactly linearised, on the coarse samples (on the fine ones it has not
+  built its model in the time); as much time as ours took, and twenty times that.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+import brachy.optimise.planner as planner
+from brachy.core import search as kernels
+from brachy.optimise.candidates import empty_state
+from brachy.optimise.objective import coverage
+from brachy.optimise.points import SCAN
+from brachy.optimise.search import Game, generator
+from brachy.phantom import load_phantom
+from brachy.protocol import Protocol, change, load_protocol
+
+CASES = (
+    ("ellipsoid along", "ellipsoid-87mm", (0.0, 0.0), 10.0),
+    ("ellipsoid across", "ellipsoid-87mm", (90.0, 0.0), 10.0),
+    ("ellipsoid along, 5 mm pitch", "ellipsoid-87mm", (0.0, 0.0), 5.0),
+    ("sphere 35 mm", "sphere-35mm", (0.0, 0.0), 10.0),
+    ("liver phantom", "liver-metastasis", None, 10.0),
+)
+LONGER = 20.0
+"""The MILP is also given so many times the time that ours took."""
+
+Loading = np.ndarray[Any, np.dtype[np.int8]]
+
+
+@dataclass
+class Result:
+    """A loading, its seconds, and what is to be said of it."""
+
+    name: str
+    loading: Loading
+    seconds: float
+    remark: str = ""
+
+
+def value(game: Game, loading: Loading) -> float:
+    return float(sum(game.terms_of(loading).values()))
+
+
+def adjoint(game: Game) -> Result:
+    """Seeds by adjoint ratio, each place inside the prescribed dose left out; the best prefix of the sequence."""
+    start = time.perf_counter()
+    influence = game.board.influence[:-1]
+    inside = np.zeros(influence.shape[1], dtype=bool)
+    for part, first, last in zip(game.samples, game.terms.start[:-1], game.terms.start[1:], strict=True):
+        inside[first:last] = part.kind == "target"
+    ratio = influence[:, ~inside].mean(axis=1) / influence[:, inside].mean(axis=1)
+    state = empty_state(game.board)
+    kernels.load(game.board, game.terms, state, np.zeros(len(ratio), np.int8))
+    clear = np.ones(len(ratio), dtype=bool)
+    prescription = max(part.prescription_gy for part in game.samples if part.kind == "target")
+    reach = influence_between(game)
+    best, kept = np.inf, state.chosen.copy()
+    dose = np.zeros(len(ratio))
+    for _ in range(len(ratio)):
+        free = [j for j in np.flatnonzero(clear) if kernels.allowed(game.board, state, j)]
+        if not free:
+            break
+        j = min(free, key=lambda k: ratio[k])
+        kernels.take(game.board, state, j)
+        dose += reach[j]
+        clear &= (dose < prescription) & (state.chosen == 0)
+        now = value(game, state.chosen)
+        if now < best:
+            best, kept = now, state.chosen.copy()
+    return Result("greedy adjoint", kept, time.perf_counter() - start)
+
+
+def influence_between(game: Game) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Dose (n, n) that a seed at each candidate gives at each other one."""
+    table = TABLES[0]
+    return table.rows(game.candidates.positions_mm, game.candidates.positions_mm, game.candidates.axes)[:-1]
+
+
+def ipsa(game: Game, moves: int, protocol: Protocol) -> Result:
+    """Annealing from a random loading by single seeds."""
+    start = time.perf_counter()
+    dice = np.random.default_rng(1)
+    state = empty_state(game.board)
+    kernels.load(game.board, game.terms, state, np.zeros(len(game.candidates), np.int8))
+    for j in dice.permutation(len(game.candidates)):
+        if state.tally[0] < len(game.candidates) // 4 and kernels.allowed(game.board, state, j):
+            kernels.take(game.board, state, j)
+    loading = state.chosen.copy()
+    kernels.load(game.board, game.terms, state, loading)
+    hot = 0.05 * value(game, loading)  # hot enough to accept most moves of a random loading
+    schedule = kernels.Schedule(moves, hot, protocol.search.cold, np.array([0.0, 0.8, 0.9, 1.0]))
+    kernels.anneal(game.board, game.terms, state, schedule, 0, moves, generator(1, "ipsa"))
+    return Result("IPSA-type", state.best.copy(), time.perf_counter() - start)
+
+
+def mixed_integer(game: Game, coarse: Game, seconds: float) -> Result:
+    """The objective on the coarse samples as a mixed-integer program; its incumbent after so many seconds.
+
+    Variables: seeds and needles (binary), a slack for each hinge at each sample and each group of edge points.
+    """
+    board, terms = coarse.board, coarse.terms
+    start = time.perf_counter()
+    size, needles, groups = len(board.seed_cost), len(board.needle_cost), len(board.cover_cost)
+    blocks, lows, prices = [], [], []
+    for c in range(len(terms.start) - 1):
+        here = board.influence[:size, terms.start[c] : terms.start[c + 1]].astype(np.float64).T
+        for h in range(3):
+            if terms.weight[c, h] == 0 or not len(here):
+                continue
+            sign = 1.0 if h == 0 else -1.0  # slack >= level - dose, or dose - level
+            blocks.append(sparse.csr_matrix(sign * here))
+            lows.append(np.full(len(here), sign * float(terms.level[c, h])))
+            prices.append(np.full(len(here), terms.weight[c, h]))
+    slacks = sum(map(len, lows))
+    rows = sparse.hstack(
+        [
+            sparse.vstack(blocks),
+            sparse.csr_matrix((slacks, needles)),
+            sparse.identity(slacks),
+            sparse.csr_matrix((slacks, groups)),
+        ]
+    )
+    of_needle = sparse.csr_matrix((np.ones(size), (np.arange(size), board.needle_of)), (size, needles))
+    links = sparse.hstack([-sparse.identity(size), of_needle, sparse.csr_matrix((size, slacks + groups))])
+    cover = sparse.csr_matrix(
+        (np.ones(len(board.cover)), (board.cover, np.repeat(np.arange(size), np.diff(board.cover_first)))),
+        (groups, size),
+    )
+    covers = sparse.hstack([cover, sparse.csr_matrix((groups, needles + slacks)), sparse.identity(groups)])
+    clash = pairs(board.clash_first, board.clash)
+    apart = sparse.csr_matrix(
+        (np.ones(2 * len(clash)), (np.repeat(np.arange(len(clash)), 2), clash.ravel())),
+        (len(clash), size + needles + slacks + groups),
+    )
+    constraints = [
+        LinearConstraint(rows, np.concatenate(lows), np.inf),
+        LinearConstraint(links, 0, np.inf),
+        LinearConstraint(covers, 1, np.inf),
+    ]
+    if len(clash):
+        constraints.append(LinearConstraint(apart, -np.inf, 1))
+    found = milp(
+        np.concatenate([board.seed_cost, board.needle_cost, np.concatenate(prices), board.cover_cost]),
+        constraints=constraints,
+        integrality=np.concatenate([np.ones(size + needles), np.zeros(slacks + groups)]),
+        bounds=Bounds(0, np.concatenate([np.ones(size + needles), np.full(slacks + groups, np.inf)])),
+        options={"time_limit": seconds},
+    )
+    took = time.perf_counter() - start
+    if found.x is None:
+        return Result("MILP (HiGHS)", np.zeros(size, np.int8), took, "no loading found in the time")
+    return Result(
+        "MILP (HiGHS)",
+        (found.x[:size] > 0.5).astype(np.int8),
+        took,
+        f"its own gap {100 * found.mip_gap:.0f} %",
+    )
+
+
+def pairs(first: Any, partners: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """(p, 2) pairs of CSR lists, each once."""
+    one = np.repeat(np.arange(len(first) - 1), np.diff(first))
+    both = np.column_stack([one, partners])
+    return both[both[:, 0] < both[:, 1]]
+
+
+TABLES: list[Any] = []
+
+
+def searched(
+    phantom: str, protocol: Protocol, direction: tuple[float, float] | None
+) -> tuple[Game, Loading, float]:
+    """Game on the fine samples, ours, and the seconds of its search on one core."""
+    kept: dict[str, Any] = {}
+    inner: Callable[..., Any] = planner._search
+
+    def watch(*args: Any) -> Any:
+        TABLES[:] = [args[3]]
+        start = time.perf_counter()
+        found = inner(*args)
+        kept["seconds"] = time.perf_counter() - start
+        kept["game"], kept["loading"] = found[2], found[1].loading
+        return found
+
+    planner._search = watch
+    try:
+        planner.plan(load_phantom(phantom), protocol, direction=direction, threads=1)
+    finally:
+        planner._search = inner
+    return kept["game"], kept["loading"], kept["seconds"]
+
+
+def main() -> None:
+    names = sys.argv[1:]
+    print("| case | planner | F | over ours % | seeds | needles | D90 Gy | V100 % | s | remark |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for case, phantom, direction, pitch in CASES:
+        if names and not any(name in case for name in names):
+            continue
+        protocol = change(load_protocol("liver-metastasis"), template={"pitch_mm": pitch})
+        rule = protocol.search
+        game, loading, seconds = searched(phantom, protocol, direction)
+        moves = rule.starts * rule.moves + planner.KEPT_FOR_FINE * rule.fine_moves
+        coarse = game.coarser(SCAN, protocol)
+        results = [
+            Result("ours", loading, seconds),
+            adjoint(game),
+            ipsa(game, moves, protocol),
+            mixed_integer(game, coarse, seconds),
+            mixed_integer(game, coarse, LONGER * seconds),
+        ]
+        ours = value(game, loading)
+        for result in results:
+            used = np.unique(game.candidates.needle_of[result.loading > 0])
+            dose = kernels.exact_dose(game.board, result.loading).astype(np.float32)
+            seen = coverage(game.samples, game.level, dose)
+            mine = value(game, result.loading)
+            worse = f"{100 * (mine / ours - 1):+.1f}" if result.name != "ours" else ""
+            print(
+                f"| {case} | {result.name} | {mine:.4f} | {worse} | {int(result.loading.sum())} | {len(used)} "
+                f"| {seen['D90_gy']:.0f} | {seen['V100_pct']:.1f} | {result.seconds:.1f} | {result.remark} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
