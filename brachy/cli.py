@@ -188,6 +188,15 @@ def plan(
         typer.Option("--time-limit", metavar="S", help="Stop the search; gives up reproducibility."),
     ] = None,
     guide: GuideOption = None,
+    alternatives: Annotated[
+        int | None,
+        typer.Option(
+            "--alternatives",
+            metavar="N",
+            min=1,
+            help="N different good plans (fewest needles, most homogeneous ...), in one table and a folder each.",
+        ),
+    ] = None,
     certify: Annotated[
         bool, typer.Option("--certify", help="Also state how far from the best the plan may be, at most.")
     ] = False,
@@ -214,10 +223,13 @@ def plan(
     if folder is not None:
         output.check_destination(folder, force)
     loaded = reading.load_case(case, masks=masks_of(mask))
+    if alternatives is not None and folder is None:
+        raise UsageError("--alternatives writes a folder: give -o OUT beside --json")
     with console.progress(quiet=as_json) as progress:
-        made = optimise.plan(
+        named = optimise.plan_alternatives(
             loaded,
             chosen,
+            alternatives or 1,
             targets=targets_of(target),
             strength_on=date_of(strength_on, "--strength-on"),
             implant_on=date_of(implant_on, "--implant-on"),
@@ -227,13 +239,19 @@ def plan(
             progress=progress,
             certify=certify,
         )
+    made = named[0][1]
     if folder is not None:
-        output.write_outputs(made, loaded, folder, force=force, guide=measures, say=_note)
+        if alternatives is None:
+            output.write_outputs(made, loaded, folder, force=force, guide=measures, say=_note)
+        else:
+            output.write_alternatives(named, loaded, folder, force=force, guide=measures, say=_note)
         made = Plan.load(folder)
     if as_json:
         sys.stdout.write(made.to_json())
     else:
         console.show_plan(made, folder)
+        if alternatives is not None:
+            console.show_alternatives(named, alternatives)
     if made.check.get("verdict") == "fail":
         return 1
     return _verdict(made) if strict else 0

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from brachy.csv_tables import most_exposed_organ
 from brachy.planfile import Plan
 from brachy.strength import air_kerma_rate_at_1m, order_list, strength_needed
 from brachy.units import mci_from_strength
@@ -133,6 +134,27 @@ def show_plan(plan: Plan, folder: Path | None) -> None:
     _say("Not a medical device: for research and education.")
     if folder is not None:
         _say(f"wrote {folder}")
+
+
+def show_alternatives(named: Sequence[tuple[str, Plan]], wanted: int) -> None:
+    """One table of several plans of a case."""
+    organ = most_exposed_organ(named[0][1])
+    heads = ("D90", "V100 %", "V150 %", "V200 %", "CI")
+    table = _table(
+        "Alternatives", "plan", "ROI", "needles", "seeds", *heads, *([f"{organ} D2cc"] if organ else [])
+    )
+    for name, plan in named:
+        for target in plan.targets:
+            values = plan.evaluation.structures[target.roi]
+            dosed = [_cell(values[m]) for m in ("D90_gy", "V100_pct", "V150_pct", "V200_pct", "CI")]
+            if organ:
+                dosed.append(_cell(plan.evaluation.structures[organ]["D2cc_gy"]))
+            counts = _cell(len(plan.needles)), _cell(plan.seed_count)
+            table.add_row(Text(name), Text(target.roi), *counts, *dosed)
+    _OUT.print()
+    _OUT.print(table)
+    if len(named) < wanted:
+        _say(f"{len(named)} different good plans were found, {wanted} were asked for")
 
 
 def _show_judgement(plan: Plan) -> None:

@@ -43,6 +43,21 @@ NEAR_MM = 50.0
 """An obstacle farther from a needle's surface than this is not named in the chart (engineering choice)."""
 
 DVH_HEADER = ("roi", "dose_gy", "volume_cc", "volume_pct")
+ALTERNATIVES_HEADER = (
+    "plan",
+    "folder",
+    "roi",
+    "needles",
+    "seeds",
+    "D90_gy",
+    "V100_pct",
+    "V150_pct",
+    "V200_pct",
+    "CI",
+    "organ",
+    "organ_D2cc_gy",
+    "objective",
+)
 PLACED_HEADER = ("template", "hole", "seed", "state", "x_mm", "y_mm", "z_mm")
 
 
@@ -77,6 +92,10 @@ def number(value: float) -> str:
     return "0" if value == 0 else f"{value:.6g}"
 
 
+def _known(value: float | None) -> str:
+    return "" if value is None else number(value)
+
+
 def needles_csv(plan: Plan, structures: Sequence[Structure] = ()) -> str:
     """A row a needle, in the order of insertion; of `structures` the obstacle that is nearest to its path."""
     obstacles = obstacles_of(plan, structures)
@@ -106,6 +125,48 @@ def needles_csv(plan: Plan, structures: Sequence[Structure] = ()) -> str:
             )
         )
     return table(NEEDLES_HEADER, rows)
+
+
+def alternatives_csv(named: Sequence[tuple[str, Plan]]) -> str:
+    """A row for each target of each plan; the first plan lies in the folder itself, the others in alternatives/.
+
+    `organ` is the one with the highest D2cc outside the targets' own organ and the external in the first plan.
+    """
+    rows = []
+    for number_, (name, plan) in enumerate(named):
+        organ = most_exposed_organ(named[0][1])
+        for target in plan.targets:
+            values = plan.evaluation.structures[target.roi]
+            rows.append(
+                (
+                    name,
+                    "." if number_ == 0 else f"alternatives/{name.replace(' ', '-')}",
+                    safe_text(target.roi),
+                    len(plan.needles),
+                    plan.seed_count,
+                    *(_known(values[m]) for m in ("D90_gy", "V100_pct", "V150_pct", "V200_pct", "CI")),
+                    safe_text(organ),
+                    _known(plan.evaluation.structures[organ]["D2cc_gy"]) if organ else "",
+                    number(plan.optimiser["objective"]),
+                )
+            )
+    return table(ALTERNATIVES_HEADER, rows)
+
+
+def most_exposed_organ(plan: Plan) -> str:
+    """Structure with the highest D2cc of those that hold no target; "" where there is none.
+
+    What holds a target (the liver, the body) has the target's dose in its own D2cc; it is told by a D2cc at or above
+    the lowest prescription.
+    """
+    targets = {target.roi for target in plan.targets} | {target.planned_roi for target in plan.targets}
+    lowest = min(target.prescription_gy for target in plan.targets)
+    found = [
+        (dose, name)
+        for name, values in plan.evaluation.structures.items()
+        if name not in targets and (dose := values.get("D2cc_gy")) is not None and dose < lowest
+    ]
+    return max(found, default=(0.0, ""))[1]
 
 
 def obstacles_of(plan: Plan, structures: Sequence[Structure]) -> list[Structure]:

@@ -107,37 +107,89 @@ def write_outputs(
         If it cannot be written: disk full, no permission. Nothing is left behind.
     """
     check_destination(out, force)
-    plan, case = plan.sealed(), identified(case)
+    with whole_folder(out, force) as folder:
+        _fill(folder, plan, identified(case), structures, dose, curves, second_opinion, pictures, guide, say)
+    return Path(out)
+
+
+def write_alternatives(
+    named: Sequence[tuple[str, Plan]],
+    case: Case,
+    out: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    guide: GuideOptions | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Path:
+    """Write several plans of one case: the first as `write_outputs`, the others in alternatives/NAME, and a table.
+
+    Parameters
+    ----------
+    named : sequence of (str, Plan)
+        Of `brachy.optimise.plan_alternatives`.
+    case, out, force, guide, say
+        As `write_outputs`. alternatives.csv has a row for each plan.
+
+    Raises
+    ------
+    UsageError, BrachyError
+        As `write_outputs`; all the plans are written or none.
+    """
+    check_destination(out, force)
+    case = identified(case)
+    with whole_folder(out, force) as folder:
+        for number, (name, plan) in enumerate(named):
+            inner = folder
+            if number:
+                inner = folder / "alternatives" / name.replace(" ", "-")
+                inner.mkdir(parents=True)
+            _fill(inner, plan, case, guide=guide, say=say if number == 0 else None)
+        write_text_whole(folder / "alternatives.csv", csv_tables.alternatives_csv(named))
+    return Path(out)
+
+
+def _fill(
+    folder: Path,
+    plan: Plan,
+    case: Case,
+    structures: Sequence[Structure] | None = None,
+    dose: Dose | None = None,
+    curves: Curves | None = None,
+    second_opinion: bool = True,
+    pictures: bool = True,
+    guide: GuideOptions | None = None,
+    say: Callable[[str], None] | None = None,
+) -> None:
+    """Write the files of a plan into an empty folder."""
+    plan = plan.sealed()
     drawn = tuple(structures) if structures is not None else planned_structures(plan, case)
     dose = dose if dose is not None else plan_dose(plan)
     curves = curves if curves is not None else plan_curves(plan, drawn)
-    with whole_folder(out, force) as folder:
+    write_text_whole(folder / "plan.json", plan.to_json())
+    instance = write_plan(plan, case, folder / "RTPLAN.dcm", drawn)
+    write_dose(dose, plan, case, folder / "RTDOSE.dcm", plan_instance_uid=instance)
+    _write_case_files(case, drawn, folder, with_ct=not case.identity.is_dicom)
+    write_text_whole(folder / "needles.csv", csv_tables.needles_csv(plan, drawn))
+    write_text_whole(folder / "dvh.csv", csv_tables.dvh_csv(curves))
+    write_text_whole(folder / "placed.csv", csv_tables.placed_csv(plan))
+    if second_opinion:
+        plan = plan.checked(check_plan(folder).to_dict())
         write_text_whole(folder / "plan.json", plan.to_json())
-        instance = write_plan(plan, case, folder / "RTPLAN.dcm", drawn)
-        write_dose(dose, plan, case, folder / "RTDOSE.dcm", plan_instance_uid=instance)
-        _write_case_files(case, drawn, folder, with_ct=not case.identity.is_dicom)
-        write_text_whole(folder / "needles.csv", csv_tables.needles_csv(plan, drawn))
-        write_text_whole(folder / "dvh.csv", csv_tables.dvh_csv(curves))
-        write_text_whole(folder / "placed.csv", csv_tables.placed_csv(plan))
-        if second_opinion:
-            plan = plan.checked(check_plan(folder).to_dict())
-            write_text_whole(folder / "plan.json", plan.to_json())
-        if pictures:
-            guides = write_guide(plan, case, folder / "template.stl", guide, drawn) if plan.needles else ()
-            notes = [note for written in guides for note in written.notes]
-            write_report(
-                plan,
-                case,
-                folder / "report.html",
-                structures=drawn,
-                dose=dose,
-                curves=curves,
-                template_notes=notes,
-            )
-            if say is not None:
-                for note in notes:
-                    say(note)
-    return Path(out)
+    if pictures:
+        guides = write_guide(plan, case, folder / "template.stl", guide, drawn) if plan.needles else ()
+        notes = [note for written in guides for note in written.notes]
+        write_report(
+            plan,
+            case,
+            folder / "report.html",
+            structures=drawn,
+            dose=dose,
+            curves=curves,
+            template_notes=notes,
+        )
+        if say is not None:
+            for note in notes:
+                say(note)
 
 
 def write_case(case: Case, out: str | os.PathLike[str], *, force: bool = False) -> Path:

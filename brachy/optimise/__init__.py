@@ -1,5 +1,5 @@
 """Where the seeds go: objective, samples, search, directions, and the finished plan."""
 
-from brachy.optimise.planner import plan
+from brachy.optimise.planner import plan, plan_alternatives
 
-__all__ = ["plan"]
+__all__ = ["plan", "plan_alternatives"]

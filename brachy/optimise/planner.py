@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from brachy import anatomy, strength
 from brachy.case import Case
 from brachy.errors import BrachyError, UsageError
+from brachy.optimise.alternatives import different
 from brachy.optimise.assemble import Chosen, Prescribed, assemble
 from brachy.optimise.candidates import Candidates, SeedTable
 from brachy.optimise.certificate import certificate
@@ -22,7 +23,7 @@ from brachy.optimise.points import FINE, SEARCH, Dosed, Samples, sample, sequenc
 from brachy.optimise.search import Control, Found, Game, Progress, anneal, generator, greedy, moves_for
 from brachy.planfile import Plan, PlanTarget
 from brachy.protocol import Protocol, change
-from brachy.source import load_source, source_warnings
+from brachy.source import Source, load_source, source_warnings
 from brachy.structures import Structure
 from brachy.units import days_between, decay_factor, strength_from_mci
 
@@ -110,6 +111,133 @@ def plan(
     >>> made.evaluation.structures["GTV"]["V100_pct"] > 95
     True
     """
+    worked = _work(
+        case, protocol, targets, strength_on, implant_on, seed, threads, time_limit, progress, direction
+    )
+    return worked.plan(worked.found, {"raised_for_goals": worked.raised}, certify)
+
+
+def plan_alternatives(
+    case: Case,
+    protocol: Protocol,
+    count: int,
+    *,
+    targets: Sequence[tuple[str, float | None]] | None = None,
+    strength_on: date | None = None,
+    implant_on: date | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    time_limit: float | None = None,
+    progress: Progress | None = None,
+    direction: tuple[float, float] | None = None,
+    certify: bool = False,
+) -> list[tuple[str, Plan]]:
+    """Up to `count` different good plans on the same needles, candidates and influence matrix.
+
+    Parameters
+    ----------
+    case, protocol, targets, strength_on, implant_on, seed, threads, time_limit, progress, direction, certify
+        As for `plan`.
+    count : int
+        Plans wanted, the first included; fewer come back where no others are different and good.
+
+    Returns
+    -------
+    list of (str, Plan)
+        The plan of `plan` ("balanced"), then "fewest needles", "most homogeneous" and so on, see
+        `brachy.optimise.alternatives`: each is the best found in what it is named after and meets the goals that the
+        first one meets.
+
+    Raises
+    ------
+    UsageError, BrachyError
+        As `plan`; UsageError if `count` is below 1.
+
+    Examples
+    --------
+    >>> from brachy.phantom import load_phantom
+    >>> from brachy.protocol import change, load_protocol
+    >>> quick = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 2000})
+    >>> named = plan_alternatives(load_phantom("sphere-35mm"), quick, 2, direction=(0, 0))
+    >>> named[0][0], len(named)
+    ('balanced', 2)
+    """
+    if count < 1:
+        raise UsageError(f"{count} alternatives: ask for 1 or more plans")
+    worked = _work(
+        case, protocol, targets, strength_on, implant_on, seed, threads, time_limit, progress, direction
+    )
+    named = [("balanced", worked.plan(worked.found, {"raised_for_goals": worked.raised}, certify))]
+    if count > 1:
+        worked.control.show("alternatives")
+        for each in different(worked.found, worked.game, worked.protocol, count - 1, seed, worked.control):
+            extra = {"raised_for_goals": each.raised, "alternative": each.name}
+            named.append((each.name, worked.plan(each.found, extra, certify)))
+    return named
+
+
+@dataclass(frozen=True, eq=False)
+class _Worked:
+    """A search that has come to its end: all that a plan is made from, for any loading of its candidates."""
+
+    case: Case
+    protocol: Protocol
+    prescribed: list[Prescribed]
+    source: Source
+    strength_u: float
+    half_life: float
+    dates: tuple[date | None, date | None]
+    said: list[str]
+    control: Control
+    game: Game
+    found: Found
+    raised: float
+    seed: int
+    time_limit: float | None
+    effort: dict[str, Any]
+    """Entries of plan.json's `optimiser` that are the same for every loading."""
+
+    def plan(self, found: Found, extra: dict[str, Any], certify: bool) -> Plan:
+        """The finished plan of a loading."""
+        values = self.game.terms_of(found.loading)
+        optimiser: dict[str, Any] = {"objective": sum(values.values()), "terms": values} | extra | self.effort
+        said = list(self.said)
+        if certify:
+            self.control.show("certificate")
+            optimiser |= certificate(self.game.board, self.game.terms, optimiser["objective"])
+        if self.control.timed_out:
+            optimiser["time_limit_s"] = self.time_limit
+            said.append("the search was ended by the time limit: the same plan may not come out again")
+        if self.control.interrupted:
+            optimiser["interrupted"] = True
+            said.append("the search was interrupted: this is the best plan found until then")
+        self.control.show("evaluation")
+        return assemble(
+            Chosen(self.game.candidates, found.loading),
+            self.case.assuming(said),
+            self.protocol,
+            self.prescribed,
+            self.source,
+            self.strength_u,
+            self.half_life,
+            self.dates,
+            optimiser,
+        )
+
+
+def _work(
+    case: Case,
+    protocol: Protocol,
+    targets: Sequence[tuple[str, float | None]] | None,
+    strength_on: date | None,
+    implant_on: date | None,
+    seed: int,
+    threads: int | None,
+    time_limit: float | None,
+    progress: Progress | None,
+    direction: tuple[float, float] | None,
+) -> _Worked:
+    """Search, from the case to the best loading."""
     if direction is not None:
         protocol = change(protocol, direction={"azimuth_deg": direction[0], "tilt_deg": direction[1]})
     control = Control(max(1, threads or os.cpu_count() or 1), time_limit, progress)
@@ -153,11 +281,7 @@ def plan(
     control.show("goals")
     found, raised = reach_goals(found, game, protocol, seed, control)
 
-    values = game.terms_of(found.loading)
-    optimiser: dict[str, Any] = {
-        "objective": sum(values.values()),
-        "terms": values,
-        "raised_for_goals": raised,
+    effort: dict[str, Any] = {
         "seed": seed,
         "starts": protocol.search.starts,
         "moves": _moves(scans, len(game.candidates), protocol),
@@ -170,27 +294,10 @@ def plan(
             )
         ],
     }
-    if certify:
-        control.show("certificate")
-        optimiser |= certificate(game.board, game.terms, optimiser["objective"])
-    if control.timed_out:
-        optimiser["time_limit_s"] = time_limit
-        said.append("the search was ended by the time limit: the same plan may not come out again")
-    if control.interrupted:
-        optimiser["interrupted"] = True
-        said.append("the search was interrupted: this is the best plan found until then")
-    control.show("evaluation")
-    return assemble(
-        Chosen(game.candidates, found.loading),
-        case.assuming(said),
-        protocol,
-        prescribed,
-        source,
-        strength_u,
-        half_life,
-        (stated, implanted),
-        optimiser,
-    )
+    return _Worked(
+        case, protocol, prescribed, source, strength_u, half_life, (stated, implanted), said, control, game, found,
+        raised, seed, time_limit, effort,
+    )  # fmt: skip
 
 
 def _targets(
@@ -368,4 +475,4 @@ def _moves(scans: Sequence[Sequence[Scored]], candidates: int, protocol: Protoco
     return scored * rule.scan_moves + full + KEPT_FOR_FINE * moves_for(candidates, rule.fine_moves)
 
 
-__all__ = ["plan"]
+__all__ = ["plan", "plan_alternatives"]
