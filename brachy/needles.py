@@ -84,7 +84,7 @@ class Offer:
     tip_offset_mm: float
     """Centre of the most distal seed to the tip: tip_to_seed_mm + half a capsule."""
     conflicts: Int
-    """Pairs (p, 2) of candidates nearer than min_spacing_mm; none unless pitch or step is smaller."""
+    """Pairs (p, 2) of candidates nearer than min_spacing_mm, or in one needle nearer than capsule and spacer allow."""
     needle_conflicts: Int
     """Pairs (q, 2) of needles nearer than min_needle_spacing_mm; none unless the pitch is smaller."""
     edge_points_mm: Float
@@ -217,7 +217,7 @@ def offer(
         positions_mm=positions,
         needle_of=needle_of,
         tip_offset_mm=tip_offset,
-        conflicts=_near_pairs(positions - layout.origin_mm, protocol.seeds.min_spacing_mm),
+        conflicts=_seed_conflicts(positions - layout.origin_mm, needle_of, protocol, capsule_length_mm),
         needle_conflicts=_near_pairs(places - layout.origin_mm, protocol.needle.min_needle_spacing_mm),
         edge_points_mm=points,
         edge_layer=layer,
@@ -395,6 +395,18 @@ def _near_pairs(points_mm: Float, spacing_mm: float) -> Int:
     pairs = cKDTree(points_mm).query_pairs(spacing_mm - 10.0**-RELATIVE_DIGITS, output_type="ndarray")
     ordered: Int = pairs[np.lexsort(pairs.T[::-1])].astype(np.int64)
     return ordered
+
+
+def _seed_conflicts(positions_mm: Float, needle_of: Int, protocol: Protocol, capsule_length_mm: float) -> Int:
+    """Pairs (p, 2) of candidates that exclude each other, sorted."""
+    anywhere = protocol.seeds.min_spacing_mm
+    inside = protocol.seeds.spacing_in_needle_mm(capsule_length_mm)
+    pairs = _near_pairs(positions_mm, max(anywhere, inside))
+    if inside > anywhere and len(pairs):
+        gaps = np.linalg.norm(positions_mm[pairs[:, 0]] - positions_mm[pairs[:, 1]], axis=1)
+        same = needle_of[pairs[:, 0]] == needle_of[pairs[:, 1]]
+        pairs = pairs[same | (gaps < anywhere - 1e-6)]
+    return pairs
 
 
 def _lost_axes(

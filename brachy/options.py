@@ -49,6 +49,7 @@ def changed_protocol(
         "source": {
             "model": source,
             "activity_mCi": mci,
+            "activities_mCi": None if mci is None else (),
             "stated_as": stated,
             "formalism": formalism_named(formalism),
             "accept_unverified": accept_unverified or None,
@@ -56,7 +57,7 @@ def changed_protocol(
         "target": {"margin_mm": margin},
         "template": {"pitch_mm": pitch},
         "needle": {"max_needle_mm": needle_length},
-        "direction": {"azimuth_deg": azimuth, "tilt_deg": tilt},
+        "direction": {"azimuth_deg": azimuth, "tilt_deg": tilt, "tilts_deg": None if azimuth is None else ()},
     }
     given = {table: {k: v for k, v in fields.items() if v is not None} for table, fields in tables.items()}
     return change(base, **{table: fields for table, fields in given.items() if fields})

@@ -5,6 +5,7 @@ keyed by the dotted name of the field, and travels into plan.json with it.
 """
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,10 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from brachy import resources
 from brachy.errors import UsageError
+from brachy.metrics import parse_metric
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=10_000)]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+
+
+def _check_range(name: str, count: int | tuple[int, int] | None) -> None:
+    if isinstance(count, tuple) and count[0] > count[1]:
+        raise ValueError(f"{name} {count[0]}-{count[1]}: the least is above the most")
 
 
 class _Table(BaseModel):
@@ -43,6 +51,9 @@ class SourceChoice(_Table):
 
     model: str = Field(description="name of a shipped source model, or a .toml file")
     activity_mCi: Positive = Field(description="apparent activity of one seed at `strength_on`, mCi")
+    activities_mCi: tuple[Positive, ...] = Field(
+        (), max_length=8, description="mCi; several in stock, each needle of one; empty: `activity_mCi` alone"
+    )
     allowed_mCi: tuple[Positive, Positive] = Field(description="mCi; an activity outside is refused")
     stated_as: str = Field(
         "", max_length=200, description="how the activity was stated, if not as apparent mCi"
@@ -51,13 +62,22 @@ class SourceChoice(_Table):
     half_life_days: Positive | None = Field(None, description="d; overrides the imported plan and the source")
     formalism: Literal["1D", "2D"] = Field("1D", description="TG-43U1 point (1D) or line source (2D)")
 
+    @property
+    def stock_mCi(self) -> tuple[float, ...]:
+        """Activities a needle may be loaded with, the first being the usual one."""
+        return self.activities_mCi or (self.activity_mCi,)
+
     @model_validator(mode="after")
     def _inside(self) -> "SourceChoice":
         low, high = self.allowed_mCi
-        if not low <= self.activity_mCi <= high:
-            raise ValueError(
-                f"activity_mCi {self.activity_mCi:g} is outside allowed_mCi {low:g}-{high:g} mCi: choose one within"
-            )
+        for name, given in (("activity_mCi", (self.activity_mCi,)), ("activities_mCi", self.activities_mCi)):
+            for activity in given:
+                if not low <= activity <= high:
+                    raise ValueError(
+                        f"{name} {activity:g} is outside allowed_mCi {low:g}-{high:g} mCi: choose one within"
+                    )
+        if len(set(self.activities_mCi)) < len(self.activities_mCi):
+            raise ValueError("activities_mCi names one activity twice: give each once")
         return self
 
 
@@ -92,6 +112,14 @@ class NeedleChoice(_Table):
     max_needle_mm: Positive = Field(150.0, le=400, description="longest path from hole to tip, mm")
     tip_to_seed_mm: NotNegative = Field(0.0, le=30, description="tip to the near end of the first seed, mm")
     min_needle_spacing_mm: Positive = Field(2.0, description="between two needles, mm")
+    count: Count | tuple[Count, Count] | None = Field(
+        None, description="most needles, or least and most; none: as many as pay"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "NeedleChoice":
+        _check_range("needle count", self.count)
+        return self
 
 
 class SeedChoice(_Table):
@@ -103,8 +131,35 @@ class SeedChoice(_Table):
     )
     skin_margin_mm: NotNegative = Field(10.0, description="seed centre to skin in 3D, more than this, mm")
     min_spacing_mm: Positive = Field(5.0, description="between two seed centres, mm")
-    supply: Literal["loose", "strand", "cartridge"] = Field("loose", description="how seeds are supplied")
-    smallest_spacer_mm: NotNegative = Field(0.5, description="smallest spacer between two seeds, mm")
+    supply: Literal["loose", "strand", "cartridge"] = Field(
+        "loose",
+        description="loose seeds and spacers, strands of one pitch without gaps, or single seeds from a cartridge",
+    )
+    smallest_spacer_mm: NotNegative = Field(
+        0.5, description="smallest spacer between the ends of two loose seeds, mm"
+    )
+    strand_pitch_mm: Positive = Field(10.0, description="from seed centre to seed centre in a strand, mm")
+    count: Count | tuple[Count, Count] | None = Field(
+        None, description="seeds in stock: exactly so many, or least and most; none: as many as pay"
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> "SeedChoice":
+        _check_range("seed count", self.count)
+        if self.supply == "strand":
+            steps = self.strand_pitch_mm / self.step_mm
+            if self.strand_pitch_mm < self.min_spacing_mm:
+                raise ValueError("strand_pitch_mm is below min_spacing_mm: no strand keeps the spacing")
+            if abs(steps - round(steps)) > 1e-6:
+                raise ValueError(
+                    f"strand_pitch_mm {self.strand_pitch_mm:g} is no multiple of step_mm {self.step_mm:g}: choose one"
+                )
+        return self
+
+    def spacing_in_needle_mm(self, capsule_length_mm: float) -> float:
+        """Least distance of two seed centres in one needle: of loose seeds a spacer lies between them."""
+        spacer = self.smallest_spacer_mm if self.supply == "loose" else 0.0
+        return max(self.min_spacing_mm, capsule_length_mm + spacer)
 
 
 class ObstacleChoice(_Table):
@@ -123,6 +178,9 @@ class DirectionChoice(_Table):
     azimuth_step_deg: Positive = Field(10.0, ge=1, le=180, description="step of the azimuths tried, degrees")
     azimuth_deg: float | None = Field(None, ge=-360, le=360, description="a fixed azimuth, degrees")
     tilt_deg: float = Field(0.0, ge=-60, le=60, description="tilt toward the head, degrees")
+    tilts_deg: tuple[Annotated[float, Field(ge=-60, le=60)], ...] = Field(
+        (), max_length=25, description="tilts that are searched, degrees; empty: `tilt_deg` alone"
+    )
 
 
 class BoneFromHU(_Table):
@@ -146,6 +204,38 @@ class Goal(_Table):
     op: Literal[">=", "<="]
     limit: float | Literal["Rx"]
     required: bool = Field(True, description="False: aimed at and reported, not demanded by --strict")
+    weight: NotNegative | None = Field(
+        None, description="weight of a term of its own in the objective; none: judged, not optimised for"
+    )
+    priority: int = Field(
+        1, ge=1, le=9, description="1 first; the weight of each later one counts a tenth of the one before"
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> "Goal":
+        try:
+            found = parse_metric(self.metric)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        if self.weight is not None and found.kind in ("CI", "EI", "HI", "BED", "min", "volume"):
+            raise ValueError(
+                f"{self.metric} cannot be optimised for: give a weight to D, V, mean or max alone"
+            )
+        return self
+
+    @property
+    def shown(self) -> str:
+        """The limit as it is printed."""
+        return self.limit if self.limit == "Rx" else f"{self.limit:g}"
+
+    @property
+    def title(self) -> str:
+        """'target D90_gy >= Rx'."""
+        return f"{self.roi} {self.metric} {self.op} {self.shown}"
+
+    def gy(self, prescription_gy: float) -> float:
+        """The limit of a metric in Gy, with Rx put in."""
+        return prescription_gy if self.limit == "Rx" else float(self.limit)
 
 
 class Objective(_Table):
@@ -214,6 +304,13 @@ class Protocol(_Table):
     citations: dict[str, str] = Field(default_factory=dict, description="dotted field name to its source")
 
     @model_validator(mode="after")
+    def _goals_agree(self) -> "Protocol":
+        clash = contradiction(self.goals, self.prescription.dose_gy)
+        if clash:
+            raise ValueError(clash)
+        return self
+
+    @model_validator(mode="after")
     def _cited_fields_exist(self) -> "Protocol":
         for key in self.citations:
             here: Any = self
@@ -222,6 +319,41 @@ class Protocol(_Table):
                 if here is None and part != "half_life_days":
                     raise ValueError(f"citations names '{key}', which is no field of a protocol")
         return self
+
+
+def contradiction(goals: Sequence[Goal], prescription_gy: float) -> str:
+    """One line for two goals that no plan can meet together, "" where there are none.
+
+    Each goal on D, V, min or max is a bound on the curve V(dose): at least or at most so many per cent at that dose. A
+    curve never rises, so a lower bound at some dose is a lower bound at every smaller one.
+
+    Examples
+    --------
+    >>> both = Goal(roi="t", metric="D90", op=">=", limit=150), Goal(roi="t", metric="V100", op="<=", limit=80)
+    >>> contradiction(both, 120.0)
+    "goals 't D90 >= 150' and 't V100 <= 80' contradict each other: change one"
+    """
+    bounds = [(goal, bound) for goal in goals if (bound := _bound(goal, prescription_gy)) is not None]
+    for one, (dose, share) in bounds:
+        for other, (dose_2, share_2) in bounds:
+            if one.roi != other.roi or one.op != ">=" or other.op != "<=":
+                continue
+            if (dose_2 < dose and share_2 <= share and share > 0) or (dose_2 <= dose and share_2 < share):
+                return f"goals '{one.title}' and '{other.title}' contradict each other: change one"
+    return ""
+
+
+def _bound(goal: Goal, prescription_gy: float) -> tuple[float, float] | None:
+    """(dose in Gy, per cent of the volume) of a goal on the curve; None for one that is no point of it."""
+    metric = parse_metric(goal.metric)
+    if metric.kind == "D":
+        return goal.gy(prescription_gy), metric.value
+    if metric.kind in ("min", "max"):
+        return goal.gy(prescription_gy), 100.0 if metric.kind == "min" else 0.0
+    if metric.kind in ("V", "VGy") and metric.unit == "pct" and goal.limit != "Rx":
+        dose = metric.value if metric.kind == "VGy" else metric.value * prescription_gy / 100.0
+        return dose, float(goal.limit)
+    return None
 
 
 def first_problem(error: ValidationError) -> str:

@@ -122,6 +122,8 @@ def check_rules(
         _needle_length(lines, protocol),
         _needle_spacing(lines, protocol),
         _seed_spacing(lines, protocol),
+        _spacing_in_needle(lines, protocol, source),
+        *_supply(lines, protocol),
     ]
     lateral = LateralRule(obstacles, external, protocol, source.capsule_length_mm)
     for index, template in enumerate(templates):
@@ -137,7 +139,8 @@ def check_rules(
     ]
     low, high = protocol.prescription.allowed_gy
     gy = max((dose for _, dose in targets), key=lambda dose: max(low - dose, dose - high), default=None)
-    mci, (weak, strong) = protocol.source.activity_mCi, protocol.source.allowed_mCi
+    weak, strong = protocol.source.allowed_mCi
+    mci = max(protocol.source.stock_mCi, key=lambda given: max(weak - given, given - strong))
     prescribed = next((s.name for s, dose in targets if dose == gy), "")
     results += [
         _result(
@@ -280,6 +283,46 @@ def _seed_spacing(lines: Sequence[_Line], protocol: Protocol) -> RuleResult:
         i, j = np.unravel_index(int(gaps.argmin()), gaps.shape)
         found.append((float(gaps[i, j]), f"{names[i]} and {names[j]}"))
     return _at_least("between seeds", protocol.seeds.min_spacing_mm, found)
+
+
+def _spacing_in_needle(lines: Sequence[_Line], protocol: Protocol, source: Source) -> RuleResult:
+    """Seeds of one needle: capsules, and of loose ones a spacer, lie between their centres."""
+    found = []
+    for line in lines:
+        gaps = np.diff(np.sort(line.depths))
+        if len(gaps):
+            found.append((float(gaps.min()), line.name))
+    limit = protocol.seeds.spacing_in_needle_mm(source.capsule_length_mm)
+    return _at_least("between seeds of a needle", limit, found)
+
+
+def _supply(lines: Sequence[_Line], protocol: Protocol) -> list[RuleResult]:
+    """Rules of what is in stock, where the protocol has any: strands, counts, one strength a needle."""
+    results = []
+    rule = protocol.seeds
+    if rule.supply == "strand":
+        found = []
+        for line in lines:
+            gaps = np.abs(np.diff(np.sort(line.depths)) - rule.strand_pitch_mm)
+            found.append((float(gaps.max(initial=0.0)), line.name))
+        results.append(_at_most(f"pitch of a strand, off {rule.strand_pitch_mm:g} mm", 0.0, found))
+    seeds = sum(len(line.seeds) for line in lines)
+    for name, unit, count, number in (
+        ("seeds in stock", "seeds", rule.count, seeds),
+        ("needles", "needles", protocol.needle.count, len(lines)),
+    ):
+        if count is None:
+            continue
+        exact = isinstance(count, int) and unit == "seeds"
+        low, high = count if isinstance(count, tuple) else (count if exact else 0, count)
+        shown = f"{low}-{high}" if low != high else f"{low}"
+        results.append(_result(name, shown if low else f"<= {high}", number, low <= number <= high, "", unit))
+    if len(protocol.source.activities_mCi) > 1:
+        mixed = [line.name for line in lines if len({seed.source for seed in line.needle.seeds}) > 1]
+        results.append(
+            _result("strengths in a needle", "1", 2 if mixed else 1, not mixed, ", ".join(mixed[:3]), "")
+        )
+    return results
 
 
 def _standoff(lines: Sequence[_Line], external: Structure, protocol: Protocol) -> RuleResult:

@@ -184,12 +184,12 @@ def _strengths(plan: Plan, rtplan: pydicom.Dataset) -> list[CheckItem]:
         if entry.strength_on and entry.implant_on:
             days = np.datetime64(entry.implant_on[:10]) - np.datetime64(entry.strength_on[:10])
             decay = 2.0 ** (-float(days.astype(int)) / entry.half_life_days)
-        ordered = plan.protocol.source.activity_mCi * U_PER_MCI_APPARENT * decay
-        if len(plan.sources) == 1:
-            items.append(
-                compared(f"{label}: as the protocol's activity", ordered, entry.air_kerma_strength_U, 1e-4 * ordered,
-                      "U", "protocol, decayed to the implantation")
-            )  # fmt: skip
+        stock = [mci * U_PER_MCI_APPARENT * decay for mci in plan.protocol.source.stock_mCi]
+        ordered = min(stock, key=lambda u: abs(u - entry.air_kerma_strength_U))
+        items.append(
+            compared(f"{label}: as an activity of the protocol", ordered, entry.air_kerma_strength_U, 1e-4 * ordered,
+                  "U", "protocol, decayed to the implantation")
+        )  # fmt: skip
         items.append(
             CheckItem(f"{label}: within the protocol", f"{low:.4g}-{high:.4g} U before decay",
                       f"{entry.air_kerma_strength_U / decay:.4g} U", None, None, "",

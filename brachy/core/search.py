@@ -24,6 +24,9 @@ F32 = np.float32
 ZERO = np.float32(0.0)
 _SUM = {"reassoc", "contract", "nnan", "ninf", "nsz"}
 _THIRTEEN, _SEVEN, _SEVENTEEN, _ELEVEN = np.uint64(13), np.uint64(7), np.uint64(17), np.uint64(11)
+STRAIGHT = 1e-3
+"""Two seeds lie a pitch apart to this share of it; depths are rounded."""
+
 SIGNIFICANT = 1e-6
 """A descent step must win this much, well above the rounding of float32 sums (engineering choice)."""
 
@@ -43,7 +46,9 @@ class Board(NamedTuple):
     not be used with one, `block` the needles that may not be used with one, `cover` the groups of edge points that
     a seed covers through its needle, `near` (N, K) the nearest candidates and `needle_near` the nearest needles, -1
     where there are fewer, `depth` (N,) mm along the needle. `base`, `base_count` and `base_covered` are dose, seeds
-    and cover that are fixed. `limits` are the least and most seeds and the most needles.
+    and cover that are fixed. `limits` are the least and most seeds and the most needles. `strand` is the pitch of
+    strands in mm, 0 for none, and the price of a gap of one pitch in a needle; `least_needles` the least needles and
+    the price of each that is missing.
     """
 
     influence: NDArray[np.float32]
@@ -65,6 +70,8 @@ class Board(NamedTuple):
     needle_cost: NDArray[np.float64]
     seed_cost: NDArray[np.float64]
     limits: NDArray[np.int64]
+    strand: NDArray[np.float64] = np.zeros(2)
+    least_needles: NDArray[np.float64] = np.zeros(2)
 
 
 class State(NamedTuple):
@@ -180,11 +187,44 @@ def uniform(generator: Any) -> Any:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _gap(board: Any, i: Any, j: Any) -> Any:
+    """How far the distance of two neighbours in a needle is off the pitch of a strand, in pitches."""
+    off = abs(abs(board.depth[i] - board.depth[j]) - board.strand[0]) / board.strand[0]
+    return off if off > STRAIGHT else 0.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _gaps_made(board: Any, state: Any, j: Any) -> Any:
+    """Change of the gaps in a needle's strand by a seed at j, in pitches."""
+    needle = board.needle_of[j]
+    before = -1
+    after = -1
+    for k in range(board.needle_first[needle], board.needle_first[needle + 1]):
+        if state.chosen[k] and k < j:
+            before = k
+        elif state.chosen[k] and k > j:
+            after = k
+            break
+    made = 0.0
+    if before >= 0:
+        made += _gap(board, before, j)
+    if after >= 0:
+        made += _gap(board, j, after)
+    if before >= 0 and after >= 0:
+        made -= _gap(board, before, after)
+    return made
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def opening_cost(board: Any, state: Any, j: Any) -> Any:
     """Change of the structural cost by a seed at j: its own, its needle's if unused, less what it newly covers."""
     total = board.seed_cost[j]
     if state.loaded[board.needle_of[j]] == 0:
         total += board.needle_cost[board.needle_of[j]]
+        if state.tally[1] < board.least_needles[0]:
+            total -= board.least_needles[1]
+    if board.strand[0] > 0.0:
+        total += board.strand[1] * _gaps_made(board, state, j)
     for g in board.cover[board.cover_first[j] : board.cover_first[j + 1]]:
         if state.covered[g] == 0:
             total -= board.cover_cost[g]
@@ -254,7 +294,7 @@ def load(board: Any, terms: Any, state: Any, wanted: Any) -> Any:
     state.blocks[:] = 0
     state.place[:] = -1
     state.tally[:] = 0
-    state.cost[1] = 0.0
+    state.cost[1] = board.least_needles[0] * board.least_needles[1]
     for g in range(state.covered.size):
         if state.covered[g] == 0:
             state.cost[1] += board.cover_cost[g]

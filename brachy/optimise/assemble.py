@@ -65,7 +65,7 @@ def assemble(
     protocol: Protocol,
     targets: Sequence[Prescribed],
     source: Source,
-    strength_U: float,
+    strengths_U: Sequence[float],
     half_life_days: float,
     dates: tuple[date | None, date | None],
     optimiser: dict[str, Any],
@@ -75,17 +75,18 @@ def assemble(
     Parameters
     ----------
     dates : (stated, implanted)
-        Day of the stated strength and of the implantation; `strength_U` is at implantation.
+        Day of the stated strength and of the implantation; `strengths_U`, of what is in stock, are at implantation.
     """
+    used = _strengths_used(chosen)
     plan = Plan(
         software=f"brachy {__version__}",
         case=_identity(case),
         protocol=protocol,
         limits=LIMITS,
-        sources=(_source(source, strength_U, half_life_days, dates),),
+        sources=tuple(_source(source, strengths_U[kind], half_life_days, dates) for kind in used),
         targets=tuple(_target(target, protocol) for target in targets),
         templates=tuple(_template(offer) for offer in chosen.candidates.offers),
-        needles=tuple(_needles(chosen)),
+        needles=tuple(_needles(chosen, used)),
         evaluation=Evaluation(formalism=protocol.source.formalism),
         optimiser=optimiser,
     ).sealed()
@@ -169,7 +170,13 @@ def _template(offer: Offer) -> PlanTemplate:
     )
 
 
-def _needles(chosen: Chosen) -> list[PlanNeedle]:
+def _strengths_used(chosen: Chosen) -> list[int]:
+    """Strengths of the stock that some needle is loaded with; the first where there is no seed."""
+    needles = chosen.candidates.needle_of[np.flatnonzero(chosen.loading)]
+    return sorted(set(chosen.candidates.strength[needles].tolist())) or [0]
+
+
+def _needles(chosen: Chosen, used: Sequence[int]) -> list[PlanNeedle]:
     """Loaded needles in the order of insertion: template, layer 0, +1, -1 ..., column; seeds from the tip back."""
     candidates = chosen.candidates
     loaded = np.flatnonzero(chosen.loading)
@@ -181,9 +188,12 @@ def _needles(chosen: Chosen) -> list[PlanNeedle]:
         depths = np.sort(candidates.depths_mm[loaded[candidates.needle_of[loaded] == number]])[::-1]
         tip_depth = float(depths[0]) + offer.tip_offset_mm
         row = offer.layout.insertion_order().index(needle.row)
+        kind = used.index(int(candidates.strength[number]))
         seeds = tuple(
             PlanSeed(
-                position_mm=_vector(needle.hole_mm + depth * needle.direction), depth_mm=tip_depth - depth
+                position_mm=_vector(needle.hole_mm + depth * needle.direction),
+                depth_mm=tip_depth - depth,
+                source=kind,
             )
             for depth in depths.tolist()
         )

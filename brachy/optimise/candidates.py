@@ -1,7 +1,7 @@
 """From the needles offered to what the kernels search on: candidates, who excludes whom, who covers what."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -26,6 +26,9 @@ NEAR_NEEDLES = 8
 
 LONGEST_MM = 250.0
 """The table of a seed's dose reaches this far; beyond, it ends on its last step (engineering choice)."""
+
+FORBIDDING = 1e4
+"""Price of what no plan may have, far above every other term."""
 
 TABLE_PER_MM = 8.0
 ANGLES = 48
@@ -74,7 +77,8 @@ class SeedTable:
 class Candidates:
     """All places where a seed may lie, of one or several templates, needle by needle.
 
-    Positions are relative to an anchor and rounded, so that a moved patient gives the same bits.
+    Positions are relative to an anchor and rounded, so that a moved patient gives the same bits. Where seeds of several
+    strengths are in stock, each needle stands once for each, and of these only one may be used.
     """
 
     offers: tuple[Offer, ...]
@@ -86,6 +90,10 @@ class Candidates:
     """(n_needles,) offer of each needle."""
     local: Int
     """(n_needles,) index of each needle in its offer."""
+    strength: Int
+    """(n_needles,) which strength of the stock each needle is loaded with."""
+    base: Int
+    """(n,) index of each candidate in its offer."""
     depths_mm: Float
     """(n,) hole to seed centre."""
     clashes: Int
@@ -94,7 +102,7 @@ class Candidates:
     """(q, 2) pairs of needles that exclude each other."""
 
     @staticmethod
-    def of(offers: Sequence[Offer], anchor_mm: Float, protocol: Protocol) -> "Candidates":
+    def of(offers: Sequence[Offer], anchor_mm: Float, protocol: Protocol, strengths: int = 1) -> "Candidates":
         """Join the offers of all templates."""
         seeds = np.cumsum([0] + [len(offer.positions_mm) for offer in offers])
         needles = np.cumsum([0] + [len(offer.needles) for offer in offers])
@@ -108,7 +116,7 @@ class Candidates:
                 blocks.append(close + np.array([needles[a], needles[b]]))
         counts = [len(offer.needles) for offer in offers]
         depths = [needle.depths_mm for offer in offers for needle in offer.needles]
-        return Candidates(
+        joined = Candidates(
             offers=tuple(offers),
             positions_mm=np.round(np.concatenate([o.positions_mm for o in offers]) - anchor_mm, 6),
             axes=np.concatenate(
@@ -119,9 +127,44 @@ class Candidates:
             ),
             offer_of=np.repeat(np.arange(len(offers)), counts).astype(np.int64),
             local=np.concatenate([np.arange(count) for count in counts]).astype(np.int64),
+            strength=np.zeros(int(needles[-1]), dtype=np.int64),
+            base=np.concatenate([np.arange(len(o.positions_mm)) for o in offers]).astype(np.int64),
             depths_mm=np.concatenate([*depths, np.zeros(0)]),
             clashes=np.concatenate(clashes),
             blocks=np.concatenate(blocks),
+        )
+        return joined if strengths == 1 else joined._of_strengths(strengths)
+
+    def _of_strengths(self, count: int) -> "Candidates":
+        """Each needle once for each strength, side by side."""
+        needles = len(self.offer_of)
+        first = self.needle_first
+        places = np.concatenate(
+            [np.tile(np.arange(first[n], first[n + 1]), count) for n in range(needles)]
+        ).astype(np.int64)
+        lengths = np.repeat(np.diff(first), count)
+        new_needle = np.repeat(np.arange(needles * count), lengths)
+        kind = new_needle % count
+        copies = np.empty((len(self), count), dtype=np.int64)  # new index of each candidate at each strength
+        copies[places, kind] = np.arange(len(places))
+        own = np.arange(needles)[:, None] * count + np.arange(count)
+        within = [(i, j) for j in range(count) for i in range(j)]
+        variants = [own[:, list(pair)] for pair in within]
+        across = [own[self.blocks][:, [0, 1], [i, j]] for i in range(count) for j in range(count)]
+        return replace(
+            self,
+            positions_mm=self.positions_mm[places],
+            axes=self.axes[places],
+            needle_of=new_needle.astype(np.int64),
+            offer_of=np.repeat(self.offer_of, count),
+            local=np.repeat(self.local, count),
+            strength=np.tile(np.arange(count), needles).astype(np.int64),
+            base=self.base[places],
+            depths_mm=self.depths_mm[places],
+            clashes=np.concatenate(
+                [copies[self.clashes][:, [0, 1], [i, j]] for i in range(count) for j in range(count)]
+            ),
+            blocks=np.concatenate([*variants, *across]),
         )
 
     def __len__(self) -> int:
@@ -150,7 +193,7 @@ class Candidates:
         of_offer = self.offer_of[self.needle_of]
         matrix = np.zeros((len(self), len(patterns)), dtype=bool)
         for g, (index, row, _) in enumerate(patterns):
-            matrix[of_offer == index, g] = row
+            matrix[of_offer == index, g] = row[self.base[of_offer == index]]
         first = np.concatenate([[0], np.cumsum(matrix.sum(axis=1))]).astype(np.int64)
         return first, np.nonzero(matrix)[1].astype(np.int64), np.array([float(n) for _, _, n in patterns])
 
@@ -165,7 +208,8 @@ class Candidates:
         found = np.full((len(self.offer_of), NEAR_NEEDLES), -1, dtype=np.int64)
         for index, offer in enumerate(self.offers):
             mine = np.flatnonzero(self.offer_of == index)
-            spots = np.array([[n.column, n.row] for n in offer.needles], dtype=np.float64)
+            holes = [offer.needles[k] for k in self.local[mine]]
+            spots = np.array([[n.column, n.row] for n in holes], dtype=np.float64)
             places = np.column_stack([spots, np.zeros(len(spots))]).reshape(-1, 3)
             local = _nearest(places, NEAR_NEEDLES)
             found[mine, : local.shape[1]] = np.where(local >= 0, mine[0] + local, -1) if len(mine) else -1
@@ -223,8 +267,24 @@ def make_board(candidates: Candidates, matrix: NDArray[np.float32], protocol: Pr
         base_covered=np.zeros(len(points), dtype=np.int64),
         needle_cost=np.full(needles, price.needle),
         seed_cost=np.full(size, price.seed),
-        limits=np.array([0, size, needles], dtype=np.int64),
+        limits=_limits(protocol, size, needles),
+        strand=np.array([protocol.seeds.strand_pitch_mm, FORBIDDING])
+        if protocol.seeds.supply == "strand"
+        else np.zeros(2),
+        least_needles=np.array([float(_least(protocol.needle.count)), FORBIDDING]),
     )
+
+
+def _limits(protocol: Protocol, size: int, needles: int) -> Int:
+    """Least and most seeds, most needles."""
+    seeds, rows = protocol.seeds.count, protocol.needle.count
+    exact = (seeds, seeds) if isinstance(seeds, int) else seeds or (0, size)
+    most = rows[1] if isinstance(rows, tuple) else rows or needles
+    return np.array([exact[0], min(exact[1], size), min(most, needles)], dtype=np.int64)
+
+
+def _least(count: int | tuple[int, int] | None) -> int:
+    return count[0] if isinstance(count, tuple) else 0
 
 
 def empty_state(board: Board) -> State:

@@ -75,12 +75,13 @@ class Surroundings:
 
 
 def aims(protocol: Protocol) -> list[Aim]:
-    """Directions of a protocol, with no offset: the fixed one, or every step of azimuth."""
+    """Directions of a protocol, with no offset: the fixed azimuth or every step of it, at every tilt."""
     rule = protocol.direction
-    if rule.azimuth_deg is not None:
-        return [Aim(rule.azimuth_deg % 360.0, rule.tilt_deg)]
     count = max(1, int(np.floor(360.0 / rule.azimuth_step_deg + 1e-9)))
-    return [Aim(round(k * rule.azimuth_step_deg, 6), rule.tilt_deg) for k in range(count)]
+    azimuths = [round(k * rule.azimuth_step_deg, 6) for k in range(count)]
+    if rule.azimuth_deg is not None:
+        azimuths = [rule.azimuth_deg % 360.0]
+    return [Aim(azimuth, tilt) for tilt in rule.tilts_deg or (rule.tilt_deg,) for azimuth in azimuths]
 
 
 def offsets(protocol: Protocol, fractions: Sequence[float]) -> list[tuple[float, float]]:
@@ -130,7 +131,7 @@ def score(
     aim, offered = reached.aim, reached.offer
     if offered is None or reached.reason:
         return reached
-    candidates = Candidates.of([offered], around.anchor_mm, protocol)
+    candidates = Candidates.of([offered], around.anchor_mm, protocol, len(protocol.source.stock_mCi))
     game = Game.of(candidates, around.samples, SCAN, table, protocol)
     rule = protocol.search
     dice = generator(seed, "direction", aim.azimuth_deg, aim.tilt_deg, aim.offset_mm)

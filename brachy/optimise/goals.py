@@ -6,6 +6,7 @@ Aims count too: hot spots are to be as low as coverage allows, not the other way
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from brachy.core import search as kernels
 from brachy.optimise.objective import coverage, hinge_terms
@@ -22,11 +23,11 @@ SURE_PCT = 0.1
 """V100 is carried this far beyond its limit, since the report samples the target anew (engineering choice)."""
 
 
-def least_v100_pct(protocol: Protocol) -> float:
-    """V100 that the protocol's goals and aims ask of every target; D90 >= Rx asks for 90 %."""
+def least_v100_pct(protocol: Protocol, required: bool = False) -> float:
+    """V100 in % that the protocol's goals, with or without its aims, ask of every target; D90 >= Rx asks for 90."""
     least = 0.0
     for goal in protocol.goals:
-        if goal.op == ">=" and goal.roi == "target":
+        if goal.op == ">=" and goal.roi == "target" and (goal.required or not required):
             if goal.metric == "V100_pct" and goal.limit != "Rx":
                 least = max(least, float(goal.limit))
             if goal.metric == "D90_gy" and goal.limit == "Rx":
@@ -76,6 +77,28 @@ def reach_goals(
         if reached > covered:
             best, covered, raised = tried, reached, factor
     return Found(best.loading, _value(game, best)), raised
+
+
+def coverage_short_by(game: Game, found: Found, least_pct: float) -> tuple[float, float]:
+    """V100 in % of the worst target, and the factor of strength at which every target would have `least_pct`."""
+    dose = kernels.exact_dose(game.board, found.loading)
+    worst, factor, first = 100.0, 1.0, 0
+    parts: dict[str, list[tuple[NDArray[np.float64], float]]] = {}
+    for part in game.samples:
+        last = first + part.counts[game.level]
+        if part.kind == "target" and last > first:
+            relative = dose[first:last] / part.prescription_gy
+            parts.setdefault(part.name, []).append((relative, part.share / (last - first)))
+        first = last
+    for pieces in parts.values():
+        relative = np.concatenate([values for values, _ in pieces])
+        weights = np.concatenate([np.full(len(values), weight) for values, weight in pieces])
+        order = np.argsort(relative)[::-1]
+        above = 100.0 * np.cumsum(weights[order]) / weights.sum()
+        level = float(relative[order][min(int(np.searchsorted(above, least_pct)), len(order) - 1)])
+        worst = min(worst, 100.0 * float(weights[relative >= 1.0].sum() / weights.sum()))
+        factor = max(factor, 1.0 / max(level, 1e-6))
+    return worst, factor
 
 
 def _v100(game: Game, found: Found) -> float:

@@ -11,7 +11,8 @@ With D(p) the dose at a sample p, Rx the prescription of the target it belongs t
       + lateral (edge points, 1 mm apart, that a clear hole could serve, with no used needle within the margin)
       + out_of_reach (edge points that no clear hole can serve: a constant of the direction)
 
-The words are the fields of the protocol's table `[objective]`. Nested targets count without what lies inside them.
+Each goal with a weight of its own adds a term, see `brachy.optimise.goal_terms`. The words are the fields of the
+protocol's table `[objective]`. Nested targets count without what lies inside them.
 """
 
 from collections.abc import Sequence
@@ -51,6 +52,10 @@ def hinge_terms(samples: Sequence[Samples], objective: Objective, level: int) ->
         elif part.kind == "shell":
             heights[k, 1] = rx
             weight[k, 1] = objective.spill * scale
+        elif part.kind == "goal":
+            slot = 0 if part.below else 1
+            heights[k, slot] = part.level_gy
+            weight[k, slot] = part.weight / max(part.counts[level], 1)
         else:
             heights[k, 1] = objective.organ_fraction * rx
             weight[k, 1] = objective.organ * scale
@@ -65,6 +70,8 @@ def dose_terms(samples: Sequence[Samples], terms: Terms, dose: Float) -> dict[st
             values["underdose"] += sums[0]
             values["over_150"] += sums[1]
             values["over_200"] += sums[2]
+        elif part.kind == "goal":
+            values[part.label] = values.get(part.label, 0.0) + sums[0] + sums[1]
         else:
             values["spill" if part.kind == "shell" else "organ"] += sums[1]
     return values

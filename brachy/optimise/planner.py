@@ -18,8 +18,10 @@ from brachy.optimise.assemble import Chosen, Prescribed, assemble
 from brachy.optimise.candidates import Candidates, SeedTable
 from brachy.optimise.certificate import certificate
 from brachy.optimise.directions import Aim, Scored, Surroundings, scan, table_of
-from brachy.optimise.goals import reach_goals
+from brachy.optimise.goal_terms import goal_samples
+from brachy.optimise.goals import SURE_PCT, coverage_short_by, least_v100_pct, reach_goals
 from brachy.optimise.points import FINE, SEARCH, Dosed, Samples, sample, sequence, spared_organs
+from brachy.optimise.reach import out_of_reach
 from brachy.optimise.search import Control, Found, Game, Progress, anneal, generator, greedy, moves_for
 from brachy.planfile import Plan, PlanTarget
 from brachy.protocol import Protocol, change
@@ -184,7 +186,7 @@ class _Worked:
     protocol: Protocol
     prescribed: list[Prescribed]
     source: Source
-    strength_u: float
+    strengths_u: tuple[float, ...]
     half_life: float
     dates: tuple[date | None, date | None]
     said: list[str]
@@ -218,7 +220,7 @@ class _Worked:
             self.protocol,
             self.prescribed,
             self.source,
-            self.strength_u,
+            self.strengths_u,
             self.half_life,
             self.dates,
             optimiser,
@@ -239,7 +241,8 @@ def _work(
 ) -> _Worked:
     """Search, from the case to the best loading."""
     if direction is not None:
-        protocol = change(protocol, direction={"azimuth_deg": direction[0], "tilt_deg": direction[1]})
+        fixed = {"azimuth_deg": direction[0], "tilt_deg": direction[1], "tilts_deg": ()}
+        protocol = change(protocol, direction=fixed)
     control = Control(max(1, threads or os.cpu_count() or 1), time_limit, progress)
     control.show("structures")
     names = None if targets is None else [name for name, _ in targets]
@@ -254,13 +257,17 @@ def _work(
     half_life, note = strength.half_life_used(source.half_life_days, None, protocol.source.half_life_days)
     said += [note] if note else []
     stated, implanted, days = _dates(case, strength_on, implant_on, said)
-    strength_u = strength_from_mci(protocol.source.activity_mCi) * decay_factor(days, half_life)
+    stock = protocol.source.stock_mCi
+    strengths_u = tuple(strength_from_mci(mci) * decay_factor(days, half_life) for mci in stock)
+    if len(stock) > 1:
+        said.append(f"seeds of {', '.join(f'{mci:g}' for mci in stock)} mCi in stock, each needle of one")
 
     (external,) = case.with_role("external")
     anchor = prescribed[0].planned.bounds_mm[0]
     dosed = [Dosed(p.planned, p.prescription_gy, p.nested) for p in prescribed]
     samples = sample(dosed, spared_organs(case.structures, protocol), external, anchor)
-    table = SeedTable.of(source, strength_u, protocol.source.formalism, half_life)
+    samples += goal_samples(protocol, case.structures, dosed, anchor)
+    table = SeedTable.of(source, strengths_u[0], protocol.source.formalism, half_life)
     obstacles = tuple(s for s in case.with_role(*protocol.obstacles.roles) if not s.is_empty)
     scans = []
     for p, d in zip(prescribed, dosed, strict=True):
@@ -271,7 +278,7 @@ def _work(
             d,
             external,
             obstacles,
-            tuple(part for part in samples if part.name in served or part.kind == "organ"),
+            tuple(part for part in samples if part.name in served or part.kind in ("organ", "goal")),
             anchor,
             source.capsule_length_mm,
         )
@@ -280,13 +287,16 @@ def _work(
     chosen, found, game, results = _search(layouts, samples, anchor, table, protocol, seed, control)
     control.show("goals")
     found, raised = reach_goals(found, game, protocol, seed, control)
-
+    _must_suffice(found, game, protocol, control)
+    unreached = out_of_reach(game, dosed, anchor, int(np.argmax(stock)))
+    said += [part.sentence for part in unreached]
     effort: dict[str, Any] = {
         "seed": seed,
         "starts": protocol.search.starts,
         "moves": _moves(scans, len(game.candidates), protocol),
         "candidates": len(game.candidates),
         "samples": int(game.terms.start[-1]),
+        "out_of_reach": [part.to_dict() for part in unreached],
         "directions": [
             {"target": p.planned.name, "tried": table_of(tried, layout.aim, results[index])}
             for index, (p, tried, layout) in enumerate(
@@ -295,7 +305,7 @@ def _work(
         ],
     }
     return _Worked(
-        case, protocol, prescribed, source, strength_u, half_life, (stated, implanted), said, control, game, found,
+        case, protocol, prescribed, source, strengths_u, half_life, (stated, implanted), said, control, game, found,
         raised, seed, time_limit, effort,
     )  # fmt: skip
 
@@ -410,6 +420,39 @@ def _dates(
     return stated, implanted, days
 
 
+def _must_suffice(found: Found, game: Game, protocol: Protocol, control: Control) -> None:
+    """Refuse a plan whose stock or count of needles cannot give what the required goals ask for.
+
+    Raises
+    ------
+    BrachyError
+        With what is reached, what is asked, and the activity that would do.
+    """
+    if control.interrupted or control.timed_out:
+        return
+    limits = game.board.limits
+    seeds = int(found.loading.sum())
+    if seeds < limits[0]:
+        raise BrachyError(
+            f"{limits[0]} seeds are to be used and only {seeds} find a place under the rules: lower seeds.count"
+        )
+    if "forbidden" in game.terms_of(found.loading):
+        raise BrachyError("the least number of needles finds no place under the rules: lower needle.count")
+    if protocol.seeds.count is None and protocol.needle.count is None:
+        return
+    least = least_v100_pct(protocol, required=True)
+    reached, factor = coverage_short_by(game, found, least)
+    if reached >= least - SURE_PCT:
+        return
+    needed = protocol.source.stock_mCi[0] * factor
+    full = [f"{seeds} seeds" if seeds >= limits[1] else ""]
+    full += [f"{limits[2]} needles" if protocol.needle.count is not None else ""]
+    raise BrachyError(
+        f"{' in '.join(word for word in full if word) or f'{seeds} seeds'} reach V100 {reached:.1f} %, "
+        f"{least - SURE_PCT:g} % is required: about {needed:.2g} mCi a seed would do, or a larger count"
+    )
+
+
 def _layouts(scans: Sequence[Sequence[Scored]], count: int) -> list[_Layout]:
     """The best combinations of one aim for each template, by the sum of their scores."""
     combined = [_Layout(())]
@@ -434,7 +477,13 @@ def _search(
 
     def prepare(layout: _Layout, level: int) -> Game:
         offers = [each.offer for each in layout.scored if each.offer is not None]
-        return Game.of(Candidates.of(offers, anchor, protocol), samples, level, table, protocol)
+        return Game.of(
+            Candidates.of(offers, anchor, protocol, len(protocol.source.stock_mCi)),
+            samples,
+            level,
+            table,
+            protocol,
+        )
 
     games = control.run("influence", [partial(prepare, layout, SEARCH) for layout in layouts])
     firsts = control.run("greedy", [partial(greedy, game) for game in games])

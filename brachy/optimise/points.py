@@ -23,7 +23,7 @@ from brachy.structures import Structure
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
-Kind = Literal["target", "shell", "organ"]
+Kind = Literal["target", "shell", "organ", "goal"]
 
 _ROOT = 1.2207440846057596
 SEQUENCE = 1.0 / np.array([_ROOT, _ROOT**2, _ROOT**3])
@@ -66,6 +66,9 @@ class Samples:
         Relative to the anchor.
     counts : tuple of int
         How many of them, from the first on, belong to each level.
+    label, level_gy, below, weight
+        Of a "goal" alone: its term's name, the level of its hinge, whether dose below it counts or dose above, and the
+        weight of the mean over these points, per Gy.
     """
 
     name: str
@@ -74,6 +77,10 @@ class Samples:
     share: float
     points_mm: Float
     counts: tuple[int, ...]
+    label: str = ""
+    level_gy: float = 0.0
+    below: bool = False
+    weight: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

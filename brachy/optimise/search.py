@@ -115,6 +115,10 @@ class Game:
         """Compute the influence matrix of a level."""
         points = np.concatenate([part.points_mm[: part.counts[level]] for part in samples])
         matrix = table.rows(points, candidates.positions_mm, np.ascontiguousarray(candidates.axes))
+        stock = protocol.source.stock_mCi
+        if len(stock) > 1:  # the table is that of the first strength
+            share = np.array(stock, dtype=np.float32) / np.float32(stock[0])
+            matrix[:-1] *= share[candidates.strength[candidates.needle_of], None]
         board = make_board(candidates, matrix, protocol)
         return Game(candidates, tuple(samples), level, board, hinge_terms(samples, protocol.objective, level))
 
@@ -141,6 +145,10 @@ class Game:
         values["needle"] = float(self.board.needle_cost[used].sum())
         values["seed"] = float(self.board.seed_cost[loading > 0].sum())
         values["lateral"] = float(self.board.cover_cost[state.covered == 0].sum())
+        # what no plan may have: gaps in strands, missing needles; 0 in every plan that is handed out
+        forbidden = float(state.cost[1]) - values["needle"] - values["seed"] - values["lateral"]
+        if abs(forbidden) > 1e-6:
+            values["forbidden"] = forbidden
         return values
 
 
