@@ -106,7 +106,7 @@ def inside(points, ring):
 
 
 @settings(
-    max_examples=12, deadline=None, derandomize=True, phases=(Phase.generate,),
+    max_examples=8, deadline=None, derandomize=True, phases=(Phase.generate,),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )  # fmt: skip
 @given(targets, obstacles, tables())
@@ -181,4 +181,4 @@ def keeps_every_rule(target, others, rules):
 
 def test_every_rule_holds_in_every_plan():
     keeps_every_rule()
-    assert len(MADE) >= 6
+    assert len(MADE) >= 4
