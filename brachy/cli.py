@@ -14,20 +14,26 @@ from typer import Abort, Exit
 
 from brachy import __version__
 from brachy.errors import BrachyError, UsageError
-from brachy.options import (
-    case_name,
-    changed_protocol,
-    date_of,
-    guide_of,
-    masks_of,
-    prescriptions_of,
-    targets_of,
+from brachy.flags import (
+    ForceFlag,
+    FormalismOption,
+    GuideOption,
+    JsonFlag,
+    SourceOption,
+    UnverifiedFlag,
+    say_note,
+    use_threads,
 )
+from brachy.options import (
+    guide_of,
+    prescriptions_of,
+)
+from brachy.plan_command import plan
 from brachy.robust_command import robust
 from brachy.verify_command import verify
 
 if TYPE_CHECKING:
-    from brachy.planfile import Plan
+    pass
 
 # typer may carry its own copy of click, so the base of its errors is asked of typer itself
 _CommandLineError: Any = next(
@@ -44,32 +50,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-JsonFlag = Annotated[
-    bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")
-]
-ForceFlag = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
-FormalismOption = Annotated[
-    str | None, typer.Option("--formalism", metavar="1D|2D", help="TG-43 point (1D) or line source (2D).")
-]
-GuideOption = Annotated[
-    str | None,
-    typer.Option(
-        "--guide",
-        metavar="hole=MM,plate=MM,...",
-        help="Measures of the printed template, mm: hole, plate, sleeve, wall, standoff; all: sleeves at every hole.",
-    ),
-]
-SourceOption = Annotated[
-    str | None, typer.Option("--source", metavar="MODEL|FILE", help="Seed model, see `brachy sources`.")
-]
-
-UnverifiedFlag = Annotated[
-    bool,
-    typer.Option(
-        "--accept-unverified", help="Also use a seed model whose tables were seen in one place only."
-    ),
-]
 
 
 def main() -> None:
@@ -124,137 +104,7 @@ def _root(
     pass
 
 
-@app.command()
-def plan(
-    case: Annotated[
-        str, typer.Argument(metavar="CASE", help="A .dcm file, folder or zip; a CT volume; a phantom.")
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--out", help="Folder to write; default plan-NAME (with --json nothing is written)."
-        ),
-    ] = None,
-    protocol: Annotated[
-        str,
-        typer.Option("--protocol", metavar="NAME|FILE", help="Planning protocol, see `brachy protocols`."),
-    ] = "liver-metastasis",
-    target: Annotated[
-        list[str] | None, typer.Option("--target", metavar="ROI[=GY]", help="Target ROI; may be repeated.")
-    ] = None,
-    margin: Annotated[
-        float | None, typer.Option("--margin", metavar="MM", help="3D expansion of the target.")
-    ] = None,
-    prescription: Annotated[float | None, typer.Option("--prescription", metavar="GY")] = None,
-    source: SourceOption = None,
-    accept_unverified: UnverifiedFlag = False,
-    activity: Annotated[
-        str | None,
-        typer.Option(
-            "--activity",
-            metavar="MCI",
-            help="Apparent activity of a seed; or 25.9MBq, '0.945 mCi contained'.",
-        ),
-    ] = None,
-    strength: Annotated[
-        float | None, typer.Option("--strength", metavar="U", help="Air-kerma strength of a seed.")
-    ] = None,
-    strength_on: Annotated[
-        str | None,
-        typer.Option("--strength-on", metavar="DATE", help="YYYY-MM-DD the strength is stated for."),
-    ] = None,
-    implant_on: Annotated[
-        str | None, typer.Option("--implant-on", metavar="DATE", help="YYYY-MM-DD of the implantation.")
-    ] = None,
-    formalism: FormalismOption = None,
-    pitch: Annotated[
-        float | None, typer.Option("--pitch", metavar="MM", help="Distance of the holes.")
-    ] = None,
-    direction: Annotated[
-        str | None, typer.Option("--direction", metavar="AZ[,TILT]", help="Needle direction in degrees.")
-    ] = None,
-    needle_length: Annotated[
-        float | None, typer.Option("--needle-length", metavar="MM", help="Longest path from hole to tip.")
-    ] = None,
-    mask: Annotated[
-        list[str] | None, typer.Option("--mask", metavar="NAME=FILE", help="Structure of a CT volume.")
-    ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Seed of the search; the same seed, the same plan.")
-    ] = 0,
-    threads: Annotated[int | None, typer.Option("--threads", min=1)] = None,
-    time_limit: Annotated[
-        float | None,
-        typer.Option("--time-limit", metavar="S", help="Stop the search; gives up reproducibility."),
-    ] = None,
-    guide: GuideOption = None,
-    alternatives: Annotated[
-        int | None,
-        typer.Option(
-            "--alternatives",
-            metavar="N",
-            min=1,
-            help="N different good plans (fewest needles, most homogeneous ...), in one table and a folder each.",
-        ),
-    ] = None,
-    certify: Annotated[
-        bool, typer.Option("--certify", help="Also state how far from the best the plan may be, at most.")
-    ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit 1 if a required goal or a rule is missed.")
-    ] = False,
-    force: ForceFlag = False,
-    as_json: JsonFlag = False,
-) -> int:
-    """Plan an implant: case in, folder out."""
-    _use_threads(threads)
-    if time_limit is not None and not time_limit > 0:
-        raise UsageError(f"--time-limit {time_limit:g}: give seconds above 0")
-    chosen = changed_protocol(
-        protocol, margin, prescription, source, activity, strength, formalism, pitch, direction, needle_length,
-        accept_unverified,
-    )  # fmt: skip
-    measures = guide_of(guide, chosen.needle.radius_mm)
-    folder = out if out is not None else None if as_json else Path(f"plan-{case_name(case)}")
-
-    from brachy import console, optimise, output, reading
-    from brachy.planfile import Plan
-
-    if folder is not None:
-        output.check_destination(folder, force)
-    loaded = reading.load_case(case, masks=masks_of(mask))
-    if alternatives is not None and folder is None:
-        raise UsageError("--alternatives writes a folder: give -o OUT beside --json")
-    with console.progress(quiet=as_json) as progress:
-        named = optimise.plan_alternatives(
-            loaded,
-            chosen,
-            alternatives or 1,
-            targets=targets_of(target),
-            strength_on=date_of(strength_on, "--strength-on"),
-            implant_on=date_of(implant_on, "--implant-on"),
-            seed=seed,
-            threads=threads,
-            time_limit=time_limit,
-            progress=progress,
-            certify=certify,
-        )
-    made = named[0][1]
-    if folder is not None:
-        if alternatives is None:
-            output.write_outputs(made, loaded, folder, force=force, guide=measures, say=_note)
-        else:
-            output.write_alternatives(named, loaded, folder, force=force, guide=measures, say=_note)
-        made = Plan.load(folder)
-    if as_json:
-        sys.stdout.write(made.to_json())
-    else:
-        console.show_plan(made, folder)
-        if alternatives is not None:
-            console.show_alternatives(named, alternatives)
-    if made.check.get("verdict") == "fail":
-        return 1
-    return _verdict(made) if strict else 0
+app.command()(plan)
 
 
 @app.command()
@@ -283,7 +133,7 @@ def dose(
     as_json: JsonFlag = False,
 ) -> None:
     """Compute the dose of a plan on a grid."""
-    _use_threads(threads)
+    use_threads(threads)
     from brachy import console, recompute
 
     result = recompute.recompute(
@@ -406,7 +256,7 @@ def view(
         stl=stl,
         guide=guide_of(guide),
         force=force,
-        say=_note,
+        say=say_note,
     )
     for file in written:
         print(f"wrote {file}")
@@ -489,24 +339,6 @@ def protocols(
         _print_json(protocol.model_dump(mode="json"))
     else:
         console.show_protocol(protocol)
-
-
-def _use_threads(threads: int | None) -> None:
-    if threads is None:
-        return
-    import numba
-
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-
-
-def _verdict(made: "Plan") -> int:
-    missed = [g for g in made.evaluation.goals if g.required and not g.met]
-    broken = [r for r in made.rules if not r.met]
-    return 1 if missed or broken else 0
-
-
-def _note(sentence: str) -> None:
-    print(f"note: {sentence}", file=sys.stderr)
 
 
 def _print_json(data: Any) -> None:

@@ -148,7 +148,7 @@ class LateralRule:
         as its tip if something bars it.
         """
         margin = self.protocol.template.lateral_margin_mm
-        layout = _layout(template)
+        layout = layout_of(template)
         points, layers = edge_points(target, layout)
         gaps = np.full(len(points), np.inf)
         for hole, tip, span in needles:
@@ -311,7 +311,8 @@ def _contact(
     return float(fine[max(int(np.argmax(close < reach_mm + BARRED_MM)) - 1, 0)]), float(gaps.min())
 
 
-def _layout(template: PlanTemplate) -> TemplateLayout:
+def layout_of(template: PlanTemplate) -> TemplateLayout:
+    """The lattice of a template as plan.json has it."""
     return TemplateLayout(
         np.array(template.origin_mm),
         np.array(template.direction),

@@ -86,10 +86,24 @@ def assemble(
         sources=tuple(_source(source, strengths_U[kind], half_life_days, dates) for kind in used),
         targets=tuple(_target(target, protocol) for target in targets),
         templates=tuple(_template(offer) for offer in chosen.candidates.offers),
-        needles=tuple(_needles(chosen, used)),
+        needles=tuple(needles_of(chosen, used)),
         evaluation=Evaluation(formalism=protocol.source.formalism),
         optimiser=optimiser,
     ).sealed()
+    notes = [
+        f"template of {offer.layout.target}: {note}"
+        for offer in chosen.candidates.offers
+        for note in offer.notes
+        if not note.startswith("layer ")  # the rules name the edge of the target that no needle comes near
+    ]
+    return judged(plan, case, targets, source, (*case.assumed, *notes))
+
+
+def judged(
+    plan: Plan, case: Case, targets: Sequence[Prescribed], source: Source, assumed: Sequence[str]
+) -> Plan:
+    """The plan with evaluation, goals and rules of its needles as they are."""
+    protocol = plan.protocol
     doses = [TargetDose(target.planned, target.prescription_gy) for target in targets]
     organs = [s for s in case.structures if s.role != "ignore" and not s.is_empty]
     (external,) = case.with_role("external")
@@ -103,15 +117,9 @@ def assemble(
         protocol,
         source,
     )
-    notes = [
-        f"template of {offer.layout.target}: {note}"
-        for offer in chosen.candidates.offers
-        for note in offer.notes
-        if not note.startswith("layer ")  # the rules name the edge of the target that no needle comes near
-    ]
     return plan.model_copy(
         update={
-            "assumed": (*case.assumed, *notes),
+            "assumed": tuple(assumed),
             "evaluation": Evaluation.model_validate({**told, "goals": goals}),
             "rules": rules,
         }
@@ -176,7 +184,7 @@ def _strengths_used(chosen: Chosen) -> list[int]:
     return sorted(set(chosen.candidates.strength[needles].tolist())) or [0]
 
 
-def _needles(chosen: Chosen, used: Sequence[int]) -> list[PlanNeedle]:
+def needles_of(chosen: Chosen, used: Sequence[int]) -> list[PlanNeedle]:
     """Loaded needles in the order of insertion: template, layer 0, +1, -1 ..., column; seeds from the tip back."""
     candidates = chosen.candidates
     loaded = np.flatnonzero(chosen.loading)

@@ -167,6 +167,29 @@ class Candidates:
             blocks=np.concatenate([*variants, *across]),
         )
 
+    def only(self, kept: NDArray[np.bool_], closed: NDArray[np.bool_] | None = None) -> "Candidates":
+        """The same without the candidates that are not kept; needles stay, also where they are left empty.
+
+        Parameters
+        ----------
+        kept : (n,) bool array
+            Candidates that stay.
+        closed : (n_needles,) bool array, optional
+            Needles of which no candidate stays.
+        """
+        stays = kept if closed is None else kept & ~closed[self.needle_of]
+        new = np.cumsum(stays) - 1
+        pairs = self.clashes[stays[self.clashes].all(axis=1)]
+        return replace(
+            self,
+            positions_mm=self.positions_mm[stays],
+            axes=self.axes[stays],
+            needle_of=self.needle_of[stays],
+            base=self.base[stays],
+            depths_mm=self.depths_mm[stays],
+            clashes=new[pairs].astype(np.int64),
+        )
+
     def __len__(self) -> int:
         return len(self.needle_of)
 
@@ -181,6 +204,20 @@ class Candidates:
 
         A candidate covers an edge point if the needle, loaded with it alone, lies within the lateral margin.
         """
+        of_offer = self.offer_of[self.needle_of]
+        matrix = np.zeros((len(self), len(self._patterns)), dtype=bool)
+        for g, (index, row, _) in enumerate(self._patterns):
+            matrix[of_offer == index, g] = row[self.base[of_offer == index]]
+        first = np.concatenate([[0], np.cumsum(matrix.sum(axis=1))]).astype(np.int64)
+        return (
+            first,
+            np.nonzero(matrix)[1].astype(np.int64),
+            np.array([float(n) for _, _, n in self._patterns]),
+        )
+
+    @cached_property
+    def _patterns(self) -> list[tuple[int, NDArray[np.bool_], int]]:
+        """(offer, which of its candidates cover it, edge points) of each group."""
         patterns: list[tuple[int, NDArray[np.bool_], int]] = []
         for index, offer in enumerate(self.offers):
             if not len(offer.edge_points_mm):
@@ -190,12 +227,17 @@ class Candidates:
             same, counts = np.unique(np.packbits(covered, axis=1), axis=0, return_counts=True)
             unpacked = np.unpackbits(same, axis=1, count=covered.shape[1]).astype(bool)
             patterns += [(index, row, n) for row, n in zip(unpacked, counts.tolist(), strict=True)]
-        of_offer = self.offer_of[self.needle_of]
-        matrix = np.zeros((len(self), len(patterns)), dtype=bool)
-        for g, (index, row, _) in enumerate(patterns):
-            matrix[of_offer == index, g] = row[self.base[of_offer == index]]
-        first = np.concatenate([[0], np.cumsum(matrix.sum(axis=1))]).astype(np.int64)
-        return first, np.nonzero(matrix)[1].astype(np.int64), np.array([float(n) for _, _, n in patterns])
+        return patterns
+
+    def covered_by(self, used: Sequence[bool]) -> Int:
+        """(groups,) how many of the needles in use, at the deepest place they were offered, cover each group."""
+        found = np.zeros(len(self._patterns), dtype=np.int64)
+        for g, (index, row, _) in enumerate(self._patterns):
+            offer = self.offers[index]
+            for n in np.flatnonzero(used):
+                if self.offer_of[n] == index and self.strength[n] == 0:
+                    found[g] += bool(row[offer.needle_of == self.local[n]].any())
+        return found
 
     @cached_property
     def near(self) -> Int:

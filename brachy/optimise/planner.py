@@ -247,7 +247,7 @@ def _work(
     control.show("structures")
     names = None if targets is None else [name for name, _ in targets]
     case = anatomy.prepare(case, protocol, names)
-    prescribed = _targets(case, protocol, targets)
+    prescribed = prescribed_targets(case, protocol, targets)
     source = load_source(protocol.source.model, protocol.source.accept_unverified)
     said: list[str] = source_warnings(source)
     if protocol.source.stated_as:
@@ -310,7 +310,7 @@ def _work(
     )  # fmt: skip
 
 
-def _targets(
+def prescribed_targets(
     case: Case, protocol: Protocol, targets: Sequence[tuple[str, float | None]] | None
 ) -> list[Prescribed]:
     """Targets, expanded, with their prescriptions; which of them lie inside another."""

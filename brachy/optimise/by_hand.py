@@ -1,0 +1,132 @@
+"""Edits by hand on a finished plan: evaluated as they are, or fixed while the rest is optimised again."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from brachy.case import Case
+from brachy.edits import Edit, EditedNeedle, edited_needles, in_words
+from brachy.errors import BrachyError
+from brachy.needle_path import skin_entry
+from brachy.optimise.goals import reach_goals
+from brachy.optimise.reopen import Opened, completed, game_with, loading_of, reopen, searched_needles
+from brachy.optimise.search import Control, Found, Progress, anneal, generator, moves_for
+from brachy.planfile import Plan, PlanNeedle, PlanSeed, rounded
+from brachy.template import parse_hole
+
+
+def plan_edited(
+    plan: Plan,
+    case: Case,
+    edits: Sequence[Edit],
+    *,
+    optimise_rest: bool = False,
+    seed: int = 0,
+    threads: int | None = None,
+    time_limit: float | None = None,
+    progress: Progress | None = None,
+) -> Plan:
+    """The plan with edits by hand, evaluated anew; a child that names its parent.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is edited; it stays as it is.
+    case : Case
+        Its case.
+    edits : sequence of Edit
+        Of `brachy.edits.read_edits`.
+    optimise_rest : bool
+        Fix the needles that are edited (one that is removed stays out) and optimise all others again.
+    seed, threads, time_limit, progress
+        As for `brachy.plan`.
+
+    Raises
+    ------
+    UsageError, BrachyError
+        If an edit cannot be carried out, or the case is another one.
+
+    Notes
+    -----
+    Rules that an edit breaks are stated in `rules`, not refused: the hand goes before the rule, and the plan says so.
+    """
+    opened = reopen(plan, case)
+    changed = edited_needles(tuple(edits), plan)
+    touched = {(each.template, each.hole) for each in changed}
+    fixed = [_needle(each, opened) for each in changed if each.depths_mm]
+    rest = [needle for needle in plan.needles if (needle.template, needle.hole) not in touched]
+    sources = list(plan.sources)
+    optimiser = {key: value for key, value in plan.optimiser.items() if key in ("seed", "directions")}
+    said = ["changed by hand: " + "; ".join(sorted(_sentence(edit) for edit in edits))]
+    if optimise_rest:
+        control = Control(max(1, threads or os.cpu_count() or 1), time_limit, progress)
+        control.show("influence")
+        game = game_with(opened, fixed, touched)
+        start = loading_of(rest, game.candidates, plan)
+        rule = plan.protocol.search
+        moves = moves_for(len(game.candidates), rule.fine_moves)
+        value = float(sum(game.terms_of(start).values()))
+        control.show("search")
+        found = anneal(
+            game, Found(start, value), moves, rule.fine_hot, rule.cold, generator(seed, "by hand"), control
+        )
+        found, raised = reach_goals(found, game, plan.protocol, seed, control)
+        rest, sources = searched_needles(opened, game, found.loading, sources)
+        terms = game.terms_of(found.loading)
+        optimiser |= {"objective": sum(terms.values()), "terms": terms, "raised_for_goals": raised}
+        if control.interrupted:
+            optimiser["interrupted"] = True
+            said.append("the search was interrupted: this is the best plan found until then")
+    if not (fixed or rest):
+        raise BrachyError("no needle is left: a plan without seeds has no dose")
+    child = completed(opened, [*fixed, *rest], sources, optimiser, said)
+    return child.model_copy(
+        update={"optimiser": {**child.optimiser, "changes": list(in_words(plan, child))}}
+    ).sealed()
+
+
+def _needle(each: EditedNeedle, opened: Opened) -> PlanNeedle:
+    """The needle of a hole of the template with seeds at given depths; its tip follows the deepest."""
+    made = opened.offers[each.template]
+    layout = made.layout
+    hole = layout.hole_mm(*parse_hole(each.hole))
+    (external,) = opened.case.with_role("external")
+    entry = skin_entry(external, hole, layout.direction, each.depths_mm[0])
+    if entry is None or entry.depth_mm <= 0:
+        raise BrachyError(
+            f"the axis of hole {each.hole} does not enter the patient before {each.depths_mm[0]:g} mm"
+        )
+    tip = each.depths_mm[0] + made.tip_offset_mm
+    return PlanNeedle(
+        hole=each.hole,
+        template=each.template,
+        hole_mm=_vector(hole),
+        skin_mm=_vector(hole + entry.depth_mm * layout.direction),
+        tip_mm=_vector(hole + tip * layout.direction),
+        direction=_vector(layout.direction),
+        depth_mm=tip,
+        depth_from_skin_mm=tip - entry.depth_mm,
+        seeds=tuple(
+            PlanSeed(
+                position_mm=kept or _vector(hole + depth * layout.direction),
+                depth_mm=tip - depth,
+                source=kind,
+            )
+            for depth, kind, kept in zip(each.depths_mm, each.sources, each.kept_mm, strict=True)
+        ),
+    )
+
+
+def _vector(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[float, float, float]:
+    x, y, z = rounded(values.tolist())
+    return x, y, z
+
+
+def _sentence(edit: Edit) -> str:
+    what = f"seed {edit.seed} of needle {edit.hole}" if edit.seed is not None else f"needle {edit.hole}"
+    if edit.action == "add":
+        return f"seed added in hole {edit.hole} at {edit.depth_mm:g} mm"
+    if edit.action == "remove":
+        return f"{what} removed"
+    return f"{what} moved to {edit.depth_mm:g} mm"

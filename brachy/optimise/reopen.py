@@ -1,0 +1,298 @@
+"""A finished plan opened again: its needles on the same lattice, some of them fixed, the rest to be searched.
+
+What is fixed gives its dose to the board's base; candidates that would come too near to it, and needles that would
+cross it, are taken out; a fixed needle is paid for.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brachy import anatomy
+from brachy.case import Case
+from brachy.errors import BrachyError
+from brachy.lateral_rule import layout_of
+from brachy.needle_path import segment_distances
+from brachy.needles import Offer, offer
+from brachy.optimise.assemble import Chosen, Prescribed, judged, needles_of
+from brachy.optimise.candidates import Candidates, SeedTable
+from brachy.optimise.goal_terms import goal_samples
+from brachy.optimise.planner import prescribed_targets
+from brachy.optimise.points import FINE, Dosed, Samples, sample, spared_organs
+from brachy.optimise.search import Game
+from brachy.planfile import Plan, PlanNeedle, PlanSource
+from brachy.source import Source
+from brachy.units import days_between, decay_factor, strength_from_mci
+
+Float = NDArray[np.float64]
+
+SAME_MM = 0.02
+"""A candidate this near to a planned depth is the planned place (positions have 6 significant digits)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A plan and its case, ready for another search or another evaluation."""
+
+    plan: Plan
+    case: Case
+    prescribed: list[Prescribed]
+    source: Source
+    strengths_u: tuple[float, ...]
+    samples: tuple[Samples, ...]
+    anchor_mm: Float
+    table: SeedTable
+    offers: tuple[Offer, ...]
+    candidates: Candidates
+
+    @property
+    def formalism(self) -> str:
+        """Formalism in which the plan is judged."""
+        return self.plan.protocol.source.formalism
+
+
+def reopen(plan: Plan, case: Case) -> Opened:
+    """Prepare the case as planning did, and offer the holes of the plan's own templates again.
+
+    Parameters
+    ----------
+    plan : Plan
+        A plan of this program.
+    case : Case
+        The case it was made for: CT, structures, identity.
+
+    Raises
+    ------
+    BrachyError
+        If the case is another one than the plan's.
+    """
+    protocol = plan.protocol
+    _must_match(plan, case)
+    names = [target.roi for target in plan.targets]
+    prepared = anatomy.prepare(case, protocol, names)
+    wanted = [(target.roi, target.prescription_gy) for target in plan.targets]
+    prescribed = prescribed_targets(prepared, protocol, wanted)
+    entry = plan.sources[0]
+    source = Source.from_dict(entry.data, name=entry.model)
+    strengths = tuple(strength_from_mci(mci) * _decay(entry) for mci in protocol.source.stock_mCi)
+    (external,) = prepared.with_role("external")
+    anchor = prescribed[0].planned.bounds_mm[0]
+    dosed = [Dosed(p.planned, p.prescription_gy, p.nested) for p in prescribed]
+    samples = sample(dosed, spared_organs(prepared.structures, protocol), external, anchor)
+    samples += goal_samples(protocol, prepared.structures, dosed, anchor)
+    table = SeedTable.of(source, strengths[0], protocol.source.formalism, entry.half_life_days)
+    obstacles = [s for s in prepared.with_role(*protocol.obstacles.roles) if not s.is_empty]
+    planned = {p.planned.name: p.planned for p in prescribed}
+    offers = tuple(
+        offer(
+            planned[template.target],
+            external,
+            obstacles,
+            layout_of(template),
+            protocol,
+            source.capsule_length_mm,
+        )
+        for template in plan.templates
+    )
+    candidates = Candidates.of(offers, anchor, protocol, len(protocol.source.stock_mCi))
+    return Opened(plan, prepared, prescribed, source, strengths, samples, anchor, table, offers, candidates)
+
+
+def _must_match(plan: Plan, case: Case) -> None:
+    for what, mine, theirs in (
+        ("patient ID", plan.case.patient_id, case.identity.patient_id),
+        ("CT series", plan.case.ct_series_uid, case.identity.ct_series_uid),
+    ):
+        if mine != theirs:
+            raise BrachyError(
+                f"the plan was made for another case: its {what} differs; give the case of the plan"
+            )
+
+
+def _decay(entry: PlanSource) -> float:
+    from datetime import date
+
+    if not (entry.strength_on and entry.implant_on):
+        return 1.0
+    days = days_between(date.fromisoformat(entry.strength_on[:10]), date.fromisoformat(entry.implant_on[:10]))
+    return decay_factor(days, entry.half_life_days)
+
+
+def game_with(
+    opened: Opened,
+    fixed: Sequence[PlanNeedle],
+    closed: Collection[tuple[int, str]] = (),
+    level: int = FINE,
+) -> Game:
+    """Candidates and board beside needles that stay as they are.
+
+    Parameters
+    ----------
+    opened : Opened
+        The plan.
+    fixed : sequence of PlanNeedle
+        Their seeds give dose and take their places; they are paid for.
+    closed : collection of (template, hole)
+        Holes through which nothing more goes.
+    level : int
+        Level of the samples.
+    """
+    protocol, everything = opened.plan.protocol, opened.candidates
+    names = [
+        (int(everything.offer_of[n]), opened.offers[everything.offer_of[n]].needles[everything.local[n]].hole)
+        for n in range(len(everything.offer_of))
+    ]
+    held = {(needle.template, needle.hole) for needle in fixed}
+    shut = np.array([name in held or name in set(closed) for name in names], dtype=bool)
+    kept = np.ones(len(everything), dtype=bool)
+    seeds = [seed for needle in fixed for seed in needle.seeds]
+    places = np.array([seed.position_mm for seed in seeds]).reshape(-1, 3) - opened.anchor_mm
+    for place in places:
+        gaps = np.linalg.norm(everything.positions_mm - place, axis=1)
+        kept &= gaps >= protocol.seeds.min_spacing_mm - 1e-3
+    shut |= _crossing(opened, fixed)
+    candidates = everything.only(kept, shut)
+    game = Game.of(candidates, opened.samples, level, opened.table, protocol)
+    points = np.concatenate([part.points_mm[: part.counts[level]] for part in opened.samples])
+    base = np.zeros(len(points))
+    axes = [np.array(needle.direction) for needle in fixed for _ in needle.seeds]
+    if len(seeds):
+        rows = opened.table.rows(points, places, np.array(axes))[:-1].astype(np.float64)
+        shares = [opened.plan.sources[s.source].air_kerma_strength_U / opened.strengths_u[0] for s in seeds]
+        base = np.array(shares) @ rows
+    count = np.array([1 if name in held else 0 for name in names], dtype=np.int64)
+    # counted on every candidate of the needle, also on those that are taken out: the axis is there
+    board = game.board._replace(
+        base=base,
+        base_count=count,
+        base_covered=_covered(opened, candidates, held, names),
+        limits=_left(game.board.limits, len(seeds), len(fixed)),
+    )
+    return Game(candidates, game.samples, level, board, game.terms)
+
+
+def _left(limits: NDArray[np.int64], seeds: int, needles: int) -> NDArray[np.int64]:
+    left: NDArray[np.int64] = np.maximum(limits - np.array([seeds, seeds, needles]), 0)
+    return left
+
+
+def _crossing(opened: Opened, fixed: Sequence[PlanNeedle]) -> NDArray[np.bool_]:
+    """Needles that come too near to one that is fixed."""
+    every = opened.candidates
+    needles = [opened.offers[every.offer_of[n]].needles[every.local[n]] for n in range(len(every.offer_of))]
+    if not fixed or not needles:
+        return np.zeros(len(needles), dtype=bool)
+    starts = np.array([n.hole_mm for n in needles]) - opened.anchor_mm
+    ways = np.array([n.max_tip_depth_mm * n.direction for n in needles])
+    other = np.array([n.hole_mm for n in fixed]) - opened.anchor_mm
+    reach = np.array([n.tip_mm for n in fixed]) - opened.anchor_mm - other
+    gaps = segment_distances(starts, ways, other, reach)
+    near = gaps < opened.plan.protocol.needle.min_needle_spacing_mm - 1e-3
+    return np.asarray(near.any(axis=1))
+
+
+def _covered(
+    opened: Opened,
+    candidates: Candidates,
+    held: Collection[tuple[int, str]],
+    names: Sequence[tuple[int, str]],
+) -> NDArray[np.int64]:
+    """Times each group of edge points of the remaining candidates is covered by a fixed needle already."""
+    return candidates.covered_by([name in held for name in names])
+
+
+def loading_of(needles: Sequence[PlanNeedle], candidates: Candidates, plan: Plan) -> NDArray[np.int8]:
+    """Loading of the candidates that are the planned places of some needles; other places are left out."""
+    loading = np.zeros(len(candidates), dtype=np.int8)
+    stock = np.array(plan.protocol.source.stock_mCi)
+    decay = _decay(plan.sources[0])
+    where: dict[tuple[int, str, int], list[int]] = {}
+    for i, number in enumerate(candidates.needle_of.tolist()):
+        template = int(candidates.offer_of[number])
+        hole = candidates.offers[template].needles[int(candidates.local[number])].hole
+        where.setdefault((template, hole, int(candidates.strength[number])), []).append(i)
+    for needle in needles:
+        for seed in needle.seeds:
+            mci = plan.sources[seed.source].apparent_activity_mCi / decay
+            kind = int(np.abs(stock - mci).argmin())
+            depth = needle.depth_mm - seed.depth_mm
+            for i in where.get((needle.template, needle.hole, kind), []):
+                if abs(candidates.depths_mm[i] - depth) < SAME_MM:
+                    loading[i] = 1
+    return loading
+
+
+def completed(
+    opened: Opened,
+    needles: Sequence[PlanNeedle],
+    sources: Sequence[PlanSource],
+    optimiser: dict[str, Any],
+    said: Sequence[str] = (),
+) -> Plan:
+    """A child of the plan with other needles, evaluated and judged; it names its parent."""
+    order = {id(n): k for k, n in enumerate(needles)}
+    sorted_needles = sorted(
+        needles,
+        key=lambda n: (
+            n.template,
+            opened.offers[n.template].layout.insertion_order().index(_row(n)),
+            _column(n),
+            order[id(n)],
+        ),
+    )
+    child = opened.plan.model_copy(
+        update={
+            "parent": opened.plan.checksum,
+            "needles": tuple(sorted_needles),
+            "sources": tuple(sources),
+            "optimiser": optimiser,
+            "check": {},
+        }
+    ).sealed()
+    return judged(child, opened.case, opened.prescribed, opened.source, (*opened.plan.assumed, *said))
+
+
+def _row(needle: PlanNeedle) -> int:
+    from brachy.template import parse_hole
+
+    return parse_hole(needle.hole)[1]
+
+
+def _column(needle: PlanNeedle) -> int:
+    from brachy.template import parse_hole
+
+    return parse_hole(needle.hole)[0]
+
+
+def searched_needles(
+    opened: Opened, game: Game, loading: NDArray[np.int8], sources: Sequence[PlanSource]
+) -> tuple[list[PlanNeedle], list[PlanSource]]:
+    """Needles of a loading, their seeds pointing into `sources`, to which strengths that are new are added."""
+    chosen = Chosen(game.candidates, loading)
+    listed = list(sources)
+    used = sorted(set(game.candidates.strength[game.candidates.needle_of[np.flatnonzero(loading)]].tolist()))
+    place = []
+    for kind in used:
+        strength = opened.strengths_u[kind]
+        near = [k for k, s in enumerate(listed) if abs(s.air_kerma_strength_U / strength - 1) < 1e-5]
+        if not near:
+            mci = opened.plan.protocol.source.stock_mCi[kind] * _decay(listed[0])
+            listed.append(
+                listed[0].model_copy(update={"air_kerma_strength_U": strength, "apparent_activity_mCi": mci})
+            )
+            near = [len(listed) - 1]
+        place.append(near[0])
+    needles = [
+        needle.model_copy(
+            update={
+                "seeds": tuple(
+                    seed.model_copy(update={"source": place[seed.source]}) for seed in needle.seeds
+                )
+            }
+        )
+        for needle in needles_of(chosen, used)
+    ]
+    return needles, listed
