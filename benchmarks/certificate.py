@@ -5,21 +5,28 @@ nothing else; "full": the protocol's own objective. Ellipsoid across its long ax
 """
 
 import time
+from pathlib import Path
 from typing import Any
 
 import brachy.optimise.planner as planner
 from brachy.optimise.certificate import certificate
 from brachy.phantom import load_phantom
 from brachy.protocol import change, load_protocol
+from brachy.reading import load_case
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "liver_abdomen"
+"""A CT with a liver tumour, where it is at hand."""
 
 COVERAGE = {
     "underdose": 150.0, "over_150": 0.0, "over_200": 0.0, "spill": 0.0, "organ": 0.0,
     "lateral": 0.0, "out_of_reach": 0.0, "seed": 0.02, "needle": 0.035,
 }  # fmt: skip
-CASES: tuple[tuple[str, str, tuple[float, float], float, dict[str, Any]], ...] = (
+CASES: tuple[tuple[str, str, tuple[float, float] | None, float, dict[str, Any]], ...] = (
     ("coverage + seeds + needles", "ellipsoid-87mm", (90.0, 0.0), 12.0, COVERAGE),
     ("full", "ellipsoid-87mm", (90.0, 0.0), 12.0, {}),
     ("full", "sphere-35mm", (0.0, 0.0), 10.0, {}),
+    ("full", "liver-metastasis", None, 10.0, {}),
+    ("full", str(REAL), None, 10.0, {}),
 )
 
 
@@ -40,9 +47,12 @@ def main() -> None:
         citations = {key: text for key, text in base.citations.items() if key != "goals"}
         base = base.model_copy(update={"citations": citations})
         protocol = change(base, template={"pitch_mm": pitch}, objective=weights)
-        made = planner.plan(load_phantom(phantom), protocol, direction=direction, certify=True).optimiser
+        if not Path(phantom).exists() and "/" in phantom:
+            continue
+        case = load_case(phantom) if "/" in phantom else load_phantom(phantom)
+        made = planner.plan(case, protocol, direction=direction, certify=True).optimiser
         print(
-            f"| {name} | {phantom} | {made['candidates']} | {made['samples']} | {made['objective']:.4f} "
+            f"| {name} | {Path(phantom).name} | {made['candidates']} | {made['samples']} | {made['objective']:.4f} "
             f"| {made['lower_bound']:.4f} | {100 * made['gap_relative']:.1f} | {seconds[0]:.1f} |",
             flush=True,
         )

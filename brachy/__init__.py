@@ -36,6 +36,7 @@ _HOME = {
     "dose": "brachy.dosimetry",
     "dvh": "brachy.dose_volume",
     "plan": "brachy.optimise",
+    "replan": "brachy.optimise",
     "plot_dvh": "brachy.figures",
     "plot_slice": "brachy.figures",
     "plot_template": "brachy.figures",
@@ -66,6 +67,7 @@ __all__ = [
     "plot_dvh",
     "plot_slice",
     "plot_template",
+    "replan",
     "robust",
     "scene",
     "verify",
@@ -80,7 +82,7 @@ if TYPE_CHECKING:
     from brachy.figures import plot_dvh, plot_slice, plot_template
     from brachy.grid import Dose, Grid
     from brachy.implant import Implant
-    from brachy.optimise import plan
+    from brachy.optimise import plan, replan
     from brachy.planfile import Plan
     from brachy.protocol import Protocol, load_protocol
     from brachy.reading import load_case

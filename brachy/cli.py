@@ -29,6 +29,7 @@ from brachy.options import (
     prescriptions_of,
 )
 from brachy.plan_command import plan
+from brachy.replan_command import approve, replan
 from brachy.robust_command import robust
 from brachy.verify_command import verify
 
@@ -105,6 +106,8 @@ def _root(
 
 
 app.command()(plan)
+app.command()(replan)
+app.command()(approve)
 
 
 @app.command()

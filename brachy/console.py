@@ -136,6 +136,28 @@ def show_plan(plan: Plan, folder: Path | None) -> None:
         _say(f"wrote {folder}")
 
 
+def show_replan(plan: Plan) -> None:
+    """Where the target stands, what the old plan would still reach and what the new one does; the changes in words."""
+    figures = plan.optimiser["replan"]
+    names = ("D90_gy", "V100_pct", "V150_pct", "V200_pct")
+    table = _table("In the room (on the samples of the search)", "ROI", "", *map(_unit, names))
+    for roi in figures["new"]:
+        for key, title in (("now", "in now"), ("old", "old plan"), ("new", "new plan")):
+            table.add_row(Text(roi), Text(title), *(_cell(figures[key][roi][name]) for name in names))
+    _OUT.print(table)
+    if plan.optimiser.get("carried_on"):
+        _say("nothing better was found: the old plan is carried on")
+    for sentence in plan.optimiser["changes"]:
+        _say(f"change: {sentence}")
+    for roi, short in plan.optimiser.get("short_by", {}).items():
+        _say(
+            f"'{roi}' is short of its goals by {short['V100_pct']:.3g} % of V100 and {short['D90_gy']:.3g} Gy of D90"
+        )
+    if "helps_most" in plan.optimiser:
+        _say(f"what would help most: {plan.optimiser['helps_most']}")
+    _OUT.print()
+
+
 def show_alternatives(named: Sequence[tuple[str, Plan]], wanted: int) -> None:
     """One table of several plans of a case."""
     organ = most_exposed_organ(named[0][1])

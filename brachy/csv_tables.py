@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from brachy.lateral_rule import nearest_on_path
+from brachy.placed import PLACED_HEADER
 from brachy.planfile import Plan, PlanNeedle
 from brachy.source import Source
 from brachy.structures import Structure
@@ -58,7 +59,6 @@ ALTERNATIVES_HEADER = (
     "organ_D2cc_gy",
     "objective",
 )
-PLACED_HEADER = ("template", "hole", "seed", "state", "x_mm", "y_mm", "z_mm")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -280,10 +280,13 @@ def dvh_csv(curves: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> str:
 
 
 def placed_csv(plan: Plan) -> str:
-    """The form for what was placed: a row a seed, in the order of insertion, its state still empty."""
-    rows = [
-        (needle.template + 1, safe_text(needle.hole), index, "", "", "", "")
-        for needle in in_order_of_insertion(plan)
-        for index in range(1, len(needle.seeds) + 1)
-    ]
+    """The form for what was placed: a row a seed, in the order of insertion; what is placed is filled in."""
+    rows: list[tuple[object, ...]] = []
+    for needle in in_order_of_insertion(plan):
+        name = (needle.template + 1, safe_text(needle.hole))
+        if needle.in_place:
+            for place in (needle.tip_mm, needle.skin_mm):
+                rows.append((*name, "", "line", *map(number, place)))
+        for index, seed in enumerate(sorted(needle.seeds, key=lambda each: each.depth_mm), 1):
+            rows.append((*name, index, "planned" if seed.placed else "", "", "", ""))
     return table(PLACED_HEADER, rows)

@@ -123,6 +123,10 @@ def _edit(line: int, row: list[str], plan: Plan) -> Edit:
 
 def _must_fit(edit: Edit, needle: PlanNeedle | None) -> None:
     """Refuse an edit of something the plan does not have, or without what it needs."""
+    if needle is not None and needle.begun:
+        raise UsageError(
+            f"needle {edit.hole} is in the patient: what is placed is not edited, see `brachy replan`"
+        )
     if edit.action == "add":
         if edit.seed is not None:
             raise UsageError("a seed that is added has no number yet: leave `seed` empty")

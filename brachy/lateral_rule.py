@@ -152,7 +152,8 @@ class LateralRule:
         points, layers = edge_points(target, layout)
         gaps = np.full(len(points), np.inf)
         for hole, tip, span in needles:
-            end = hole + self._counts_to(hole, tip, span) * layout.direction
+            unit = (tip - hole) / np.linalg.norm(tip - hole)
+            end = hole + self._counts_to(hole, tip, span) * unit
             gaps = np.minimum(gaps, distance_to_segment(points, hole, end))
         missed = gaps > margin + TOLERANCE_MM
         causes, barred = self._causes(points, missed, needles, layout, target)

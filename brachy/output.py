@@ -28,6 +28,7 @@ from brachy.dose_volume import dvh
 from brachy.errors import BrachyError, UsageError
 from brachy.grid import Dose, Grid
 from brachy.guide import GuideOptions, write_guide
+from brachy.lineage import APPROVAL, write_chain
 from brachy.planfile import Plan, write_text_whole
 from brachy.report import write_report
 from brachy.structures import Structure
@@ -61,6 +62,8 @@ def write_outputs(
     second_opinion: bool = True,
     pictures: bool = True,
     guide: GuideOptions | None = None,
+    ancestors: Sequence[Plan] = (),
+    with_ct: bool | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Path:
     """Write the folder of a plan.
@@ -91,6 +94,10 @@ def write_outputs(
         Write report.html and, for each template with needles, template.stl.
     guide : GuideOptions, optional
         Measures of the printed template.
+    ancestors : sequence of Plan, optional
+        The plans it comes from, kept in chain/.
+    with_ct : bool, optional
+        Write ct/; by default for a case that was not DICOM.
     say : callable, optional
         Is told what there is to know of the printed template, a sentence at a time.
 
@@ -108,7 +115,20 @@ def write_outputs(
     """
     check_destination(out, force)
     with whole_folder(out, force) as folder:
-        _fill(folder, plan, identified(case), structures, dose, curves, second_opinion, pictures, guide, say)
+        _fill(
+            folder,
+            plan,
+            identified(case),
+            structures,
+            dose,
+            curves,
+            second_opinion,
+            pictures,
+            guide,
+            say,
+            with_ct,
+        )
+        write_chain(folder, ancestors)
     return Path(out)
 
 
@@ -159,8 +179,10 @@ def _fill(
     pictures: bool = True,
     guide: GuideOptions | None = None,
     say: Callable[[str], None] | None = None,
+    with_ct: bool | None = None,
 ) -> None:
     """Write the files of a plan into an empty folder."""
+    with_ct = not case.identity.is_dicom if with_ct is None else with_ct
     plan = plan.sealed()
     drawn = tuple(structures) if structures is not None else planned_structures(plan, case)
     dose = dose if dose is not None else plan_dose(plan)
@@ -168,7 +190,7 @@ def _fill(
     write_text_whole(folder / "plan.json", plan.to_json())
     instance = write_plan(plan, case, folder / "RTPLAN.dcm", drawn)
     write_dose(dose, plan, case, folder / "RTDOSE.dcm", plan_instance_uid=instance)
-    _write_case_files(case, drawn, folder, with_ct=not case.identity.is_dicom)
+    _write_case_files(case, drawn, folder, with_ct=with_ct)
     write_text_whole(folder / "needles.csv", csv_tables.needles_csv(plan, drawn))
     write_text_whole(folder / "dvh.csv", csv_tables.dvh_csv(curves))
     write_text_whole(folder / "placed.csv", csv_tables.placed_csv(plan))
@@ -296,6 +318,8 @@ def _check_replaceable(folder: Path, shown: Path, force: bool) -> None:
         return
     if not force:
         raise UsageError(f"{shown} exists: choose another folder, or --force to replace it")
+    if APPROVAL in held:
+        raise UsageError(f"{shown} is approved and is not replaced: choose another folder")
     if not held & MARKS and not held <= CASE_FILES:
         raise UsageError(f"{shown} was not written by brachy and is not replaced: choose another")
 

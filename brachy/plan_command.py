@@ -140,6 +140,7 @@ def plan(
     folder = out if out is not None else None if as_json else Path(f"plan-{case_name(case)}")
 
     from brachy import console, optimise, output, reading
+    from brachy.lineage import ancestors_for_child
     from brachy.planfile import Plan
 
     if folder is not None:
@@ -180,7 +181,10 @@ def plan(
     made = named[0][1]
     if folder is not None:
         if alternatives is None:
-            output.write_outputs(made, loaded, folder, force=force, guide=measures, say=say_note)
+            ancestors = ancestors_for_child(edited) if edited is not None else ()
+            output.write_outputs(
+                made, loaded, folder, force=force, guide=measures, ancestors=ancestors, say=say_note
+            )
         else:
             output.write_alternatives(named, loaded, folder, force=force, guide=measures, say=say_note)
         made = Plan.load(folder)

@@ -99,15 +99,20 @@ class PlanTemplate(_Record):
 
 
 class PlanSeed(_Record):
-    """A seed; depth_mm = |tip - centre|; `source` indexes the plan's sources."""
+    """A seed; depth_mm = |tip - centre|; `source` indexes the plan's sources; `placed` once it is in the patient."""
 
     position_mm: Vector
     depth_mm: float
     source: int = Field(0, ge=0)
+    placed: bool = False
 
 
 class PlanNeedle(_Record):
-    """A loaded needle; depth_mm = |tip - hole|; seeds from the tip backwards."""
+    """A loaded needle; depth_mm = |tip - hole|; seeds from the tip backwards.
+
+    `in_place` is a needle whose line was measured; a needle that is, or holds a placed seed, need not lie on the
+    lattice.
+    """
 
     hole: str
     template: int = Field(0, ge=0)
@@ -118,6 +123,12 @@ class PlanNeedle(_Record):
     depth_mm: float
     depth_from_skin_mm: float
     seeds: tuple[PlanSeed, ...]
+    in_place: bool = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether it is in place, or some of its seeds are."""
+        return self.in_place or any(seed.placed for seed in self.seeds)
 
 
 class GoalResult(_Record):

@@ -281,6 +281,22 @@ class Search(_Table):
     fine_hot: Positive = Field(0.02, le=1, description="first temperature on the fine samples")
 
 
+class Replan(_Table):
+    """What a plan that is changed in the room prefers (engineering choice)."""
+
+    change_needle: NotNegative = Field(0.1, description="cost of a needle that the old plan does not have")
+    change_seed: NotNegative = Field(0.02, description="cost of a seed where the old plan has none")
+    blocked_radius_mm: NotNegative = Field(
+        0.0, le=50, description="holes this near to a blocked one are out too; 0: that hole alone"
+    )
+    step_mm: Positive = Field(
+        2.5,
+        ge=0.5,
+        description="distance of neighbouring candidates on a needle, mm; strands keep that of the plan",
+    )
+    moves: int = Field(12_000, ge=0, le=10_000_000, description="annealing moves, for 400 candidates")
+
+
 class Protocol(_Table):
     """A planning protocol."""
 
@@ -301,6 +317,7 @@ class Protocol(_Table):
     goals: tuple[Goal, ...] = ()
     objective: Objective = Objective()
     search: Search = Search()
+    replan: Replan = Replan()
     citations: dict[str, str] = Field(default_factory=dict, description="dotted field name to its source")
 
     @model_validator(mode="after")

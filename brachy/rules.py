@@ -42,6 +42,11 @@ class _Line:
         return float(np.linalg.norm(self.tip - self.hole))
 
     @property
+    def placed(self) -> NDArray[np.bool_]:
+        """Which of its seeds are in the patient."""
+        return np.array([seed.placed for seed in self.needle.seeds], dtype=bool)
+
+    @property
     def depths(self) -> Float:
         """Depth of each seed from the hole along the needle."""
         found: Float = (self.seeds - self.hole) @ self.direction
@@ -113,21 +118,23 @@ def check_rules(
     obstacles = [s for s in structures if s.role in protocol.obstacles.roles and s.name not in target_names]
     obstacles = [s for s in obstacles if not s.is_empty]
     overshoot = protocol.template.lateral_overshoot_mm
-    lines = [_line(needle, templates, planned, overshoot) for needle in needles]
+    # what is in the patient lies where it lies: rules are for what can still be changed
+    every = [_line(needle, templates, planned, overshoot) for needle in needles]
+    lines = [line for line in every if not line.needle.begun]
     results = [_clearance(lines, role, obstacles, protocol) for role in protocol.obstacles.roles]
     results += [
         _seeds_to_skin(lines, external, protocol),
         _distal_edge(lines, protocol),
         _within_target(lines),
         _needle_length(lines, protocol),
-        _needle_spacing(lines, protocol),
-        _seed_spacing(lines, protocol),
+        _needle_spacing(every, protocol),
+        _seed_spacing(every, protocol),
         _spacing_in_needle(lines, protocol, source),
-        *_supply(lines, protocol),
+        *_supply(every, protocol),
     ]
     lateral = LateralRule(obstacles, external, protocol, source.capsule_length_mm)
     for index, template in enumerate(templates):
-        own = [(line.hole, line.tip, line.span) for line in lines if line.needle.template == index]
+        own = [(line.hole, line.tip, line.span) for line in every if line.needle.template == index]
         several = f", template {index + 1} ({template.target})" if len(templates) > 1 else ""
         results += lateral.check(own, template, planned[template.target], several)
     results += [
@@ -256,6 +263,8 @@ def _needle_spacing(lines: Sequence[_Line], protocol: Protocol) -> RuleResult:
     found = []
     for k, one in enumerate(lines):
         for other in lines[:k]:
+            if one.needle.begun and other.needle.begun:
+                continue
             gap = _path_to_path(one, other)
             found.append((gap, f"{other.name} and {one.name}"))
     return _at_least("between needles", protocol.needle.min_needle_spacing_mm, found)
@@ -280,6 +289,8 @@ def _seed_spacing(lines: Sequence[_Line], protocol: Protocol) -> RuleResult:
         seeds = np.concatenate([line.seeds for line in lines])
         gaps = np.linalg.norm(seeds[:, None] - seeds[None], axis=2)
         gaps[np.tril_indices(len(seeds))] = np.inf
+        placed = np.concatenate([line.placed for line in lines])
+        gaps[placed[:, None] & placed] = np.inf
         i, j = np.unravel_index(int(gaps.argmin()), gaps.shape)
         found.append((float(gaps[i, j]), f"{names[i]} and {names[j]}"))
     return _at_least("between seeds", protocol.seeds.min_spacing_mm, found)
@@ -302,7 +313,7 @@ def _supply(lines: Sequence[_Line], protocol: Protocol) -> list[RuleResult]:
     rule = protocol.seeds
     if rule.supply == "strand":
         found = []
-        for line in lines:
+        for line in (line for line in lines if not line.needle.begun):
             gaps = np.abs(np.diff(np.sort(line.depths)) - rule.strand_pitch_mm)
             found.append((float(gaps.max(initial=0.0)), line.name))
         results.append(_at_most(f"pitch of a strand, off {rule.strand_pitch_mm:g} mm", 0.0, found))

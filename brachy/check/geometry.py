@@ -4,7 +4,7 @@ A second definition in plain NumPy that shares no kernel with the planner: needl
 structures are stacks of axial slabs (half the gap to each neighbour, even-odd), distances are measured at samples.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -197,11 +197,13 @@ def _crossed(needle: WrittenNeedle, depths: Float, target: Stack) -> NDArray[np.
     return target.contains(needle.hole + depths[:, None] * needle.direction)
 
 
-def needle_spacing(needles: Sequence[WrittenNeedle]) -> float:
-    """Least distance of two needles' axes, mm; inf for one needle."""
+def needle_spacing(needles: Sequence[WrittenNeedle], begun: Collection[str] = ()) -> float:
+    """Least distance of two needles' axes, mm, of which one can still be changed; inf where there are none."""
     best = np.inf
     for k, one in enumerate(needles):
         for other in needles[:k]:
+            if one.name in begun and other.name in begun:
+                continue
             way = one.path - other.hole
             length = float(np.linalg.norm(other.tip - other.hole))
             along = np.clip(way @ other.direction, 0.0, length)
@@ -209,10 +211,13 @@ def needle_spacing(needles: Sequence[WrittenNeedle]) -> float:
     return best
 
 
-def seed_spacing(needles: Sequence[WrittenNeedle]) -> float:
-    """Least distance of two seed centres, mm; inf for one seed."""
+def seed_spacing(needles: Sequence[WrittenNeedle], placed: NDArray[np.bool_] | None = None) -> float:
+    """Least distance of two seed centres, mm, of which one at least is not placed yet; inf where there are none.
+
+    `placed` (n,) speaks of the seeds in the order of the needles.
+    """
     seeds = np.concatenate([needle.seeds for needle in needles])
-    if len(seeds) < 2:
-        return np.inf
     gaps = np.linalg.norm(seeds[:, None] - seeds[None], axis=2)
-    return float(gaps[np.triu_indices(len(seeds), 1)].min())
+    if placed is not None:
+        gaps[placed[:, None] & placed] = np.inf
+    return float(gaps[np.triu_indices(len(seeds), 1)].min(initial=np.inf))

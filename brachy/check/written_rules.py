@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from brachy.check import geometry
 from brachy.check.items import CheckItem
-from brachy.planfile import Plan, RuleResult
+from brachy.planfile import Plan, PlanNeedle, RuleResult
 from brachy.roles import guess_role
 
 Float = NDArray[np.float64]
@@ -87,15 +87,24 @@ def _recomputed(
     plan: Plan, rtplan: pydicom.Dataset, rtstruct: pydicom.Dataset
 ) -> dict[str, tuple[float, float, int, str]]:
     """(value, limit, sense, where) of the rules that the files on disk decide."""
-    needles = geometry.written_needles(rtplan)
+    begun = {f"{n.template + 1}:{n.hole}": n for n in plan.needles if n.begun}
+    every = [_as_placed(needle, begun.get(needle.name)) for needle in geometry.written_needles(rtplan)]
+    needles = [needle for needle in every if needle.name not in begun]
     rules = plan.protocol
     if not needles:
         return {}
+    inside = {s.position_mm for n in plan.needles for s in n.seeds if s.placed}
+    placed = np.array([_is_placed(seed, inside) for needle in every for seed in needle.seeds], dtype=np.bool_)
     lengths = [float(np.linalg.norm(needle.tip - needle.hole)) for needle in needles]
     found: dict[str, tuple[float, float, int, str]] = {
         "needle length": (max(lengths), rules.needle.max_needle_mm, -1, ""),
-        "between needles": (geometry.needle_spacing(needles), rules.needle.min_needle_spacing_mm, 1, ""),
-        "between seeds": (geometry.seed_spacing(needles), rules.seeds.min_spacing_mm, 1, ""),
+        "between needles": (
+            geometry.needle_spacing(every, set(begun)),
+            rules.needle.min_needle_spacing_mm,
+            1,
+            "",
+        ),
+        "between seeds": (geometry.seed_spacing(every, placed), rules.seeds.min_spacing_mm, 1, ""),
     }
     roles = _roles(plan, rtstruct)
     targets = {target.roi for target in plan.targets} | {target.planned_roi for target in plan.targets}
@@ -115,6 +124,18 @@ def _recomputed(
         found["seed to distal edge"] = (distal, rules.seeds.distal_margin_mm, 1, "")
         found["seed between first entry and last exit"] = (proximal, 0.0, 1, "")
     return found
+
+
+def _as_placed(needle: geometry.WrittenNeedle, begun: PlanNeedle | None) -> geometry.WrittenNeedle:
+    """A needle that is in the patient on its own line: its placed seeds need not lie on its axis."""
+    if begun is None:
+        return needle
+    hole, tip = np.array(begun.hole_mm), np.array(begun.tip_mm)
+    return geometry.WrittenNeedle(needle.name, hole, tip, np.array(begun.direction), needle.seeds)
+
+
+def _is_placed(seed: Float, inside: set[tuple[float, float, float]]) -> bool:
+    return any(float(np.linalg.norm(seed - np.array(place))) < KEPT_MM for place in inside)
 
 
 def _ends(

@@ -55,14 +55,17 @@ def plan_edited(
     changed = edited_needles(tuple(edits), plan)
     touched = {(each.template, each.hole) for each in changed}
     fixed = [_needle(each, opened) for each in changed if each.depths_mm]
-    rest = [needle for needle in plan.needles if (needle.template, needle.hole) not in touched]
+    begun = [needle for needle in plan.needles if needle.begun]
+    fixed += begun
+    closed = touched | {(needle.template, needle.hole) for needle in begun}
+    rest = [needle for needle in plan.needles if (needle.template, needle.hole) not in closed]
     sources = list(plan.sources)
     optimiser = {key: value for key, value in plan.optimiser.items() if key in ("seed", "directions")}
     said = ["changed by hand: " + "; ".join(sorted(_sentence(edit) for edit in edits))]
     if optimise_rest:
         control = Control(max(1, threads or os.cpu_count() or 1), time_limit, progress)
         control.show("influence")
-        game = game_with(opened, fixed, touched)
+        game = game_with(opened, fixed, closed)
         start = loading_of(rest, game.candidates, plan)
         rule = plan.protocol.search
         moves = moves_for(len(game.candidates), rule.fine_moves)

@@ -24,6 +24,7 @@ from brachy.optimise.planner import prescribed_targets
 from brachy.optimise.points import FINE, Dosed, Samples, sample, spared_organs
 from brachy.optimise.search import Game
 from brachy.planfile import Plan, PlanNeedle, PlanSource
+from brachy.protocol import change
 from brachy.source import Source
 from brachy.units import days_between, decay_factor, strength_from_mci
 
@@ -54,7 +55,7 @@ class Opened:
         return self.plan.protocol.source.formalism
 
 
-def reopen(plan: Plan, case: Case) -> Opened:
+def reopen(plan: Plan, case: Case, step_mm: float | None = None) -> Opened:
     """Prepare the case as planning did, and offer the holes of the plan's own templates again.
 
     Parameters
@@ -63,6 +64,8 @@ def reopen(plan: Plan, case: Case) -> Opened:
         A plan of this program.
     case : Case
         The case it was made for: CT, structures, identity.
+    step_mm : float, optional
+        Distance of neighbouring candidates on a needle; by default the protocol's.
 
     Raises
     ------
@@ -86,13 +89,14 @@ def reopen(plan: Plan, case: Case) -> Opened:
     table = SeedTable.of(source, strengths[0], protocol.source.formalism, entry.half_life_days)
     obstacles = [s for s in prepared.with_role(*protocol.obstacles.roles) if not s.is_empty]
     planned = {p.planned.name: p.planned for p in prescribed}
+    offered = protocol if step_mm is None else change(protocol, seeds={"step_mm": step_mm})
     offers = tuple(
         offer(
             planned[template.target],
             external,
             obstacles,
             layout_of(template),
-            protocol,
+            offered,
             source.capsule_length_mm,
         )
         for template in plan.templates
@@ -106,7 +110,7 @@ def _must_match(plan: Plan, case: Case) -> None:
         ("patient ID", plan.case.patient_id, case.identity.patient_id),
         ("CT series", plan.case.ct_series_uid, case.identity.ct_series_uid),
     ):
-        if mine != theirs:
+        if mine and theirs and mine != theirs:
             raise BrachyError(
                 f"the plan was made for another case: its {what} differs; give the case of the plan"
             )
@@ -125,6 +129,7 @@ def game_with(
     opened: Opened,
     fixed: Sequence[PlanNeedle],
     closed: Collection[tuple[int, str]] = (),
+    present: Sequence[PlanNeedle] | None = None,
     level: int = FINE,
 ) -> Game:
     """Candidates and board beside needles that stay as they are.
@@ -134,26 +139,29 @@ def game_with(
     opened : Opened
         The plan.
     fixed : sequence of PlanNeedle
-        Their seeds give dose and take their places; they are paid for.
+        Their seeds give dose and take their places.
     closed : collection of (template, hole)
-        Holes through which nothing more goes.
+        Holes through which nothing more goes; through another one with a fixed needle more seeds may.
+    present : sequence of PlanNeedle, optional
+        Those that other needles must keep away from, and that are paid for; by default all that are fixed.
     level : int
         Level of the samples.
     """
+    present = fixed if present is None else present
     protocol, everything = opened.plan.protocol, opened.candidates
     names = [
         (int(everything.offer_of[n]), opened.offers[everything.offer_of[n]].needles[everything.local[n]].hole)
         for n in range(len(everything.offer_of))
     ]
     held = {(needle.template, needle.hole) for needle in fixed}
-    shut = np.array([name in held or name in set(closed) for name in names], dtype=bool)
+    shut = np.array([name in set(closed) for name in names], dtype=bool)
     kept = np.ones(len(everything), dtype=bool)
     seeds = [seed for needle in fixed for seed in needle.seeds]
     places = np.array([seed.position_mm for seed in seeds]).reshape(-1, 3) - opened.anchor_mm
     for place in places:
         gaps = np.linalg.norm(everything.positions_mm - place, axis=1)
         kept &= gaps >= protocol.seeds.min_spacing_mm - 1e-3
-    shut |= _crossing(opened, fixed)
+    shut |= _crossing(opened, present, names)
     candidates = everything.only(kept, shut)
     game = Game.of(candidates, opened.samples, level, opened.table, protocol)
     points = np.concatenate([part.points_mm[: part.counts[level]] for part in opened.samples])
@@ -163,15 +171,23 @@ def game_with(
         rows = opened.table.rows(points, places, np.array(axes))[:-1].astype(np.float64)
         shares = [opened.plan.sources[s.source].air_kerma_strength_U / opened.strengths_u[0] for s in seeds]
         base = np.array(shares) @ rows
-    count = np.array([1 if name in held else 0 for name in names], dtype=np.int64)
+    in_patient = {(n.template, n.hole) for n in present} | {
+        name for name, on in zip(names, _on_lines(opened), strict=True) if on
+    }
+    count = np.array([1 if name in in_patient else 0 for name in names], dtype=np.int64)
     # counted on every candidate of the needle, also on those that are taken out: the axis is there
     board = game.board._replace(
         base=base,
         base_count=count,
         base_covered=_covered(opened, candidates, held, names),
-        limits=_left(game.board.limits, len(seeds), len(fixed)),
+        limits=_left(game.board.limits, len(seeds), len(fixed)),  # what is used is used
     )
     return Game(candidates, game.samples, level, board, game.terms)
+
+
+def _on_lines(opened: Opened) -> NDArray[np.bool_]:
+    """Which needles lie on measured lines of their own, beyond the templates' offers: they are in the patient."""
+    return np.asarray(opened.candidates.offer_of >= len(opened.plan.templates))
 
 
 def _left(limits: NDArray[np.int64], seeds: int, needles: int) -> NDArray[np.int64]:
@@ -179,8 +195,10 @@ def _left(limits: NDArray[np.int64], seeds: int, needles: int) -> NDArray[np.int
     return left
 
 
-def _crossing(opened: Opened, fixed: Sequence[PlanNeedle]) -> NDArray[np.bool_]:
-    """Needles that come too near to one that is fixed."""
+def _crossing(
+    opened: Opened, fixed: Sequence[PlanNeedle], names: Sequence[tuple[int, str]]
+) -> NDArray[np.bool_]:
+    """Needles that come too near to one that is fixed in another hole; what lies on a line of its own stays."""
     every = opened.candidates
     needles = [opened.offers[every.offer_of[n]].needles[every.local[n]] for n in range(len(every.offer_of))]
     if not fixed or not needles:
@@ -191,7 +209,9 @@ def _crossing(opened: Opened, fixed: Sequence[PlanNeedle]) -> NDArray[np.bool_]:
     reach = np.array([n.tip_mm for n in fixed]) - opened.anchor_mm - other
     gaps = segment_distances(starts, ways, other, reach)
     near = gaps < opened.plan.protocol.needle.min_needle_spacing_mm - 1e-3
-    return np.asarray(near.any(axis=1))
+    same = np.array([[name == (n.template, n.hole) for n in fixed] for name in names])
+    on_line = every.offer_of >= len(opened.plan.templates)
+    return np.asarray((near & ~same).any(axis=1) & ~on_line)
 
 
 def _covered(
