@@ -4,7 +4,7 @@ An edge point that no needle comes near is no breach where every hole that could
 reported with its place and cause. What bars a hole is found here by sampling its axis, not looked up in an offer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,12 +111,15 @@ class LateralRule:
         Margins, clearance, needle length.
     capsule_length_mm : float
         Length of a seed.
+    blocked : collection of (template, hole)
+        Holes that were found impossible during the implantation.
     """
 
     obstacles: Sequence[Structure]
     external: Structure
     protocol: Protocol
     capsule_length_mm: float
+    blocked: Collection[tuple[int, str]] = ()
 
     @property
     def _tip_offset(self) -> float:
@@ -128,6 +131,7 @@ class LateralRule:
         template: PlanTemplate,
         target: Structure,
         name: str = "",
+        number: int = 0,
     ) -> list[RuleResult]:
         """One row a layer: the edge point of the target that is farthest from a used needle, and the cause.
 
@@ -141,6 +145,8 @@ class LateralRule:
             Its planned target.
         name : str
             Added to the name of the rule.
+        number : int
+            Of the template, from 0.
 
         Notes
         -----
@@ -156,7 +162,7 @@ class LateralRule:
             end = hole + self._counts_to(hole, tip, span) * unit
             gaps = np.minimum(gaps, distance_to_segment(points, hole, end))
         missed = gaps > margin + TOLERANCE_MM
-        causes, barred = self._causes(points, missed, needles, layout, target)
+        causes, barred = self._causes(points, missed, needles, layout, target, number)
         results = []
         for layer in sorted(np.unique(layers).tolist(), key=lambda number: (abs(number), -number)):
             here = np.flatnonzero(layers == layer)
@@ -212,6 +218,7 @@ class LateralRule:
         needles: Sequence[tuple[Float, Float, tuple[float, float]]],
         layout: TemplateLayout,
         target: Structure,
+        number: int,
     ) -> tuple[list[str], NDArray[np.bool_]]:
         """Why no needle passes near a missed point, (m,), and whether every hole that could serve it is barred."""
         margin = self.protocol.template.lateral_margin_mm
@@ -220,7 +227,7 @@ class LateralRule:
         places = np.flatnonzero(missed)
         if not (len(places) and len(needles)):
             return causes, barred
-        holes = self._holes_near(points[places], layout, target)
+        holes = self._holes_near(points[places], layout, target, number)
         used = [hole for hole, _, _ in needles]
         for i in places:
             cause = f"no hole's axis crosses the target within {margin:g} mm of it"
@@ -244,7 +251,9 @@ class LateralRule:
             causes[i] = cause
         return causes, barred
 
-    def _holes_near(self, points: Float, layout: TemplateLayout, target: Structure) -> list[_Hole]:
+    def _holes_near(
+        self, points: Float, layout: TemplateLayout, target: Structure, number: int
+    ) -> list[_Hole]:
         """Holes whose axes cross the target within the lateral margin of one of the points."""
         found = []
         direction = layout.direction
@@ -258,6 +267,8 @@ class LateralRule:
                 span = target_span(target, hole, direction, self.protocol.template.lateral_overshoot_mm)
                 if span is not None:
                     deepest, barred_by = self._deepest_tip(hole, direction, span)
+                    if (number, layout.hole_label(column, row)) in self.blocked:
+                        deepest, barred_by = 0.0, "what was found in the room"
                     counts_to = deepest if barred_by else WHOLE_AXIS_MM
                     found.append(_Hole(layout.hole_label(column, row), hole, counts_to, barred_by))
         return found

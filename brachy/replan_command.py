@@ -60,7 +60,14 @@ def replan(
     ancestors = ancestors_for_child(plan)
     with console.progress(quiet=as_json) as progress:
         made = optimise.replan(
-            before, found.case, events, seed=seed, threads=threads, time_limit=time_limit, progress=progress
+            before,
+            found.case,
+            events,
+            seed=seed,
+            threads=threads,
+            time_limit=time_limit,
+            progress=progress,
+            cache=plan if plan.is_dir() else plan.parent,
         )
     if folder is not None:
         # a case that was no DICOM has its CT in the plan's folder, and a child keeps it

@@ -4,7 +4,7 @@ Nothing here looks at how the needles were chosen: paths are sampled and closed 
 and holes are measured as they stand in the plan.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,7 @@ def check_rules(
     structures: Sequence[Structure],
     protocol: Protocol,
     source: Source,
+    blocked: Collection[tuple[int, str]] = (),
 ) -> tuple[RuleResult, ...]:
     """Check every rule of a protocol on a finished plan.
 
@@ -78,6 +79,8 @@ def check_rules(
         The rules.
     source : Source
         The seed, for the length of its capsule.
+    blocked : collection of (template, hole)
+        Holes that were found impossible during the implantation; they serve no edge point.
 
     Returns
     -------
@@ -132,11 +135,11 @@ def check_rules(
         _spacing_in_needle(lines, protocol, source),
         *_supply(every, protocol),
     ]
-    lateral = LateralRule(obstacles, external, protocol, source.capsule_length_mm)
+    lateral = LateralRule(obstacles, external, protocol, source.capsule_length_mm, blocked)
     for index, template in enumerate(templates):
         own = [(line.hole, line.tip, line.span) for line in every if line.needle.template == index]
         several = f", template {index + 1} ({template.target})" if len(templates) > 1 else ""
-        results += lateral.check(own, template, planned[template.target], several)
+        results += lateral.check(own, template, planned[template.target], several, index)
     results += [
         _standoff(lines, external, protocol),
         _skin_entry(lines, external),

@@ -116,6 +116,7 @@ def judged(
         case.structures,
         protocol,
         source,
+        blocked_in(plan),
     )
     return plan.model_copy(
         update={
@@ -124,6 +125,11 @@ def judged(
             "rules": rules,
         }
     ).sealed()
+
+
+def blocked_in(plan: Plan) -> frozenset[tuple[int, str]]:
+    """(template, hole) that were found impossible during the implantation, as the plan remembers them."""
+    return frozenset((int(each["template"]), str(each["hole"])) for each in plan.optimiser.get("blocked", ()))
 
 
 def _identity(case: Case) -> PlanCase:

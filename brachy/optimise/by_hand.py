@@ -60,7 +60,9 @@ def plan_edited(
     closed = touched | {(needle.template, needle.hole) for needle in begun}
     rest = [needle for needle in plan.needles if (needle.template, needle.hole) not in closed]
     sources = list(plan.sources)
-    optimiser = {key: value for key, value in plan.optimiser.items() if key in ("seed", "directions")}
+    optimiser = {
+        key: value for key, value in plan.optimiser.items() if key in ("seed", "directions", "blocked")
+    }
     said = ["changed by hand: " + "; ".join(sorted(_sentence(edit) for edit in edits))]
     if optimise_rest:
         control = Control(max(1, threads or os.cpu_count() or 1), time_limit, progress)

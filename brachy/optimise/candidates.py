@@ -177,7 +177,8 @@ class Candidates:
         closed : (n_needles,) bool array, optional
             Needles of which no candidate stays.
         """
-        stays = kept if closed is None else kept & ~closed[self.needle_of]
+        stays = np.zeros(len(self), dtype=bool)
+        stays[self.stays(kept, closed)] = True
         new = np.cumsum(stays) - 1
         pairs = self.clashes[stays[self.clashes].all(axis=1)]
         return replace(
@@ -189,6 +190,10 @@ class Candidates:
             depths_mm=self.depths_mm[stays],
             clashes=new[pairs].astype(np.int64),
         )
+
+    def stays(self, kept: NDArray[np.bool_], closed: NDArray[np.bool_] | None = None) -> Int:
+        """Indices of the candidates that `only` leaves."""
+        return np.flatnonzero(kept if closed is None else kept & ~closed[self.needle_of]).astype(np.int64)
 
     def __len__(self) -> int:
         return len(self.needle_of)

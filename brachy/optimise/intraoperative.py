@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from brachy.edits import in_words
 from brachy.errors import BrachyError
 from brachy.needle_path import target_span
 from brachy.needles import Needle, Offer
+from brachy.optimise.assemble import blocked_in
 from brachy.optimise.candidates import Candidates
 from brachy.optimise.goals import SURE_PCT, least_v100_pct
 from brachy.optimise.objective import hinge_terms
@@ -63,6 +65,8 @@ class Standing:
         Holes through which nothing more goes on the lattice.
     lines : dict
         Offer of the line of each measured needle.
+    blocked : frozenset of (template, hole)
+        Found impossible, now or before.
     """
 
     opened: Opened
@@ -71,6 +75,7 @@ class Standing:
     rest: list[PlanNeedle]
     closed: set[Key]
     lines: dict[Key, int]
+    blocked: frozenset[Key] = frozenset()
 
 
 def replan(
@@ -82,6 +87,7 @@ def replan(
     threads: int | None = None,
     time_limit: float | None = None,
     progress: Progress | None = None,
+    cache: Path | None = None,
 ) -> Plan:
     """Plan the rest of an implantation round what is placed; a child that names its parent.
 
@@ -95,6 +101,8 @@ def replan(
         Of `brachy.placed.read_placed`.
     seed, threads, time_limit, progress
         As for `brachy.plan`.
+    cache : Path, optional
+        Folder of the plan, in which the influence matrix is kept (`influence.cache`, safe to delete).
 
     Returns
     -------
@@ -127,7 +135,7 @@ def replan(
     >>> after.parent == before.checksum, blocked & {(n.template, n.hole) for n in after.needles}
     (True, frozenset())
     """
-    standing = stand(plan, opened_for(plan, case), placed)
+    standing = stand(plan, replace(opened_for(plan, case), cache=cache), placed)
     control = Control(max(1, threads or os.cpu_count() or 1), time_limit, progress)
     return concluded(plan, standing, *search_rest(plan, standing, seed, control), control)
 
@@ -143,7 +151,8 @@ def stand(plan: Plan, opened: Opened, placed: Placed) -> Standing:
     fixed: list[PlanNeedle] = []
     present: list[PlanNeedle] = []
     rest: list[PlanNeedle] = []
-    closed = {*placed.blocked}
+    blocked = placed.blocked | blocked_in(plan)
+    closed = {*blocked}
     line_offers: dict[Key, Offer] = {}
     for needle in plan.needles:
         key = (needle.template, needle.hole)
@@ -174,9 +183,9 @@ def stand(plan: Plan, opened: Opened, placed: Placed) -> Standing:
             fixed.append(needle.model_copy(update={"seeds": seeds, "in_place": line is not None}))
             if left or line is not None:
                 present.append(fixed[-1])
-        if left and key not in placed.blocked:
+        if left and key not in blocked:
             rest.append(needle.model_copy(update={"seeds": tuple(left)}))
-    closed |= _near_blocked(plan, placed.blocked)
+    closed |= _near_blocked(plan, blocked)
     lines: dict[Key, int] = {}
     if line_offers:
         offers = (*opened.offers, *line_offers.values())
@@ -184,7 +193,7 @@ def stand(plan: Plan, opened: Opened, placed: Placed) -> Standing:
         strengths = len(plan.protocol.source.stock_mCi)
         joined = Candidates.of(offers, opened.anchor_mm, plan.protocol, strengths)
         opened = replace(opened, offers=offers, candidates=joined)
-    return Standing(opened, fixed, present, rest, closed, lines)
+    return Standing(opened, fixed, present, rest, closed, lines, blocked)
 
 
 def _near_blocked(plan: Plan, blocked: frozenset[Key]) -> set[Key]:
@@ -344,6 +353,8 @@ def concluded(
         key: value for key, value in plan.optimiser.items() if key in ("seed", "directions")
     }
     optimiser |= {"raised_for_goals": raised, "replan": figures, "carried_on": found is None}
+    out = sorted(standing.closed - set(standing.lines))
+    optimiser["blocked"] = [{"template": template, "hole": hole} for template, hole in out]
     least = least_v100_pct(plan.protocol, required=True) - SURE_PCT
     short = {
         roi: {

@@ -6,6 +6,7 @@ cross it, are taken out; a fixed needle is paid for.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from brachy.lateral_rule import layout_of
 from brachy.needle_path import segment_distances
 from brachy.needles import Offer, offer
 from brachy.optimise.assemble import Chosen, Prescribed, judged, needles_of
+from brachy.optimise.cache import rows
 from brachy.optimise.candidates import Candidates, SeedTable
 from brachy.optimise.goal_terms import goal_samples
 from brachy.optimise.planner import prescribed_targets
@@ -48,6 +50,8 @@ class Opened:
     table: SeedTable
     offers: tuple[Offer, ...]
     candidates: Candidates
+    cache: Path | None = None
+    """Folder in which the influence matrix of the templates' own candidates is kept."""
 
     @property
     def formalism(self) -> str:
@@ -163,8 +167,9 @@ def game_with(
         kept &= gaps >= protocol.seeds.min_spacing_mm - 1e-3
     shut |= _crossing(opened, present, names)
     candidates = everything.only(kept, shut)
-    game = Game.of(candidates, opened.samples, level, opened.table, protocol)
     points = np.concatenate([part.points_mm[: part.counts[level]] for part in opened.samples])
+    matrix = _matrix(opened, points)[np.append(everything.stays(kept, shut), len(everything))]
+    game = Game.of(candidates, opened.samples, level, opened.table, protocol, matrix)
     base = np.zeros(len(points))
     axes = [np.array(needle.direction) for needle in fixed for _ in needle.seeds]
     if len(seeds):
@@ -188,6 +193,17 @@ def game_with(
 def _on_lines(opened: Opened) -> NDArray[np.bool_]:
     """Which needles lie on measured lines of their own, beyond the templates' offers: they are in the patient."""
     return np.asarray(opened.candidates.offer_of >= len(opened.plan.templates))
+
+
+def _matrix(opened: Opened, points: Float) -> NDArray[np.float32]:
+    """Influence of every candidate (n + 1, points): of the templates from the cache, of measured lines computed."""
+    every = opened.candidates
+    own = int((~_on_lines(opened)[every.needle_of]).sum())  # offers of lines come last
+    first = rows(opened.table, points, every.positions_mm[:own], every.axes[:own], opened.cache)
+    if own == len(every):
+        return first
+    rest = opened.table.rows(points, every.positions_mm[own:], np.ascontiguousarray(every.axes[own:]))
+    return np.concatenate([first[:-1], rest])
 
 
 def _left(limits: NDArray[np.int64], seeds: int, needles: int) -> NDArray[np.int64]:

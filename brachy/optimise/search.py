@@ -111,10 +111,12 @@ class Game:
         level: int,
         table: SeedTable,
         protocol: PlanningProtocol,
+        matrix: NDArray[np.float32] | None = None,
     ) -> "Game":
-        """Compute the influence matrix of a level."""
-        points = np.concatenate([part.points_mm[: part.counts[level]] for part in samples])
-        matrix = table.rows(points, candidates.positions_mm, np.ascontiguousarray(candidates.axes))
+        """Compute the influence matrix of a level, or take the one of the first strength (m + 1, n) that is given."""
+        if matrix is None:
+            points = np.concatenate([part.points_mm[: part.counts[level]] for part in samples])
+            matrix = table.rows(points, candidates.positions_mm, np.ascontiguousarray(candidates.axes))
         stock = protocol.source.stock_mCi
         if len(stock) > 1:  # the table is that of the first strength
             share = np.array(stock, dtype=np.float32) / np.float32(stock[0])

@@ -1,0 +1,350 @@
+"""The plan changed in the room: what is placed stays, what is said is done, and a file that cannot be is refused."""
+
+import csv
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from brachy import cli, lineage
+from brachy.check import check_plan
+from brachy.csv_tables import placed_csv
+from brachy.dosimetry import dose
+from brachy.errors import BrachyError, UsageError
+from brachy.optimise import plan, replan
+from brachy.optimise.intraoperative import no_worse, opened_for, stand
+from brachy.output import write_outputs
+from brachy.phantom import load_phantom
+from brachy.placed import PLACED_HEADER, Placed, read_placed
+from brachy.planfile import Plan
+from brachy.protocol import change, load_protocol
+
+SPHERE = load_phantom("sphere-35mm")
+QUICK = change(
+    load_protocol("liver-metastasis"),
+    search={"starts": 1, "moves": 10_000, "fine_moves": 5_000},
+    replan={"moves": 3000},
+)
+NOTHING = Placed({}, frozenset(), frozenset(), {})
+
+
+@pytest.fixture(scope="module")
+def before():
+    return plan(SPHERE, QUICK, direction=(0, 0))
+
+
+def seeds_of(found):
+    return [tuple(seed.position_mm) for needle in found.needles for seed in needle.seeds]
+
+
+def placed_of(found):
+    return sorted(tuple(s.position_mm) for n in found.needles for s in n.seeds if s.placed)
+
+
+def all_of(needle):
+    return {
+        (needle.template, needle.hole, k): tuple(
+            np.round(np.add(seed.position_mm, (0.4, -1.3, 0.7)), 3).tolist()
+        )
+        for k, seed in enumerate(sorted(needle.seeds, key=lambda s: s.depth_mm), 1)
+    }
+
+
+def test_placed_seeds_stand_to_the_last_digit_and_the_dose_has_them(before):
+    seeds = all_of(before.needles[0]) | all_of(before.needles[1])
+    found = replan(before, SPHERE, Placed(seeds, frozenset(), frozenset(), {}))
+    assert placed_of(found) == sorted(seeds.values())
+    assert found.parent == before.checksum
+    # now: the dose of what is in, against a direct sum at points that are the search's own
+    opened = opened_for(before, SPHERE)
+    standing = stand(before, opened, Placed(seeds, frozenset(), frozenset(), {}))
+    from brachy.optimise.reopen import game_with
+
+    game = game_with(standing.opened, standing.fixed, standing.closed, standing.present)
+    points = np.concatenate([p.points_mm[: p.counts[game.level]] for p in game.samples]) + opened.anchor_mm
+    inside = found.model_copy(
+        update={
+            "needles": tuple(
+                n.model_copy(update={"seeds": tuple(s for s in n.seeds if s.placed)}) for n in found.needles
+            )
+        }
+    )
+    exact = dose(points[:500], inside.implants(), method="exact")
+    assert game.board.base[:500] == pytest.approx(exact, rel=0.02)
+
+
+def test_new_seeds_keep_their_distance_and_the_target_is_made_up_for(before):
+    # half of the needles go 4 mm to one side
+    seeds = {}
+    for needle in before.needles[::2]:
+        for name, place in all_of(needle).items():
+            seeds[name] = tuple(np.add(place, (4.0, 0, 0)).tolist())
+    found = replan(before, SPHERE, Placed(seeds, frozenset(), frozenset(), {}))
+    told = found.optimiser["replan"]
+    assert told["now"]["GTV"]["V100_pct"] < told["old"]["GTV"]["V100_pct"]
+    assert found.optimiser["carried_on"] or no_worse(told["new"], told["old"])
+    fixed = np.array(placed_of(found))
+    new = np.array([s.position_mm for n in found.needles for s in n.seeds if not s.placed])
+    if not found.optimiser["carried_on"]:
+        assert np.linalg.norm(new[:, None] - fixed[None], axis=2).min() >= 5 - 0.01
+        gaps = np.linalg.norm(new[:, None] - new[None], axis=2)[np.triu_indices(len(new), 1)]
+        assert gaps.min() >= 5 - 0.01
+    # what is told of the new plan on the samples is what its evaluation says, within the samples' own error
+    assert told["new"]["GTV"]["V100_pct"] == pytest.approx(
+        found.evaluation.structures["GTV"]["V100_pct"], abs=1.0
+    )
+
+
+def test_a_blocked_needle_is_out_with_its_neighbours(before):
+    hole = before.needles[0].hole
+    blocked = Placed({}, frozenset(), frozenset({(0, hole)}), {})
+    found = replan(before, SPHERE, blocked)
+    assert hole not in {n.hole for n in found.needles}
+    assert any(hole in words for words in found.optimiser["changes"])
+    wide = before.model_copy(
+        update={"protocol": change(before.protocol, replan={"blocked_radius_mm": 10.0})}
+    ).sealed()
+    standing = stand(wide, opened_for(wide, SPHERE), blocked)
+    layout = standing.opened.offers[0].layout
+    from brachy.template import parse_hole
+
+    middle = layout.hole_mm(*parse_hole(hole))
+    for _, closed in standing.closed:
+        assert math.dist(layout.hole_mm(*parse_hole(closed)), middle) <= 10.0 + 1e-6
+    assert len(standing.closed) >= 3
+
+
+def test_a_lost_seed_is_not_there(before):
+    needle = next(n for n in before.needles if len(n.seeds) >= 2)
+    name = (needle.template, needle.hole, 1)
+    rest = {k: v for k, v in all_of(needle).items() if k != name}
+    found = replan(before, SPHERE, Placed(rest, frozenset({name}), frozenset(), {}))
+    assert placed_of(found) == sorted(rest.values())
+
+
+def test_a_needle_on_a_measured_line_gives_its_seeds_along_it(before):
+    needle = max(before.needles, key=lambda n: len(n.seeds))
+    tip, entry = np.add(needle.tip_mm, (2.0, 1.0, -1.5)), np.add(needle.skin_mm, (-1.0, 0.0, 2.0))
+    line = Placed({}, frozenset(), frozenset(), {(0, needle.hole): (tuple(tip), tuple(entry))})
+    found = replan(before, SPHERE, line)
+    (after,) = [n for n in found.needles if n.hole == needle.hole]
+    assert after.in_place
+    assert after.tip_mm == pytest.approx(tip, abs=1e-3)
+    unit = (tip - entry) / np.linalg.norm(tip - entry)
+    for seed in after.seeds:
+        way = np.subtract(seed.position_mm, entry)
+        assert np.linalg.norm(way - (way @ unit) * unit) < 2e-3
+        assert not seed.placed
+    # filled in again, the file says the same
+    assert ",line," in placed_csv(found)
+
+
+def test_the_chain_leads_back_and_every_state_can_be_written_again(tmp_path, before):
+    first = write_outputs(before, SPHERE, tmp_path / "1", pictures=False)
+    placed = Placed(all_of(before.needles[0]), frozenset(), frozenset(), {})
+    second_plan = replan(before, SPHERE, placed)
+    second = write_outputs(
+        second_plan, SPHERE, tmp_path / "2", pictures=False, ancestors=lineage.ancestors_for_child(first)
+    )
+    assert check_plan(second).verdict == "pass"
+    third_plan = replan(Plan.load(second), SPHERE, NOTHING)
+    third = write_outputs(
+        third_plan, SPHERE, tmp_path / "3", pictures=False, ancestors=lineage.ancestors_for_child(second)
+    )
+    assert placed_of(Plan.load(third)) == placed_of(Plan.load(second))  # what is in stays in
+    chain = lineage.chain_of(third)
+    assert [p.checksum for p in chain] == [p.checksum for p in (Plan.load(third), Plan.load(second), before)]
+    again = write_outputs(chain[-1], SPHERE, tmp_path / "again", pictures=False)
+    for name in ("plan.json", "RTPLAN.dcm", "RTDOSE.dcm", "needles.csv", "placed.csv"):
+        assert (again / name).read_bytes() == (first / name).read_bytes(), name
+    (third / "chain" / f"{before.checksum}.json").unlink()
+    with pytest.raises(BrachyError, match="ancestors are not all here"):
+        lineage.chain_of(third)
+
+
+def test_an_approved_plan_is_never_replaced(tmp_path, before):
+    folder = write_outputs(before, SPHERE, tmp_path / "1", pictures=False)
+    lineage.approve(folder, "A. Physicist")
+    assert lineage.approval(folder)["by"] == "A. Physicist"
+    with pytest.raises(UsageError, match="is approved and is not replaced"):
+        write_outputs(before, SPHERE, folder, pictures=False, force=True)
+    with pytest.raises(UsageError, match="approved already"):
+        lineage.approve(folder, "B")
+    with pytest.raises(UsageError, match="--by"):
+        lineage.approve(tmp_path / "1", "  ")
+    (folder / "approval.json").write_text(json.dumps({"plan": "x", "by": "y"}))
+    with pytest.raises(BrachyError, match="another plan"):
+        lineage.approval(folder)
+
+
+def test_the_cache_is_used_if_it_is_the_right_one_and_may_be_deleted_or_damaged(
+    tmp_path, before, monkeypatch
+):
+    from brachy.optimise import cache
+    from brachy.optimise.candidates import SeedTable
+
+    placed = Placed(all_of(before.needles[0]), frozenset(), frozenset(), {})
+    first = replan(before, SPHERE, placed, cache=tmp_path)
+    file = tmp_path / cache.NAME
+    good = file.read_bytes()
+    sizes = []
+    computed = SeedTable.rows
+
+    def counting(self, points, positions, axes):
+        sizes.append(len(positions))
+        return computed(self, points, positions, axes)
+
+    monkeypatch.setattr(SeedTable, "rows", counting)
+    assert replan(before, SPHERE, placed, cache=tmp_path).to_json() == first.to_json()
+    used = list(sizes)
+    for bad in (good[:-1], good[:100] + b"x" + good[101:], b"x" + good[1:], b""):
+        sizes.clear()
+        file.write_bytes(bad)
+        assert replan(before, SPHERE, placed, cache=tmp_path).to_json() == first.to_json()
+        assert sum(sizes) > sum(used)  # all candidates again
+        assert file.read_bytes() == good
+    file.unlink()
+    assert replan(before, SPHERE, placed).to_json() == first.to_json()
+
+
+# ---- files --------------------------------------------------------------------------------------------------------
+
+
+def written(tmp_path, text):
+    file = tmp_path / "placed.csv"
+    file.write_text(",".join(PLACED_HEADER) + "\n" + text)
+    return file
+
+
+def test_the_form_of_a_new_plan_says_that_nothing_is_placed(tmp_path, before):
+    file = tmp_path / "placed.csv"
+    file.write_text(placed_csv(before))
+    assert read_placed(file, before) == NOTHING
+    rows = list(csv.DictReader(file.read_text().splitlines()))
+    assert len(rows) == before.seed_count
+    for row in rows:
+        row["state"] = "planned"
+    as_json = tmp_path / "placed.json"
+    as_json.write_text(json.dumps([{**row, "seed": int(row["seed"])} for row in rows]))
+    found = read_placed(as_json, before)
+    assert sorted(found.seeds.values()) == sorted(seeds_of(before))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1,{hole},1,put,,,\n", "line 2: state 'put' is none of empty, planned, measured, lost"),
+        ("1,{hole},,lost,,,\n", "line 2: state 'lost' is none of empty, planned, blocked, line"),
+        ("3,{hole},1,planned,,,\n", "line 2: template '3' is none of 1-1"),
+        ("1,Z9,1,planned,,,\n", "line 2: template 1 has no hole Z9"),
+        ("1,{hole},40,planned,,,\n", "line 2: needle {hole} has"),
+        ("1,{hole},1,measured,,,\n", "line 2: state measured needs x_mm"),
+        ("1,{hole},1,measured,1,2,\n", "line 2: x_mm, y_mm and z_mm are not three numbers"),
+        ("1,{hole},1,measured,1,2,nan\n", "line 2: x_mm, y_mm and z_mm are not three finite"),
+        ("1,{hole},1,measured,9000,0,0\n", "line 2: the place is"),
+        ("1,{hole},1,lost,1,2,3\n", "line 2: a place is given for state 'lost'"),
+        ("1,{hole},1,planned,,,\n1,{hole},1,lost,,,\n", "line 3: seed 1 of {hole} is in line 2 already"),
+        ("1,{hole},,blocked,,,\n1,{hole},1,planned,,,\n", "line 3: needle {hole} is blocked in line 2"),
+        ("1,{hole},,planned,,,\n1,{hole},1,lost,,,\n", "line 3: needle {hole} is planned in line 2"),
+        ("1,{hole},,planned,,,\n1,{hole},,blocked,,,\n", "line 3: needle {hole} is in line 2 already"),
+        ("1,{hole},,line,0,0,0\n", "needs two rows, the tip and the entry"),
+        ("1,{hole},,line,0,0,0\n1,{hole},,line,0,0,1\n", "are one place"),
+        ("1,{hole},1,planned\n", "line 2: 4 cells, 7 are needed"),
+    ],
+)
+def test_a_file_that_contradicts_the_plan_is_refused_by_its_line(tmp_path, before, text, words):
+    hole = before.needles[0].hole
+    with pytest.raises(UsageError) as refused:
+        read_placed(written(tmp_path, text.replace("{hole}", hole)), before)
+    assert words.replace("{hole}", hole) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_files_that_are_none_are_refused(tmp_path, before):
+    bad = tmp_path / "bad.csv"
+    bad.write_text("a,b\n")
+    with pytest.raises(UsageError, match="line 1: the header"):
+        read_placed(bad, before)
+    bad.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="UTF-8"):
+        read_placed(bad, before)
+    for content in ("{", "3", '[{"hole": "A1", "colour": 3}]', "[3]"):
+        (tmp_path / "bad.json").write_text(content)
+        with pytest.raises(UsageError, match=r"bad\.json"):
+            read_placed(tmp_path / "bad.json", before)
+    with pytest.raises(UsageError, match="cannot read"):
+        read_placed(tmp_path / "none.csv", before)
+
+
+def test_the_command_makes_a_child_or_writes_nothing(tmp_path, before, monkeypatch, capsys):
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["brachy", *map(str, words)])
+        with pytest.raises(SystemExit) as leave:
+            cli.main()
+        return int(leave.value.code or 0), capsys.readouterr()
+
+    folder = write_outputs(before, SPHERE, tmp_path / "plan", pictures=False)
+    hole = before.needles[0].hole
+    bad = written(tmp_path, f"1,{hole},1,put,,,\n")
+    code, shown = run("replan", folder, "--placed", bad, "-o", tmp_path / "child")
+    assert (code, (tmp_path / "child").exists()) == (2, False)
+    assert len(shown.err.strip().splitlines()) == 1
+    good = written(tmp_path, f"1,{hole},,blocked,,,\n")
+    code, shown = run("replan", folder, "--placed", good, "-o", tmp_path / "child")
+    assert code == 0, shown.err
+    assert "old plan" in shown.out
+    assert hole not in {n.hole for n in Plan.load(tmp_path / "child").needles}
+    assert (tmp_path / "child" / "ct").is_dir()
+    assert run("approve", tmp_path / "child", "--by", "A. B.")[0] == 0
+    code, shown = run("replan", folder, "--placed", good, "-o", tmp_path / "child", "--force")
+    assert code == 2
+    assert "approved" in shown.err
+
+
+# ---- any sequence of events ---------------------------------------------------------------------------------------
+
+
+@settings(
+    max_examples=4, deadline=None, derandomize=True, phases=(Phase.generate,),
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 4), st.floats(-3, 3)), min_size=2, max_size=4))
+def test_placed_seeds_never_move_vanish_or_double(before, events):
+    quick = change(before.protocol, replan={"moves": 300})
+    now = before.model_copy(update={"protocol": quick}).sealed()
+    known: list[tuple[float, ...]] = []
+    for pick, kind, off in events:
+        open_ = [n for n in now.needles if not all(s.placed for s in n.seeds)]
+        if not open_:
+            break
+        needle = open_[pick % len(open_)]
+        key = (needle.template, needle.hole)
+        ordered = sorted(needle.seeds, key=lambda s: s.depth_mm)
+        names = [(*key, k) for k, s in enumerate(ordered, 1) if not s.placed]
+        places = {
+            name: tuple(
+                np.round(np.add(ordered[name[2] - 1].position_mm, (off, 0.5 * off, -off)), 2).tolist()
+            )
+            for name in names
+        }
+        begun = any(s.placed for s in ordered)
+        if kind == 0:
+            event = Placed(places, frozenset(), frozenset(), {})
+        elif kind == 1:
+            event = Placed({names[0]: places[names[0]]}, frozenset(), frozenset(), {})
+        elif kind == 2:
+            event = Placed({}, frozenset(names[:1]), frozenset(), {})
+        elif kind == 3 and not begun:
+            event = Placed({}, frozenset(), frozenset({key}), {})
+        else:
+            line = tuple(np.add(needle.tip_mm, off)), tuple(np.add(needle.skin_mm, -off))
+            event = Placed({}, frozenset(), frozenset(), {key: line})
+        known += list(event.seeds.values())
+        now = replan(now, SPHERE, event, threads=1)
+        assert placed_of(now) == sorted(known)
+        every = seeds_of(now)
+        assert len(set(every)) == len(every)
