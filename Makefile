@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: .venv demo test lint check validation bench lock clean
+.PHONY: .venv demo test lint check validation bench bench-planner lock clean
 
 .venv: $(STAMP)
 
@@ -36,6 +36,13 @@ validation: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py
+
+# The planner's own numbers, printed: cases, other planners, certificate, replanning. About ten minutes.
+bench-planner: $(STAMP)
+	$(BIN)/python benchmarks/planner_numbers.py
+	$(BIN)/python benchmarks/planners.py
+	$(BIN)/python benchmarks/certificate.py
+	$(BIN)/python benchmarks/replan.py
 
 # uv is needed for this one target only: it resolves for every supported Python at once.
 lock:

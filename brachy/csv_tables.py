@@ -280,13 +280,18 @@ def dvh_csv(curves: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> str:
 
 
 def placed_csv(plan: Plan) -> str:
-    """The form for what was placed: a row a seed, in the order of insertion; what is placed is filled in."""
+    """The form for what was placed: a row for each needle and each of its seeds, in the order of insertion.
+
+    What is placed is filled in.
+    """
     rows: list[tuple[object, ...]] = []
     for needle in in_order_of_insertion(plan):
         name = (needle.template + 1, safe_text(needle.hole))
         if needle.in_place:
             for place in (needle.tip_mm, needle.skin_mm):
                 rows.append((*name, "", "line", *map(number, place)))
+        else:
+            rows.append((*name, "", "", "", "", ""))
         for index, seed in enumerate(sorted(needle.seeds, key=lambda each: each.depth_mm), 1):
             rows.append((*name, index, "planned" if seed.placed else "", "", "", ""))
     return table(PLACED_HEADER, rows)

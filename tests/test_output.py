@@ -122,7 +122,9 @@ def test_seeds_of_the_files_agree(tmp_path):
         for channel in setup.ChannelSequence
     )
     assert np.abs(np.subtract(found, wanted)).max() < 0.01
-    assert len(rows(tmp_path / "out" / "placed.csv")) == len(found) == 12
+    placed = rows(tmp_path / "out" / "placed.csv")
+    assert len([row for row in placed if row["seed"]]) == len(found) == 12
+    assert len([row for row in placed if not row["seed"]]) == len(plan["needles"])
 
 
 def test_needles_in_the_order_of_insertion(tmp_path):
@@ -171,7 +173,7 @@ def test_placed_is_a_form_to_fill_in(tmp_path):
     write(tmp_path / "out")
     lines = (tmp_path / "out" / "placed.csv").read_bytes().decode().split("\r\n")
     assert lines[0] == "template,hole,seed,state,x_mm,y_mm,z_mm"
-    assert lines[1] == "1,A2,1,,,,"
+    assert lines[1:3] == ["1,A2,,,,,", "1,A2,1,,,,"]
     assert lines[-2:] == ["2,AB1,2,,,,", ""]
 
 

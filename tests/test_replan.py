@@ -225,11 +225,11 @@ def test_the_form_of_a_new_plan_says_that_nothing_is_placed(tmp_path, before):
     file.write_text(placed_csv(before))
     assert read_placed(file, before) == NOTHING
     rows = list(csv.DictReader(file.read_text().splitlines()))
-    assert len(rows) == before.seed_count
+    assert len(rows) == before.seed_count + len(before.needles)
     for row in rows:
-        row["state"] = "planned"
+        row["state"] = "planned" if row["seed"] else ""
     as_json = tmp_path / "placed.json"
-    as_json.write_text(json.dumps([{**row, "seed": int(row["seed"])} for row in rows]))
+    as_json.write_text(json.dumps([{**row, "seed": int(row["seed"] or 0) or None} for row in rows]))
     found = read_placed(as_json, before)
     assert sorted(found.seeds.values()) == sorted(seeds_of(before))
 

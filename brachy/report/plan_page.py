@@ -119,6 +119,7 @@ def render_report(
         terms=TERMS,
         weights=_weights(plan),
         optimiser=_optimiser(plan),
+        placed_count=sum(seed.placed for needle in plan.needles for seed in needle.seeds),
         directions=_directions(plan),
         citations=_citations(plan),
         template_notes=template_notes,
@@ -252,7 +253,8 @@ def _optimiser(plan: Plan) -> list[tuple[str, Any]]:
     }
     found = [(word, plan.optimiser[key]) for key, word in words.items() if key in plan.optimiser]
     for key, value in plan.optimiser.items():
-        if key not in words and key != "terms" and isinstance(value, (int, float, str)):
+        known = key in words or key in ("terms", "helps_most")
+        if not known and isinstance(value, (int, float, str)):
             found.append((key.replace("_", " "), value))
     return found
 
