@@ -28,7 +28,7 @@ CHUNK = 20_000
 """Moves between two looks at the clock and at the keyboard."""
 
 USUAL_CANDIDATES = 400
-LEAST_EFFORT, MOST_EFFORT = 0.1, 1.5
+LEAST_EFFORT, MOST_EFFORT = 0.1, 1.8
 """A protocol's moves are for so many candidates; more or fewer are searched in proportion, within these bounds
 (engineering choice)."""
 
@@ -168,7 +168,7 @@ def moves_for(candidates: int, moves: int) -> int:
     Examples
     --------
     >>> moves_for(400, 1000), moves_for(100, 1000), moves_for(10, 1000), moves_for(4000, 1000)
-    (1000, 250, 100, 1500)
+    (1000, 250, 100, 1800)
     """
     share = min(max(candidates / USUAL_CANDIDATES, LEAST_EFFORT), MOST_EFFORT)
     return round(moves * share)
