@@ -284,6 +284,12 @@ class Search(_Table):
 class Replan(_Table):
     """What a plan that is changed in the room prefers (engineering choice)."""
 
+    reserve_pct: float = Field(
+        3.0,
+        ge=0,
+        le=20,
+        description="so much more V100 is aimed for while all needles are to come, %, less as they come",
+    )
     change_needle: NotNegative = Field(0.1, description="cost of a needle that the old plan does not have")
     change_seed: NotNegative = Field(0.02, description="cost of a seed where the old plan has none")
     blocked_radius_mm: NotNegative = Field(

@@ -33,10 +33,6 @@ PRESSURES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Factors on the weight of underdose, tried in turn until the V100 aimed for is met, by the new plan or by the old one
 carried on (engineering choice)."""
 
-RESERVE_PCT = 3.0
-"""So much more V100 is aimed for while all needles are still to come, and less as they come: each will err (engineering
-choice)."""
-
 MOST_AIMED_PCT = 99.5
 """More V100 is never aimed for."""
 
@@ -308,7 +304,7 @@ def search_rest(
     raised = float(plan.optimiser.get("raised_for_goals", 1.0))
     rule = protocol.search
     to_come = len(standing.rest) / max(len(standing.rest) + len(standing.fixed), 1)
-    least = min(least_v100_pct(protocol) + RESERVE_PCT * to_come, MOST_AIMED_PCT)
+    least = min(least_v100_pct(protocol) + protocol.replan.reserve_pct * to_come, MOST_AIMED_PCT)
     control.show("search")
     moves = moves_for(len(game.candidates), protocol.replan.moves)
     best: Found | None = None
