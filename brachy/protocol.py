@@ -217,6 +217,8 @@ class Goal(_Table):
             found = parse_metric(self.metric)
         except UsageError as error:
             raise ValueError(str(error)) from None
+        if found.unit == "pct" and self.limit != "Rx" and not 0 <= self.limit <= 100:
+            raise ValueError(f"{self.metric} {self.op} {self.limit:g} %: a share lies between 0 and 100 %")
         if self.weight is not None and found.kind in ("CI", "EI", "HI", "BED", "min", "volume"):
             raise ValueError(
                 f"{self.metric} cannot be optimised for: give a weight to D, V, mean or max alone"

@@ -160,6 +160,11 @@ def test_goals_that_can_be_met_together_are_taken():
     Protocol.model_validate(with_goals(*touching))
 
 
+def test_a_share_beyond_all_of_it_is_refused():
+    with pytest.raises(ValueError, match="between 0 and 100 %"):
+        Protocol.model_validate(with_goals({"roi": "target", "metric": "V100_pct", "op": ">=", "limit": 101}))
+
+
 def test_an_unknown_metric_is_refused_by_name():
     with pytest.raises(ValueError, match="unknown metric 'V100percent'"):
         Protocol.model_validate(
