@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: .venv demo test lint check validation bench bench-planner lock clean
+.PHONY: .venv demo test lint check validation bench bench-planner fuzz lock clean
 
 .venv: $(STAMP)
 
@@ -36,6 +36,11 @@ validation: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py
+
+# Mutated inputs for every reader, 2 GB and 10 s each; COUNT for fewer. About an hour.
+COUNT ?= 20000
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz.run --count $(COUNT)
 
 # The planner's own numbers, printed: cases, other planners, certificate, replanning. About ten minutes.
 bench-planner: $(STAMP)

@@ -10,6 +10,9 @@ from brachy.source import Source
 
 Float = NDArray[np.float64]
 
+FARTHEST_MM = 1e6
+"""No coordinate of a patient is larger (engineering choice: a kilometre)."""
+
 
 @dataclass(frozen=True, eq=False)
 class Implant:
@@ -65,11 +68,12 @@ class Implant:
             raise BrachyError(f"{count} seeds but {strength.size} strengths: give one for all or one each")
         if not (np.isfinite(strength).all() and (strength >= 0).all()):
             raise BrachyError("an air-kerma strength is negative or not a number: give it in U, 0 or more")
-        if not np.isfinite(positions).all():
-            raise BrachyError("a seed position is not a number: give x, y, z in mm")
+        if not (np.isfinite(positions).all() and (np.abs(positions) < FARTHEST_MM).all()):
+            raise BrachyError("a seed position is not a number, or no place in a patient: give x, y, z in mm")
         directions = None
         if axes is not None:
             directions = np.broadcast_to(np.array(axes, dtype=np.float64), (count, 3)).copy()
+            directions[~(np.abs(directions) < FARTHEST_MM)] = np.nan
             length = np.linalg.norm(directions, axis=1)
             if not (np.isfinite(length).all() and (length > 1e-9).all()):
                 raise BrachyError("a seed axis has no length: give a direction x, y, z")

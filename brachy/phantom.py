@@ -6,7 +6,6 @@ are cut from the solids themselves on every slice, not from the painted image. d
 
 import datetime
 import hashlib
-import tomllib
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -228,11 +227,11 @@ def phantom_seeds(name: str | Path) -> PhantomSeeds:
 def _read(name: str | Path) -> tuple[Phantom, str, str]:
     """Phantom, SHA-256 of its file, and the file's name."""
     path = resources.find("phantoms", str(name))
-    content = path.read_bytes()
+    what = f"phantom {path.name}"
+    content = resources.read_bounded(path, what)
+    data = resources.toml_of(content, what)
     try:
-        phantom = Phantom.model_validate(tomllib.loads(content.decode("utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"phantom {path.name} is not valid TOML: {error}") from None
+        phantom = Phantom.model_validate(data)
     except ValidationError as error:
         raise UsageError(f"phantom {path.name}: {first_problem(error)}") from None
     return phantom, hashlib.sha256(content).hexdigest(), path.name

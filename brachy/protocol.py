@@ -4,7 +4,6 @@ A protocol says what the clinic wants. Where each number comes from stands in th
 keyed by the dotted name of the field, and travels into plan.json with it.
 """
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -404,11 +403,10 @@ def load_protocol(name: str | Path) -> Protocol:
     120.0
     """
     path = resources.find("plans", str(name))
+    what = f"protocol {path.name}"
+    data = resources.toml_of(resources.read_bounded(path, what), what)
     try:
-        with path.open("rb") as stream:
-            return Protocol.model_validate(tomllib.load(stream))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"protocol {path.name} is not valid TOML: {error}") from None
+        return Protocol.model_validate(data)
     except ValidationError as error:
         raise UsageError(f"protocol {path.name}: {first_problem(error)}") from None
 

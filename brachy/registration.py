@@ -377,9 +377,11 @@ def by_file(path: str | PathLike[str]) -> Registration:
         raise UsageError(
             f"{file.name} is no transform: give 16 numbers row by row (text or JSON), or an ITK .tfm"
         ) from None
+    if not np.isfinite(matrix).all() or np.abs(matrix).max() > 1e6:
+        raise UsageError(f"{file.name} is not rigid: only a rotation and a shift in mm (LPS) are taken")
     turn = matrix[:3, :3]
     rigid = np.allclose(turn.T @ turn, np.eye(3), atol=1e-4) and np.linalg.det(turn) > 0
-    if not (np.isfinite(matrix).all() and rigid and np.allclose(matrix[3], [0, 0, 0, 1])):
+    if not (rigid and np.allclose(matrix[3], [0, 0, 0, 1])):
         raise UsageError(f"{file.name} is not rigid: only a rotation and a shift in mm (LPS) are taken")
     return Registration("file", matrix, None, f"transform as given in {file.name}")
 

@@ -1,11 +1,15 @@
 """Where the shipped data are: source files, protocols (plans/) and phantoms, in a wheel and in a checkout."""
 
+import tomllib
 from pathlib import Path
+from typing import Any
 
 from brachy.errors import UsageError
 
 _DATA = Path(__file__).parent / "data"
 _CHECKOUT = Path(__file__).parent.parent
+MAX_TEXT_BYTES = 20_000_000
+"""A protocol, phantom or source has some kilobytes (engineering choice)."""
 
 
 def folder(kind: str) -> Path:
@@ -62,3 +66,45 @@ def find(kind: str, name: str) -> Path:
     raise UsageError(
         f"unknown {_ONE[kind]} '{name}': choose from {', '.join(names(kind))}, or give a .toml file"
     )
+
+
+def read_bounded(path: Path, what: str) -> bytes:
+    """Bytes of a small file that a user gives; `what` names it in the message.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read or has more than `MAX_TEXT_BYTES`.
+
+    Examples
+    --------
+    >>> len(read_bounded(find("sources", "amersham_6711"), "the source file")) > 1000
+    True
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_TEXT_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{what} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if len(content) > MAX_TEXT_BYTES:
+        raise UsageError(f"{what} has more than {MAX_TEXT_BYTES // 1_000_000} MB: this is no such file")
+    return content
+
+
+def toml_of(content: bytes, what: str) -> dict[str, Any]:
+    """Tables of a TOML file's bytes; `what` names it in the message.
+
+    Raises
+    ------
+    UsageError
+        If it is not valid TOML in UTF-8, or nested beyond reading.
+
+    Examples
+    --------
+    >>> toml_of(b"a = 1", "protocol my.toml")
+    {'a': 1}
+    """
+    try:
+        return tomllib.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a plain ValueError
+        raise UsageError(f"{what} is not valid TOML: {error}") from None

@@ -3,11 +3,10 @@
 A scenario is drawn from its own generator (seed, number), so it is the same whatever runs beside it.
 """
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,12 +113,9 @@ def load_uncertainties(path: str | Path | None = None) -> Uncertainties:
     0.006
     """
     file = Path(path) if path is not None else resources.folder("sources").parent / "uncertainty.toml"
-    try:
-        data: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"no file {file}: give a TOML file like brachy/data/uncertainty.toml") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{file.name}: not a readable TOML file ({error})") from None
+    if not file.is_file():
+        raise UsageError(f"no file {file}: give a TOML file like brachy/data/uncertainty.toml")
+    data = resources.toml_of(resources.read_bounded(file, file.name), file.name)
     try:
         return Uncertainties.model_validate(data)
     except ValidationError as error:

@@ -5,7 +5,6 @@ Lengths of the TG-43 tables are in cm and rates in cGy/h per U, as the reports p
 is plain numpy, and the oracle for the kernels.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -226,10 +225,10 @@ def load_source(model: str | Path, accept_unverified: bool = False) -> Source:
     'OncoSeed 6711'
     """
     path = _find(str(model))
-    try:
-        data = read_csv(path) if path.suffix.lower() == ".csv" else tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path.name}: not a readable source file ({error})") from None
+    if path.suffix.lower() == ".csv":
+        data = read_csv(path)
+    else:
+        data = resources.toml_of(resources.read_bounded(path, path.name), path.name)
     source = _from_file(parse(data, path.name), path.stem)
     if source.status == UNVERIFIED and not accept_unverified:
         raise UsageError(

@@ -1,6 +1,7 @@
 """The layout of a source file, as TOML or CSV, and its checks (docs/source-files.md describes both)."""
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from brachy.errors import UsageError
+from brachy.resources import read_bounded
 from brachy.units import I125_HALF_LIFE_DAYS
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -246,8 +248,10 @@ def read_csv(path: Path) -> dict[str, Any]:
     data: dict[str, Any] = {}
     table: dict[str, Any] | None = None
     section = ""
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        for number, raw in enumerate(csv.reader(stream), start=1):
+    number = 0
+    try:
+        text = read_bounded(path, path.name).decode("utf-8-sig")
+        for number, raw in enumerate(csv.reader(io.StringIO(text, newline="")), start=1):
             row = [cell.strip() for cell in raw]
             while row and not row[-1]:
                 row.pop()
@@ -259,6 +263,8 @@ def read_csv(path: Path) -> dict[str, Any]:
                 _set_key(path, number, row, data)
             else:
                 _add_row(path, number, row, section, table)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path.name}: row {number + 1} is not CSV in UTF-8 ({error})") from None
     return data
 
 
@@ -296,6 +302,8 @@ def _set_key(path: Path, number: int, row: list[str], data: dict[str, Any]) -> N
     table = data
     for parent in parents:
         table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise UsageError(f"{path.name}: row {number}: '{key}' is inside '{parent}', which has a value")
     numeric = last in ("cGy_per_h_U", "mm", "length_mm", "diameter_mm", "U_per_mCi", "half_life_days")
     table[last] = _number(path, number, 2, value) if numeric else value
 

@@ -120,7 +120,7 @@ def test_unknown_name_lists_the_models():
 def test_toml_with_a_slip(tmp_path):
     path = tmp_path / "slip.toml"
     path.write_text("model = \n", "utf-8")
-    with pytest.raises(UsageError, match=r"slip\.toml: not a readable source file"):
+    with pytest.raises(UsageError, match=r"slip\.toml is not valid TOML"):
         load_source(path)
 
 
