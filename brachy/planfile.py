@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from brachy.errors import BrachyError
 from brachy.implant import Implant
@@ -98,6 +106,13 @@ class PlanTemplate(_Record):
     central_row: int = Field(description="number of the row of layer 0, through the target's largest section")
 
 
+def _without_false(data: dict[str, Any], name: str) -> dict[str, Any]:
+    """Keys that speak of the room alone are left out of a plan that has not been there."""
+    if not data.get(name):
+        data.pop(name, None)
+    return data
+
+
 class PlanSeed(_Record):
     """A seed; depth_mm = |tip - centre|; `source` indexes the plan's sources; `placed` once it is in the patient."""
 
@@ -105,6 +120,10 @@ class PlanSeed(_Record):
     depth_mm: float
     source: int = Field(0, ge=0)
     placed: bool = False
+
+    @model_serializer(mode="wrap")
+    def _brief(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_false(handler(self), "placed")
 
 
 class PlanNeedle(_Record):
@@ -124,6 +143,10 @@ class PlanNeedle(_Record):
     depth_from_skin_mm: float
     seeds: tuple[PlanSeed, ...]
     in_place: bool = False
+
+    @model_serializer(mode="wrap")
+    def _brief(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_false(handler(self), "in_place")
 
     @property
     def begun(self) -> bool:
