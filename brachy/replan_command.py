@@ -36,7 +36,7 @@ def replan(
     ] = None,
     force: ForceFlag = False,
     as_json: JsonFlag = False,
-) -> None:
+) -> int:
     """Plan the rest of an implantation round what is placed.
 
     Example: brachy replan plan-liver --placed placed.csv -o plan-liver-2
@@ -81,6 +81,7 @@ def replan(
     else:
         console.show_replan(made)
         console.show_plan(made, folder)
+    return 1 if made.check.get("verdict") == "fail" else 0
 
 
 def approve(

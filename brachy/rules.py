@@ -5,7 +5,7 @@ and holes are measured as they stand in the plan.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,14 @@ class _Line:
     def placed(self) -> NDArray[np.bool_]:
         """Which of its seeds are in the patient."""
         return np.array([seed.placed for seed in self.needle.seeds], dtype=bool)
+
+    def to_come(self) -> "_Line | None":
+        """The needle with the seeds that can still be changed; None where all of them are in."""
+        if not self.placed.any():
+            return self
+        kept = tuple(seed for seed in self.needle.seeds if not seed.placed)
+        needle = self.needle.model_copy(update={"seeds": kept})
+        return replace(self, needle=needle, seeds=self.seeds[~self.placed]) if kept else None
 
     @property
     def depths(self) -> Float:
@@ -124,15 +132,16 @@ def check_rules(
     # what is in the patient lies where it lies: rules are for what can still be changed
     every = [_line(needle, templates, planned, overshoot) for needle in needles]
     lines = [line for line in every if not line.needle.begun]
+    to_come = [part for line in every if (part := line.to_come()) is not None]
     results = [_clearance(lines, role, obstacles, protocol) for role in protocol.obstacles.roles]
     results += [
-        _seeds_to_skin(lines, external, protocol),
-        _distal_edge(lines, protocol),
-        _within_target(lines),
+        _seeds_to_skin(to_come, external, protocol),
+        _distal_edge(to_come, protocol),
+        _within_target(to_come),
         _needle_length(lines, protocol),
         _needle_spacing(every, protocol),
         _seed_spacing(every, protocol),
-        _spacing_in_needle(lines, protocol, source),
+        _spacing_in_needle(to_come, protocol, source),
         *_supply(every, protocol),
     ]
     lateral = LateralRule(obstacles, external, protocol, source.capsule_length_mm, blocked)

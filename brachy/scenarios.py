@@ -128,18 +128,21 @@ def load_uncertainties(path: str | Path | None = None) -> Uncertainties:
 class Layout:
     """Seeds of a plan as arrays, needle by needle; mm, patient frame (LPS).
 
-    `seeds` (n, 3), `needle_of` (n,), `source_of` (n,); `entry`, `tip`, `direction`, `across` (m, 3), (m, 3), (m, 3),
-    (m, 2, 3) and `template_of` (m,) of the needles; `middle` (t, 3) of the templates.
+    `seeds` (n, 3), `needle_of` (n,), `source_of` (n,), `placed` (n,) those in the patient,
+    which stay where they are; `entry`, `tip`, `direction`, `across` (m, 3), (m, 3), (m, 3),
+    (m, 2, 3), `template_of` (m,) and `in_place` (m,) of the needles; `middle` (t, 3) of the templates.
     """
 
     seeds: Float
     needle_of: NDArray[np.int64]
     source_of: NDArray[np.int64]
+    placed: NDArray[np.bool_]
     entry: Float
     tip: Float
     direction: Float
     across: Float
     template_of: NDArray[np.int64]
+    in_place: NDArray[np.bool_]
     middle: Float
 
     @staticmethod
@@ -168,11 +171,13 @@ class Layout:
             ),
             needle_of=np.array([k for k, n in enumerate(needles) for _ in n.seeds], dtype=np.int64),
             source_of=np.array([s.source for n in needles for s in n.seeds], dtype=np.int64),
+            placed=np.array([s.placed for n in needles for s in n.seeds], dtype=bool),
             entry=np.array([n.skin_mm for n in needles], dtype=np.float64).reshape(-1, 3),
             tip=np.array([n.tip_mm for n in needles], dtype=np.float64).reshape(-1, 3),
             direction=direction,
             across=np.stack([first, np.cross(direction, first)], axis=1),
             template_of=template_of,
+            in_place=np.array([n.in_place for n in needles], dtype=bool),
             middle=middle,
         )
 
@@ -213,7 +218,8 @@ def draw(
     Notes
     -----
     A needle is the line from its displaced entry to its displaced tip; a seed keeps its distance from the tip.
-    Template, needle and seed errors are normal and independent.
+    Template, needle and seed errors are normal and independent. What is in the patient stays there: a placed seed has
+    errors of strength alone, one to come through a needle of measured line those of the seed along and across it.
     """
     dice = np.random.default_rng([seed, number])
     needles, seeds = len(layout.entry), len(layout.seeds)
@@ -221,6 +227,7 @@ def draw(
     errs = np.full(needles, all_err)
     if only is not None:
         errs[list(only)] = True
+    moves = errs & ~layout.in_place
     frame = np.concatenate([layout.across, layout.direction[:, None, :]], axis=1)
     entry_off = np.einsum(
         "mk,mkx->mx", errors.needle.entry_mm * dice.standard_normal((needles, 2)), layout.across
@@ -230,8 +237,8 @@ def draw(
     bend = np.tan(np.radians(errors.needle.angle_deg * dice.standard_normal((needles, 2)))) * length[:, None]
     tip_off += np.einsum("mk,mkx->mx", bend, layout.across)
     tip_off += errors.needle.depth_mm * dice.standard_normal((needles, 1)) * layout.direction
-    entry = layout.entry + np.where(errs[:, None], entry_off, 0.0)
-    tip = layout.tip + np.where(errs[:, None], tip_off, 0.0)
+    entry = layout.entry + np.where(moves[:, None], entry_off, 0.0)
+    tip = layout.tip + np.where(moves[:, None], tip_off, 0.0)
     axis, planned = _unit(tip - entry), _unit(layout.tip - layout.entry)
 
     of = layout.needle_of
@@ -248,7 +255,7 @@ def draw(
     places += np.where(errs[of, None], moved, 0.0)
 
     factor = 1.0 + 0.01 * errors.strength.seed_pct * dice.standard_normal(seeds)
-    factor *= dice.random(seeds) >= errors.seed.lost_probability
+    factor *= (dice.random(seeds) >= errors.seed.lost_probability) | layout.placed
     factor = np.where(errs[of], factor, 1.0)
     common = 1.0 + 0.01 * errors.strength.common_pct * dice.standard_normal()
     shift = errors.template.shift_mm * dice.standard_normal((len(layout.middle), 3))
@@ -258,6 +265,8 @@ def draw(
     if all_err:
         places, axes = _with_template(places, axes, layout, shift, turn)
         factor = factor * common
+    places = np.where(layout.placed[:, None], layout.seeds, places)
+    axes = np.where(layout.placed[:, None], planned[of], axes)
     return Scenario(places, axes, np.maximum(factor, 0.0), float(target) if all_err else 0.0)
 
 
@@ -276,7 +285,7 @@ def _with_template(
     places, axes = places.copy(), axes.copy()
     template = layout.template_of[layout.needle_of]
     for t, middle in enumerate(layout.middle):
-        mine = template == t
+        mine = (template == t) & ~layout.in_place[layout.needle_of]
         if mine.any():
             rotation = Rotation.from_rotvec(turn[t])
             places[mine] = rotation.apply(places[mine] - middle) + middle + shift[t]

@@ -22,6 +22,8 @@ from brachy.phantom import load_phantom
 from brachy.placed import PLACED_HEADER, Placed, read_placed
 from brachy.planfile import Plan
 from brachy.protocol import change, load_protocol
+from brachy.rules import check_rules
+from brachy.source import load_source
 
 SPHERE = load_phantom("sphere-35mm")
 QUICK = change(
@@ -116,6 +118,61 @@ def test_a_blocked_needle_is_out_with_its_neighbours(before):
     for _, closed in standing.closed:
         assert math.dist(layout.hole_mm(*parse_hole(closed)), middle) <= 10.0 + 1e-6
     assert len(standing.closed) >= 3
+    # planned needles beside it are not carried on either
+    assert not standing.closed & {(n.template, n.hole) for n in standing.rest}
+
+
+def test_seeds_along_a_measured_line_keep_their_distance(before):
+    """The line ends short of where two seeds were planned: both would lie at its end."""
+    needle = max(before.needles, key=lambda n: len(n.seeds))
+    unit = np.array(needle.direction)
+    first = min(needle.seeds, key=lambda s: s.depth_mm)
+    inside = {(0, needle.hole, 1): tuple(np.round(first.position_mm, 3).tolist())}
+    for short in (0.0, 8.0, 14.0, 20.0):
+        tip = np.array(needle.tip_mm) - short * unit
+        line = {(0, needle.hole): (tuple(tip.tolist()), needle.skin_mm)}
+        for seeds in ({}, inside):
+            standing = stand(
+                before, opened_for(before, SPHERE), Placed(seeds, frozenset(), frozenset(), line)
+            )
+            places = [
+                s.position_mm
+                for n in (*standing.rest, *standing.fixed)
+                if n.hole == needle.hole
+                for s in n.seeds
+            ]
+            gaps = [math.dist(a, b) for k, a in enumerate(places) for b in places[:k]]
+            assert min(gaps, default=9.0) >= 5.0 - 0.01, (short, seeds)
+
+
+def test_a_replan_that_ends_early_says_so(before):
+    found = replan(before, SPHERE, NOTHING, time_limit=1e-9)
+    assert any("time limit" in words for words in found.assumed)
+    assert found.optimiser["time_limit_s"] == 1e-9
+
+
+def test_seeds_to_come_through_a_needle_that_is_begun_are_judged(before):
+    """One seed of a needle is in; another of it is moved out of the target, and only the latter breaks the rules."""
+    needle = max(before.needles, key=lambda n: len(n.seeds))
+    target = (SPHERE.structure(before.targets[0].planned_roi), 120.0)
+    structures = tuple(opened_for(before, SPHERE).case.structures)
+    source = load_source("amersham_6711")
+
+    def judged(moved, placed):
+        ordered = sorted(needle.seeds, key=lambda s: s.depth_mm)
+        ordered[0] = ordered[0].model_copy(update={"placed": True})
+        far = np.add(ordered[-1].position_mm, -40.0 * np.array(needle.direction))
+        if moved:
+            ordered[-1] = ordered[-1].model_copy(
+                update={"position_mm": tuple(far.tolist()), "placed": placed}
+            )
+        other = needle.model_copy(update={"seeds": tuple(ordered)})
+        found = check_rules([other], before.templates, [target], structures, before.protocol, source)
+        return {r.rule: r.met for r in found}["seed between first entry and last exit"]
+
+    assert judged(moved=False, placed=False)
+    assert not judged(moved=True, placed=False)
+    assert judged(moved=True, placed=True)
 
 
 def test_a_lost_seed_is_not_there(before):

@@ -107,6 +107,32 @@ def test_lost_seeds_have_no_strength_and_others_all(made):
     assert np.mean(factors == 0) == pytest.approx(0.25, abs=0.03)
 
 
+def test_what_is_in_the_patient_stays_there(made):
+    """Two needles begun: one with all seeds placed, one whose line was measured; the others err as before."""
+    first, second, *others = made.needles
+    first = first.model_copy(
+        update={"seeds": tuple(s.model_copy(update={"placed": True}) for s in first.seeds)}
+    )
+    second = second.model_copy(update={"in_place": True})
+    begun = made.model_copy(update={"needles": (first, second, *others)})
+    before, layout = Layout.of(made), Layout.of(begun)
+    errors = load_uncertainties().model_copy(
+        update={
+            "template": Uncertainties.model_validate(
+                {"template": {"shift_mm": 2, "rotation_deg": 1}}
+            ).template
+        }
+    )
+    for k in range(20):
+        free, kept = draw(before, errors, 0, k), draw(layout, errors, 0, k)
+        mine, line = layout.needle_of == 0, layout.needle_of == 1
+        assert np.array_equal(kept.seeds[mine], layout.seeds[mine])
+        assert (kept.factor[mine] > 0).all()
+        assert np.array_equal(kept.seeds[layout.needle_of > 1], free.seeds[layout.needle_of > 1])
+        off = np.linalg.norm(kept.seeds[line] - layout.seeds[line], axis=1)
+        assert 0 < off.max() < 6  # seeds pushed out of a needle that is known: 1 mm along, 0.3 across
+
+
 def test_a_template_turns_and_shifts_as_one(made):
     layout = Layout.of(made)
     errors = Uncertainties.model_validate({"template": {"shift_mm": 2.0, "rotation_deg": 3.0}})

@@ -14,6 +14,7 @@ import numpy as np
 import pydicom
 from matplotlib.path import Path as Polygon
 from numpy.typing import NDArray
+from scipy.stats import qmc
 
 from brachy import resources
 from brachy.check.independent import Seed, dose_gy
@@ -28,7 +29,8 @@ Float = NDArray[np.float64]
 DOSE_POINTS = 1500
 """Voxels of the RT Dose that are recomputed (at least 1000 are asked for)."""
 DVH_POINTS = 20000
-"""Random points in each target. A D90 from n points has a standard error of sqrt(0.1 * 0.9 / n) in volume: 0.2 %."""
+"""Points in each target, of a Halton sequence: independent random ones would leave D90 a standard error of
+sqrt(0.1 * 0.9 / n) = 0.2 % in volume, which is over 1 % of the dose where the DVH is flat at D90."""
 
 POSITION_TOLERANCE_MM = 0.01
 DOSE_TOLERANCE = 0.002
@@ -341,8 +343,8 @@ def _voxel_centres(rtdose: pydicom.Dataset, index_zyx: NDArray[np.int64]) -> Flo
     )
 
 
-def _random_points_in(contours: list[Float], count: int) -> Float:
-    """Uniform random points of an axial contour stack: half the gap to each neighbour, even-odd in a plane."""
+def _points_in(contours: list[Float], count: int) -> Float:
+    """Evenly spread points of an axial contour stack: half the gap to each neighbour, even-odd in a plane."""
     planes: dict[float, list[Polygon]] = {}
     for contour in contours:
         planes.setdefault(round(float(contour[0, 2]), 2), []).append(Polygon(contour[:, :2]))
@@ -351,11 +353,12 @@ def _random_points_in(contours: list[Float], count: int) -> Float:
     ends = 0.5 * (gaps.min() if len(gaps) else 1.0)
     edges = np.concatenate([[heights[0] - ends], heights[:-1] + gaps / 2, [heights[-1] + ends]])
     everything = np.vstack(contours)
-    rng = np.random.default_rng(1)
+    sequence = qmc.Halton(3, seed=1)
     low, high = everything.min(axis=0), everything.max(axis=0)
     kept: list[Float] = []
     while sum(map(len, kept)) < count:
-        points = rng.uniform([low[0], low[1], edges[0]], [high[0], high[1], edges[-1]], (count, 3))
+        box = [low[0], low[1], edges[0]], [high[0], high[1], edges[-1]]
+        points = qmc.scale(sequence.random(count), *box)
         slab = np.searchsorted(edges, points[:, 2]) - 1
         inside = np.zeros(count, dtype=bool)
         for k, height in enumerate(heights):
@@ -368,13 +371,13 @@ def _random_points_in(contours: list[Float], count: int) -> Float:
 
 def _targets(plan: Plan, seeds: list[Seed], rtstruct: pydicom.Dataset) -> list[CheckItem]:
     items = []
-    text = f"{DVH_POINTS} random points in the contours of the RTSTRUCT, dose recomputed"
+    text = f"{DVH_POINTS} Halton points in the contours of the RTSTRUCT, dose recomputed"
     for target in plan.targets:
         values = plan.evaluation.structures.get(target.roi, {})
         contours = contours_of(rtstruct, target.roi)
         if not contours or any(np.ptp(contour[:, 2]) > 1e-3 for contour in contours):
             continue
-        gy = dose_gy(_random_points_in(contours, DVH_POINTS), seeds, plan.evaluation.formalism)
+        gy = dose_gy(_points_in(contours, DVH_POINTS), seeds, plan.evaluation.formalism)
         planned_d90, planned_v100 = values.get("D90_gy"), values.get("V100_pct")
         rx = target.prescription_gy
         if planned_d90 is not None:

@@ -1,5 +1,6 @@
 """The rules of a plan, recomputed from its RT Plan and RT Structure Set as they are on disk."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -91,13 +92,14 @@ def _recomputed(
     every = [_as_placed(needle, begun.get(needle.name)) for needle in geometry.written_needles(rtplan)]
     needles = [needle for needle in every if needle.name not in begun]
     rules = plan.protocol
-    if not needles:
-        return {}
     inside = {s.position_mm for n in plan.needles for s in n.seeds if s.placed}
     placed = np.array([_is_placed(seed, inside) for needle in every for seed in needle.seeds], dtype=np.bool_)
+    to_come = _to_come(every, placed)
+    if not to_come:
+        return {}
     lengths = [float(np.linalg.norm(needle.tip - needle.hole)) for needle in needles]
     found: dict[str, tuple[float, float, int, str]] = {
-        "needle length": (max(lengths), rules.needle.max_needle_mm, -1, ""),
+        "needle length": (max(lengths, default=-np.inf), rules.needle.max_needle_mm, -1, ""),
         "between needles": (
             geometry.needle_spacing(every, set(begun)),
             rules.needle.min_needle_spacing_mm,
@@ -115,15 +117,27 @@ def _recomputed(
             found[f"needle to {role.replace('_', ' ')}"] = (gap, rules.obstacles.clearance_mm, 1, where)
     outlines = _stacks(rtstruct, {name for name, its in roles.items() if its == "external"})
     if outlines:
-        depth, where = geometry.skin_depth(needles, next(iter(outlines.values())))
+        depth, where = geometry.skin_depth(to_come, next(iter(outlines.values())))
         found["seed to skin"] = (depth, rules.seeds.skin_margin_mm, 1, where)
-    ends = [_ends(plan, rtstruct, needles, number) for number in range(len(plan.templates))]
+    ends = [_ends(plan, rtstruct, to_come, number) for number in range(len(plan.templates))]
     if rules.template.lateral_overshoot_mm == 0 and ends and None not in ends:
         distal = min(end[0] for end in ends if end is not None)
         proximal = min(min(end) for end in ends if end is not None)
         found["seed to distal edge"] = (distal, rules.seeds.distal_margin_mm, 1, "")
         found["seed between first entry and last exit"] = (proximal, 0.0, 1, "")
     return found
+
+
+def _to_come(
+    needles: list[geometry.WrittenNeedle], placed: NDArray[np.bool_]
+) -> list[geometry.WrittenNeedle]:
+    """The needles with the seeds that can still be changed; those all of whose seeds are in are left out."""
+    parts = np.split(placed, np.cumsum([len(needle.seeds) for needle in needles])[:-1])
+    return [
+        replace(needle, seeds=needle.seeds[~inside])
+        for needle, inside in zip(needles, parts, strict=True)
+        if not inside.all()
+    ]
 
 
 def _as_placed(needle: geometry.WrittenNeedle, begun: PlanNeedle | None) -> geometry.WrittenNeedle:

@@ -80,9 +80,9 @@ def plan_edited(
         rest, sources = searched_needles(opened, game, found.loading, sources)
         terms = game.terms_of(found.loading)
         optimiser |= {"objective": sum(terms.values()), "terms": terms, "raised_for_goals": raised}
-        if control.interrupted:
-            optimiser["interrupted"] = True
-            said.append("the search was interrupted: this is the best plan found until then")
+        early, ended = control.told()
+        optimiser |= early
+        said += ended
     if not (fixed or rest):
         raise BrachyError("no needle is left: a plan without seeds has no dose")
     child = completed(opened, [*fixed, *rest], sources, optimiser, said)

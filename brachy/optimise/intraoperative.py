@@ -148,8 +148,9 @@ def stand(plan: Plan, opened: Opened, placed: Placed) -> Standing:
     present: list[PlanNeedle] = []
     rest: list[PlanNeedle] = []
     blocked = placed.blocked | blocked_in(plan)
-    closed = {*blocked}
+    closed = blocked | _near_blocked(plan, blocked)
     line_offers: dict[Key, Offer] = {}
+    least = plan.protocol.seeds.spacing_in_needle_mm(opened.source.capsule_length_mm)
     for needle in plan.needles:
         key = (needle.template, needle.hole)
         ordered = sorted(needle.seeds, key=lambda each: each.depth_mm)
@@ -167,10 +168,9 @@ def stand(plan: Plan, opened: Opened, placed: Placed) -> Standing:
         if line is None and needle.in_place and left:
             line = needle.tip_mm, needle.skin_mm
         if line is not None:
-            closed.add(key)
             needle = _on_line(needle, line)
             line_offers[key] = _line_offer(opened, needle)
-            left = _along(line_offers[key], left)
+            left = _along(line_offers[key], left, [s.position_mm for s in inside], least)
         if inside or line is not None:
             depth = np.array([np.linalg.norm(np.subtract(needle.tip_mm, s.position_mm)) for s in inside])
             seeds = tuple(
@@ -179,9 +179,8 @@ def stand(plan: Plan, opened: Opened, placed: Placed) -> Standing:
             fixed.append(needle.model_copy(update={"seeds": seeds, "in_place": line is not None}))
             if left or line is not None:
                 present.append(fixed[-1])
-        if left and key not in blocked:
+        if left and (key in line_offers or key not in closed):
             rest.append(needle.model_copy(update={"seeds": tuple(left)}))
-    closed |= _near_blocked(plan, blocked)
     lines: dict[Key, int] = {}
     if line_offers:
         offers = (*opened.offers, *line_offers.values())
@@ -189,7 +188,7 @@ def stand(plan: Plan, opened: Opened, placed: Placed) -> Standing:
         strengths = len(plan.protocol.source.stock_mCi)
         joined = Candidates.of(offers, opened.anchor_mm, plan.protocol, strengths)
         opened = replace(opened, offers=offers, candidates=joined)
-    return Standing(opened, fixed, present, rest, closed, lines, blocked)
+    return Standing(opened, fixed, present, rest, {*closed, *lines}, lines, blocked)
 
 
 def _near_blocked(plan: Plan, blocked: frozenset[Key]) -> set[Key]:
@@ -271,17 +270,27 @@ def _line_offer(opened: Opened, needle: PlanNeedle) -> Offer:
     )
 
 
-def _along(line: Offer, left: Sequence[PlanSeed]) -> list[PlanSeed]:
-    """Seeds that are left, each at the free place of the line nearest to its distance from the tip."""
+def _along(
+    line: Offer, left: Sequence[PlanSeed], inside: Sequence[Sequence[float]], least_mm: float
+) -> list[PlanSeed]:
+    """Seeds that are left, each at the free place of the line nearest to its distance from the tip.
+
+    A place is free that lies `least_mm` from every seed that is in and from those placed before; a seed that finds
+    none is left out.
+    """
     own = line.needles[0]
-    free = list(range(len(own.depths_mm)))
+    free = [
+        k
+        for k, place in enumerate(line.positions_mm)
+        if all(float(np.linalg.norm(place - np.array(other))) > least_mm - 1e-6 for other in inside)
+    ]
     found = []
     for each in left:
         if not free:
             break
         wanted = own.max_tip_depth_mm - each.depth_mm
         k = min(free, key=lambda i: abs(own.depths_mm[i] - wanted))
-        free.remove(k)
+        free = [i for i in free if abs(own.depths_mm[i] - own.depths_mm[k]) > least_mm - 1e-6]
         place = _vector(line.positions_mm[k])
         depth = own.max_tip_depth_mm - float(own.depths_mm[k])
         found.append(each.model_copy(update={"position_mm": place, "depth_mm": depth}))
@@ -304,7 +313,8 @@ def search_rest(
     raised = float(plan.optimiser.get("raised_for_goals", 1.0))
     rule = protocol.search
     to_come = len(standing.rest) / max(len(standing.rest) + len(standing.fixed), 1)
-    least = min(least_v100_pct(protocol) + protocol.replan.reserve_pct * to_come, MOST_AIMED_PCT)
+    least = least_v100_pct(protocol, required=True) + protocol.replan.reserve_pct * to_come
+    least = min(least, MOST_AIMED_PCT)
     control.show("search")
     moves = moves_for(len(game.candidates), protocol.replan.moves)
     best: Found | None = None
@@ -369,9 +379,9 @@ def concluded(
         )
         optimiser["helps_most"] = helps_most(game, loading, standing)
     said = ["replanned in the room: placed seeds stand where they were placed"]
-    if control.interrupted:
-        optimiser["interrupted"] = True
-        said.append("the search was interrupted: this is the best plan found until then")
+    early, ended = control.told()
+    optimiser |= early
+    said += ended
     child = completed(standing.opened, needles, sources, optimiser, said)
     words = list(in_words(plan, child))
     return child.model_copy(update={"optimiser": {**child.optimiser, "changes": words}}).sealed()

@@ -203,16 +203,12 @@ class _Worked:
         """The finished plan of a loading."""
         values = self.game.terms_of(found.loading)
         optimiser: dict[str, Any] = {"objective": sum(values.values()), "terms": values} | extra | self.effort
-        said = list(self.said)
         if certify:
             self.control.show("certificate")
             optimiser |= certificate(self.game.board, self.game.terms, optimiser["objective"])
-        if self.control.timed_out:
-            optimiser["time_limit_s"] = self.time_limit
-            said.append("the search was ended by the time limit: the same plan may not come out again")
-        if self.control.interrupted:
-            optimiser["interrupted"] = True
-            said.append("the search was interrupted: this is the best plan found until then")
+        early, ended = self.control.told()
+        optimiser |= early
+        said = [*self.said, *ended]
         self.control.show("evaluation")
         return assemble(
             Chosen(self.game.candidates, found.loading),

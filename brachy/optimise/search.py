@@ -67,6 +67,18 @@ class Control:
             self._stop.set()
         return self._stop.is_set()
 
+    def told(self) -> tuple[dict[str, float | bool], list[str]]:
+        """What plan.json says of an early end, under `optimiser` and among what is assumed."""
+        entries: dict[str, float | bool] = {}
+        said = []
+        if self.timed_out and self.time_limit is not None:
+            entries["time_limit_s"] = self.time_limit
+            said.append("the search was ended by the time limit: the same plan may not come out again")
+        if self.interrupted:
+            entries["interrupted"] = True
+            said.append("the search was interrupted: this is the best plan found until then")
+        return entries, said
+
     def show(self, stage: str) -> None:
         """Tell the caller where the search stands."""
         if self.progress is not None:
