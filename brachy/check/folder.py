@@ -39,6 +39,8 @@ METRIC_TOLERANCE = 0.01
 """Of the prescription for D90 and of the volume for V100: sampling of both sides (engineering choice)."""
 LOADING_TOLERANCE = 0.35
 """Total activity against the volume; shapes and protocols differ this much (engineering choice)."""
+LOADING_TOLERANCE_IN_THE_ROOM = 0.8
+"""1.35 x 1.33 - 1: simulated procedures end with up to a third more seeds than were planned (docs/replan.md)."""
 
 # Total apparent activity per prescribed Gy against target volume, from plans of an ellipsoid of 170 cc (83 seeds of
 # 0.7 mCi for 120 Gy) and of a sphere of 22.4 cc (22 seeds): 0.48 and 0.13 mCi/Gy, a power law between and beyond.
@@ -408,7 +410,7 @@ def _loading(plan: Plan) -> list[CheckItem]:
             "total activity for the volume",
             expected,
             found,
-            LOADING_TOLERANCE,
+            LOADING_TOLERANCE if plan.parent is None else LOADING_TOLERANCE_IN_THE_ROOM,
             "mCi/Gy, relative",
             text,
             True,

@@ -313,8 +313,7 @@ def search_rest(
     raised = float(plan.optimiser.get("raised_for_goals", 1.0))
     rule = protocol.search
     to_come = len(standing.rest) / max(len(standing.rest) + len(standing.fixed), 1)
-    least = least_v100_pct(protocol, required=True) + protocol.replan.reserve_pct * to_come
-    least = min(least, MOST_AIMED_PCT)
+    least = min(least_v100_pct(protocol) + protocol.replan.reserve_pct * to_come, MOST_AIMED_PCT)
     control.show("search")
     moves = moves_for(len(game.candidates), protocol.replan.moves)
     best: Found | None = None
