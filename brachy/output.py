@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from brachy import csv_tables, dosimetry
+from brachy import csv_tables, dosimetry, robustness
 from brachy.anatomy import prepare
 from brachy.case import Case
 from brachy.check import check_plan
@@ -29,7 +30,7 @@ from brachy.errors import BrachyError, UsageError
 from brachy.grid import Dose, Grid
 from brachy.guide import GuideOptions, write_guide
 from brachy.lineage import APPROVAL, write_chain
-from brachy.planfile import Plan, write_text_whole
+from brachy.planfile import Plan, canonical, rounded, write_text_whole
 from brachy.report import write_report
 from brachy.structures import Structure
 from brachy.uids import identified
@@ -64,6 +65,8 @@ def write_outputs(
     guide: GuideOptions | None = None,
     ancestors: Sequence[Plan] = (),
     with_ct: bool | None = None,
+    robust: bool = False,
+    threads: int | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Path:
     """Write the folder of a plan.
@@ -98,6 +101,10 @@ def write_outputs(
         The plans it comes from, kept in chain/.
     with_ct : bool, optional
         Write ct/; by default for a case that was not DICOM.
+    robust : bool
+        Also robust.json, a Monte Carlo of the plan (`brachy.robustness.robust`), and its section in the report.
+    threads : int, optional
+        Of that Monte Carlo; by default one for each core.
     say : callable, optional
         Is told what there is to know of the printed template, a sentence at a time.
 
@@ -114,6 +121,7 @@ def write_outputs(
         If it cannot be written: disk full, no permission. Nothing is left behind.
     """
     check_destination(out, force)
+
     with whole_folder(out, force) as folder:
         _fill(
             folder,
@@ -127,6 +135,8 @@ def write_outputs(
             guide,
             say,
             with_ct,
+            robust,
+            threads,
         )
         write_chain(folder, ancestors)
     return Path(out)
@@ -180,6 +190,8 @@ def _fill(
     guide: GuideOptions | None = None,
     say: Callable[[str], None] | None = None,
     with_ct: bool | None = None,
+    robust: bool = False,
+    threads: int | None = None,
 ) -> None:
     """Write the files of a plan into an empty folder."""
     with_ct = not case.identity.is_dicom if with_ct is None else with_ct
@@ -197,6 +209,10 @@ def _fill(
     if second_opinion:
         plan = plan.checked(check_plan(folder).to_dict())
         write_text_whole(folder / "plan.json", plan.to_json())
+    found: dict[str, Any] | None = None
+    if robust:
+        found = cast(dict[str, Any], rounded(robustness.robust_folder(folder, threads=threads)))
+        write_text_whole(folder / "robust.json", canonical(found))
     if pictures:
         guides = write_guide(plan, case, folder / "template.stl", guide, drawn) if plan.needles else ()
         notes = [note for written in guides for note in written.notes]
@@ -208,6 +224,7 @@ def _fill(
             dose=dose,
             curves=curves,
             template_notes=notes,
+            robust=found,
         )
         if say is not None:
             for note in notes:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -111,6 +111,12 @@ def plan(
             help="N different good plans (fewest needles, most homogeneous ...), in one table and a folder each.",
         ),
     ] = None,
+    robust: Annotated[
+        bool,
+        typer.Option(
+            "--robust", help="Cover the target when needles deviate too; writes robust.json (docs/robust.md)."
+        ),
+    ] = False,
     certify: Annotated[
         bool, typer.Option("--certify", help="Also state how far from the best the plan may be, at most.")
     ] = False,
@@ -126,9 +132,12 @@ def plan(
         "--activity": activity, "--strength": strength, "--strength-on": strength_on, "--implant-on": implant_on,
         "--formalism": formalism, "--pitch": pitch, "--direction": direction, "--needle-length": needle_length,
         "--alternatives": alternatives, "--certify": certify or None,
+        "--robust": robust or None,
         "--protocol": None if protocol == DEFAULT_PROTOCOL else protocol,
     }  # fmt: skip
     _must_agree(edited, edit, optimise_rest, [name for name, value in given.items() if value is not None])
+    if robust and alternatives is not None:
+        raise UsageError("--robust and --alternatives exclude each other: plan twice")
     use_threads(threads)
     if time_limit is not None and not time_limit > 0:
         raise UsageError(f"--time-limit {time_limit:g}: give seconds above 0")
@@ -165,26 +174,28 @@ def plan(
             )
             named = [("edited", found)]
         else:
-            named = optimise.plan_alternatives(
-                loaded,
-                chosen,
-                alternatives or 1,
-                targets=targets_of(target),
-                strength_on=date_of(strength_on, "--strength-on"),
-                implant_on=date_of(implant_on, "--implant-on"),
-                seed=seed,
-                threads=threads,
-                time_limit=time_limit,
-                progress=progress,
-                certify=certify,
-            )
+            wanted: dict[str, Any] = {
+                "targets": targets_of(target),
+                "strength_on": date_of(strength_on, "--strength-on"),
+                "implant_on": date_of(implant_on, "--implant-on"),
+                "seed": seed,
+                "threads": threads,
+                "time_limit": time_limit,
+                "progress": progress,
+                "certify": certify,
+            }
+            if robust:
+                named = [("robust", optimise.plan(loaded, chosen, robust=True, **wanted))]
+            else:
+                named = optimise.plan_alternatives(loaded, chosen, alternatives or 1, **wanted)
     made = named[0][1]
     if folder is not None:
         if alternatives is None:
             ancestors = ancestors_for_child(edited) if edited is not None else ()
             output.write_outputs(
-                made, loaded, folder, force=force, guide=measures, ancestors=ancestors, say=say_note
-            )
+                made, loaded, folder, force=force, guide=measures, ancestors=ancestors, robust=robust,
+                threads=threads, say=say_note,
+            )  # fmt: skip
         else:
             output.write_alternatives(named, loaded, folder, force=force, guide=measures, say=say_note)
         made = Plan.load(folder)

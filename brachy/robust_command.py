@@ -15,7 +15,8 @@ def robust(
         typer.Option("--uncertainty", metavar="FILE", help="TOML file; default the published figures."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Folder for robust.json.")
+        Path | None,
+        typer.Option("-o", "--out", metavar="DIR", help="Folder for robust.json and robust.html."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed, the same scenarios.")] = 0,
     threads: Annotated[int | None, typer.Option("--threads", min=1)] = None,
@@ -24,9 +25,13 @@ def robust(
         bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")
     ] = False,
 ) -> None:
-    """Say what a plan delivers when needles deviate: intervals, and the probability of each goal."""
+    """Say what a plan delivers when needles deviate: intervals, and the probability of each goal.
+
+    Example: brachy robust plan-liver -o robust-liver
+    """
     from brachy import console, output, robustness
-    from brachy.planfile import canonical, rounded
+    from brachy.planfile import Plan, canonical, rounded
+    from brachy.report import render_robust
 
     if out is not None:
         output.check_destination(out, force)
@@ -36,7 +41,8 @@ def robust(
         )
     found = rounded(found)
     if out is not None:
-        output.write_texts({"robust.json": canonical(found)}, out, force=force)
+        page = render_robust(found, Plan.load(plan))
+        output.write_texts({"robust.json": canonical(found), "robust.html": page}, out, force=force)
     if as_json:
         sys.stdout.write(canonical(found))
     else:

@@ -149,23 +149,9 @@ class Layout:
     def of(plan: Plan) -> "Layout":
         """Arrays of a plan; the entry is where a needle meets the skin."""
         needles = plan.needles
-        direction = np.array([n.direction for n in needles], dtype=np.float64).reshape(-1, 3)
-        first = np.array([plan.templates[n.template].column for n in needles], dtype=np.float64).reshape(
-            -1, 3
-        )
-        first -= (first * direction).sum(axis=1, keepdims=True) * direction
-        first /= np.linalg.norm(first, axis=1, keepdims=True)
         template_of = np.array([n.template for n in needles], dtype=np.int64)
         holes = np.array([n.hole_mm for n in needles], dtype=np.float64).reshape(-1, 3)
-        middle = np.array(
-            [
-                holes[template_of == t].mean(axis=0)
-                if (template_of == t).any()
-                else np.array(plate.origin_mm)
-                for t, plate in enumerate(plan.templates)
-            ]
-        ).reshape(-1, 3)
-        return Layout(
+        return Layout.from_arrays(
             seeds=np.array([s.position_mm for n in needles for s in n.seeds], dtype=np.float64).reshape(
                 -1, 3
             ),
@@ -174,10 +160,51 @@ class Layout:
             placed=np.array([s.placed for n in needles for s in n.seeds], dtype=bool),
             entry=np.array([n.skin_mm for n in needles], dtype=np.float64).reshape(-1, 3),
             tip=np.array([n.tip_mm for n in needles], dtype=np.float64).reshape(-1, 3),
+            direction=np.array([n.direction for n in needles], dtype=np.float64).reshape(-1, 3),
+            column=np.array([plan.templates[n.template].column for n in needles], dtype=np.float64).reshape(
+                -1, 3
+            ),
+            template_of=template_of,
+            in_place=np.array([n.in_place for n in needles], dtype=bool),
+            middle=np.array(
+                [
+                    holes[template_of == t].mean(axis=0)
+                    if (template_of == t).any()
+                    else np.array(plate.origin_mm)
+                    for t, plate in enumerate(plan.templates)
+                ]
+            ).reshape(-1, 3),
+        )
+
+    @staticmethod
+    def from_arrays(
+        *,
+        seeds: Float,
+        needle_of: NDArray[np.int64],
+        entry: Float,
+        tip: Float,
+        direction: Float,
+        column: Float,
+        template_of: NDArray[np.int64],
+        middle: Float,
+        source_of: NDArray[np.int64] | None = None,
+        placed: NDArray[np.bool_] | None = None,
+        in_place: NDArray[np.bool_] | None = None,
+    ) -> "Layout":
+        """Layout of any needles; `column` (m, 3), the template's axis, is the first direction across each."""
+        first = column - (column * direction).sum(axis=1, keepdims=True) * direction
+        first /= np.linalg.norm(first, axis=1, keepdims=True)
+        return Layout(
+            seeds=seeds,
+            needle_of=needle_of,
+            source_of=np.zeros(len(seeds), dtype=np.int64) if source_of is None else source_of,
+            placed=np.zeros(len(seeds), dtype=bool) if placed is None else placed,
+            entry=entry,
+            tip=tip,
             direction=direction,
             across=np.stack([first, np.cross(direction, first)], axis=1),
             template_of=template_of,
-            in_place=np.array([n.in_place for n in needles], dtype=bool),
+            in_place=np.zeros(len(entry), dtype=bool) if in_place is None else in_place,
             middle=middle,
         )
 

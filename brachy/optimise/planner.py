@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from typing import Any
@@ -20,19 +20,18 @@ from brachy.optimise.certificate import certificate
 from brachy.optimise.directions import Aim, Scored, Surroundings, scan, table_of
 from brachy.optimise.goal_terms import goal_samples
 from brachy.optimise.goals import SURE_PCT, coverage_short_by, least_v100_pct, reach_goals
-from brachy.optimise.points import FINE, SEARCH, Dosed, Samples, sample, sequence, spared_organs
+from brachy.optimise.harden import harden
+from brachy.optimise.points import FINE, SEARCH, Dosed, Samples, sample, spared_organs
 from brachy.optimise.reach import out_of_reach
 from brachy.optimise.search import Control, Found, Game, Progress, anneal, generator, greedy, moves_for
-from brachy.planfile import Plan, PlanTarget
+from brachy.optimise.targets import prescribed_targets
+from brachy.planfile import Plan
 from brachy.protocol import Protocol, change
+from brachy.scenarios import Uncertainties, load_uncertainties
 from brachy.source import Source, load_source, source_warnings
-from brachy.structures import Structure
 from brachy.units import days_between, decay_factor, strength_from_mci
 
 Float = NDArray[np.float64]
-
-NESTED_SHARE = 0.9
-"""A target of which this part lies inside another is served by that one's template (engineering choice)."""
 
 KEPT_FOR_FINE = 2
 """Results of the search that are annealed again on the fine samples (engineering choice)."""
@@ -62,6 +61,8 @@ def plan(
     progress: Progress | None = None,
     direction: tuple[float, float] | None = None,
     certify: bool = False,
+    robust: bool = False,
+    uncertainties: Uncertainties | None = None,
 ) -> Plan:
     """Plan a permanent seed implant.
 
@@ -90,6 +91,11 @@ def plan(
         Fixed direction of the needles, degrees; goes before the protocol's.
     certify : bool
         Add a lower bound on the objective to `optimiser`, see `brachy.optimise.certificate`.
+    robust : bool
+        Search on until the target has its D90 in the worst of a fixed set of scenarios too, see
+        `brachy.optimise.harden`; `optimiser.robust` says what that gave and took.
+    uncertainties : Uncertainties, optional
+        Of the scenarios; by default brachy/data/uncertainty.toml.
 
     Returns
     -------
@@ -116,7 +122,14 @@ def plan(
     worked = _work(
         case, protocol, targets, strength_on, implant_on, seed, threads, time_limit, progress, direction
     )
-    return worked.plan(worked.found, {"raised_for_goals": worked.raised}, certify)
+    extra: dict[str, Any] = {"raised_for_goals": worked.raised}
+    if not robust:
+        return worked.plan(worked.found, extra, certify)
+    errors = uncertainties if uncertainties is not None else load_uncertainties()
+    hardened = harden(
+        worked.found, worked.game, worked.anchor, worked.table, worked.protocol, errors, seed, worked.control
+    )
+    return worked.plan(hardened.found, extra | {"robust": hardened.told}, certify)
 
 
 def plan_alternatives(
@@ -191,6 +204,8 @@ class _Worked:
     dates: tuple[date | None, date | None]
     said: list[str]
     control: Control
+    anchor: Float
+    table: SeedTable
     game: Game
     found: Found
     raised: float
@@ -301,97 +316,9 @@ def _work(
         ],
     }
     return _Worked(
-        case, protocol, prescribed, source, strengths_u, half_life, (stated, implanted), said, control, game, found,
-        raised, seed, time_limit, effort,
+        case, protocol, prescribed, source, strengths_u, half_life, (stated, implanted), said, control, anchor, table,
+        game, found, raised, seed, time_limit, effort,
     )  # fmt: skip
-
-
-def prescribed_targets(
-    case: Case, protocol: Protocol, targets: Sequence[tuple[str, float | None]] | None
-) -> list[Prescribed]:
-    """Targets, expanded, with their prescriptions; which of them lie inside another."""
-    if targets is None:
-        found = [s for s in case.with_role("target") if not s.is_empty]
-        names = ", ".join(s.name for s in case.structures) or "none"
-        if not found:
-            raise UsageError(f"no ROI is a target: name it with --target ROI; the ROIs are: {names}")
-        if len(found) > 1:
-            listed = ", ".join(s.name for s in found)
-            raise UsageError(f"{len(found)} ROIs could be the target ({listed}): choose with --target ROI")
-        targets = [(found[0].name, None)]
-    low, high = protocol.prescription.allowed_gy
-    (external,) = case.with_role("external")
-    listed_targets: list[Prescribed] = []
-    for name, gy in targets:
-        drawn = case.structure(name)
-        if drawn.is_empty:
-            raise BrachyError(
-                f"target '{drawn.name}' has no contours: draw it, or choose another with --target"
-            )
-        rx = protocol.prescription.dose_gy if gy is None else float(gy)
-        if not low <= rx <= high:
-            raise UsageError(
-                f"prescription {rx:g} Gy for '{drawn.name}' is outside {low:g}-{high:g} Gy, "
-                f"which protocol '{protocol.name}' allows: choose one within"
-            )
-        if any(drawn.name == other.drawn.name for other in listed_targets):
-            raise UsageError(f"target '{drawn.name}' is given twice: give it once")
-        _must_hold(case, external, drawn)
-        listed_targets.append(Prescribed(drawn, _planned(drawn, case, protocol, external), rx, ""))
-    return _nested(listed_targets)
-
-
-def _planned(drawn: Structure, case: Case, protocol: Protocol, external: Structure) -> Structure:
-    """The target with the protocol's margin, clipped to the external and to the organs named."""
-    margin = protocol.target.margin_mm
-    if margin == 0:
-        return drawn
-    clip = [external, *(case.structure(name) for name in protocol.target.clip_to)]
-    wider = drawn.expanded(margin, [other for other in clip if other is not drawn])
-    name = PlanTarget(
-        roi=drawn.name, prescription_gy=0, volume_cc=0, margin_mm=margin, planned_volume_cc=0
-    ).planned_roi
-    return replace(wider, name=name, interpreted_type="PTV", number=None)
-
-
-def _must_hold(case: Case, external: Structure, drawn: Structure) -> None:
-    points = np.concatenate(drawn.contours_mm)
-    if not case.grid.contains(points).all():
-        raise BrachyError(
-            f"target '{drawn.name}' reaches outside the CT: plan on a CT that holds it, or correct the contours"
-        )
-    if not external.contains(points).mean() > 0.5:
-        raise BrachyError(
-            f"target '{drawn.name}' lies outside '{external.name}', the outline of the patient: correct one of them"
-        )
-
-
-def _nested(targets: list[Prescribed]) -> list[Prescribed]:
-    """Mark each target that lies inside another with the smallest that holds it."""
-    found = []
-    for target in targets:
-        low, high = target.planned.bounds_mm
-        points = sequence(low, high - low, float(np.cbrt(np.prod(high - low) / 2000.0)))
-        points = points[target.planned.contains(points)]
-        holders = [
-            other
-            for other in targets
-            if other is not target
-            and other.planned.volume_cc > target.planned.volume_cc
-            and len(points)
-            and other.planned.contains(points).mean() >= NESTED_SHARE
-        ]
-        outer = [
-            h
-            for h in holders
-            if not any(h is not o and o.planned.volume_cc > h.planned.volume_cc for o in holders)
-        ]
-        found.append(
-            Prescribed(
-                target.drawn, target.planned, target.prescription_gy, outer[0].planned.name if outer else ""
-            )
-        )
-    return found
 
 
 def _dates(

@@ -22,9 +22,9 @@ from brachy.optimise.assemble import Chosen, Prescribed, judged, needles_of
 from brachy.optimise.cache import rows
 from brachy.optimise.candidates import Candidates, SeedTable
 from brachy.optimise.goal_terms import goal_samples
-from brachy.optimise.planner import prescribed_targets
 from brachy.optimise.points import FINE, Dosed, Samples, sample, spared_organs
 from brachy.optimise.search import Game
+from brachy.optimise.targets import prescribed_targets
 from brachy.planfile import Plan, PlanNeedle, PlanSource
 from brachy.protocol import change
 from brachy.source import Source

@@ -109,28 +109,41 @@ def dvh_figure(
                     "<extra></extra>",
                 }
             )
-    rx = {"type": "line", "x0": prescription_gy, "x1": prescription_gy, "y0": 0, "y1": 1, "yref": "paper"}
     layout = {
         "font": FONT,
         "margin": {"l": 60, "r": 10, "t": 28, "b": 48},
         "height": int(np.clip(19 * len(traces) + 70, 440, 760)),
         "paper_bgcolor": "#fff",
         "plot_bgcolor": "#fff",
-        "xaxis": _axis("dose, Gy", [0, most]),
-        "yaxis": _axis("volume, %", [0, 101]),
+        "xaxis": axis("dose, Gy", [0, most]),
+        "yaxis": axis("volume, %", [0, 101]),
         "hovermode": "closest",
         "hoverdistance": 30,
         "legend": {"x": 1.02, "y": 1, "font": {"size": 11}, "itemwidth": 34, "tracegroupgap": 0},
-        "shapes": [{**rx, "line": {"color": BLACK, "width": 1, "dash": "dot"}}],
-        "annotations": [
-            {"x": prescription_gy, "y": 1.0, "yref": "paper", "yanchor": "bottom", "showarrow": False,
-             "text": f"{prescription_gy:g} Gy"}
-        ],
-    }  # fmt: skip
+        **prescription_line(prescription_gy),
+    }
     return {"data": traces, "layout": layout}
 
 
-def _axis(title: str, span: list[float]) -> dict[str, Any]:
+def prescription_line(gy: float) -> dict[str, Any]:
+    """The upright line of the prescription with its label, for a layout."""
+    line = {"type": "line", "x0": gy, "x1": gy, "y0": 0, "y1": 1, "yref": "paper"}
+    label = {
+        "x": gy,
+        "y": 1.0,
+        "yref": "paper",
+        "yanchor": "bottom",
+        "showarrow": False,
+        "text": f"{gy:g} Gy",
+    }
+    return {
+        "shapes": [{**line, "line": {"color": BLACK, "width": 1, "dash": "dot"}}],
+        "annotations": [label],
+    }
+
+
+def axis(title: str, span: list[float]) -> dict[str, Any]:
+    """An axis of the plots: title and range."""
     return {
         "title": {"text": title},
         "range": span,

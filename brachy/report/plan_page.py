@@ -17,6 +17,7 @@ from brachy.report.charts import dvh_figure, scene_figure
 from brachy.report.needle_chart import chart_rows
 from brachy.report.picture import slice_pictures, template_pictures
 from brachy.report.rendering import render, viewer
+from brachy.report.robust_section import robust_section
 from brachy.strength import air_kerma_rate_at_1m, order_list
 from brachy.structures import Structure
 
@@ -44,6 +45,7 @@ def render_report(
     dose: Dose | None,
     curves: Curves,
     template_notes: Sequence[str] = (),
+    robust: dict[str, Any] | None = None,
 ) -> str:
     """HTML of the report of a plan: one page that needs no network.
 
@@ -61,6 +63,8 @@ def render_report(
         Cumulative, by ROI.
     template_notes : sequence of str
         What there is to know of the printed template.
+    robust : dict, optional
+        Contents of robust.json (`brachy.robustness.robust`).
 
     Returns
     -------
@@ -123,6 +127,7 @@ def render_report(
         directions=_directions(plan),
         citations=_citations(plan),
         template_notes=template_notes,
+        robust=robust_section(robust, plan) if robust is not None else None,
     )
 
 

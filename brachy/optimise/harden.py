@@ -1,0 +1,255 @@
+"""Robust planning: a loading that covers the target also when needles and seeds deviate.
+
+A fixed set of scenarios is drawn for all candidates at once (`brachy.scenarios.draw`, the figures of
+brachy/data/uncertainty.toml), and the objective gets, for every scenario, the underdose of each target in it:
+
+    F + robust * sum_s w_s <(Rx - D_s)+> / Rx,    sum_s w_s = 1
+
+The plan is judged by the conditional value at risk of D90: its mean over the worst 15 % of the scenarios, of the
+target that has the lowest D90 / Rx. The weights w_s grow on those and `robust` grows for all, until the mean is
+at least the prescription.
+
+References
+----------
+R. T. Rockafellar, S. Uryasev, "Optimization of conditional value-at-risk", J. Risk 2, 21 (2000),
+doi:10.21314/JOR.2000.038: the measure. The growing weights are an engineering choice.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brachy.core import search as kernels
+from brachy.optimise.candidates import Candidates, SeedTable
+from brachy.optimise.objective import hinge_terms
+from brachy.optimise.points import SCAN, Samples
+from brachy.optimise.search import Control, Found, Game, anneal, generator, moves_for
+from brachy.protocol import Protocol
+from brachy.scenarios import Layout, Uncertainties, draw
+
+Float = NDArray[np.float64]
+
+SCENARIOS = 40
+WORST = 6
+"""Scenarios, and how many of them the measure is the mean of (engineering choice: the worst 15 %)."""
+
+FIRST = 0.1
+"""Weight of all scenarios in the first round, of that of underdose (engineering choice: no more dose than needed)."""
+
+OWN = 2_000_000
+"""Number of the first scenario: `brachy robust` takes those below 1,000,000, so it judges by others."""
+
+ROUNDS = 12
+GROWTH = 1.4
+"""Growth of the weight of all scenarios and, once more, of the worst, from round to round (engineering choice)."""
+
+MOST_POINTS = 800
+"""Points of all targets together in each scenario (engineering choice)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Hardened:
+    """A loading, valued on the game without scenarios, and what plan.json says of it."""
+
+    found: Found
+    told: dict[str, Any]
+
+
+def harden(
+    found: Found,
+    game: Game,
+    anchor_mm: Float,
+    table: SeedTable,
+    protocol: Protocol,
+    errors: Uncertainties,
+    seed: int,
+    control: Control,
+) -> Hardened:
+    """Search on from a loading until the mean D90 of the worst scenarios is the prescription.
+
+    Parameters
+    ----------
+    found : Found
+        The plan without scenarios: the start, and kept where nothing better is found.
+    game : Game
+        Its candidates and fine samples.
+    anchor_mm : (3,) array
+        What the candidates' places are relative to.
+    table : SeedTable
+        Of the first strength.
+    protocol : Protocol
+        Weights, and moves of the search.
+    errors : Uncertainties
+        How far things go.
+    seed : int
+        Of the search and of the scenarios.
+    control : Control
+        Threads, clock, progress.
+
+    Returns
+    -------
+    Hardened
+        The first loading that reaches it, else that with the best measure.
+    """
+    control.show("scenarios")
+    trials = _Trials.of(game, anchor_mm, table, protocol, errors, seed)
+    weights = np.full(SCENARIOS, 1.0 / SCENARIOS)
+    strength = FIRST * protocol.objective.underdose
+    first = trials.ratios(found.loading)
+    best, worst = found, _worst_mean(first)
+    here, ratios, rounds = found, first, 0
+    while worst < 1.0 and rounds < ROUNDS and not control.stopped():
+        control.show(f"robust {rounds + 1}/{ROUNDS}")
+        low = np.argsort(ratios)[:WORST]
+        weights[low] *= GROWTH
+        weights /= weights.sum()
+        other = trials.game(strength * weights, protocol)
+        strength *= GROWTH
+        moves = moves_for(len(game.candidates), protocol.search.fine_moves)
+        start = Found(here.loading, float(sum(other.terms_of(here.loading).values())))
+        dice = generator(seed, "robust", rounds)
+        control.best_value = np.inf
+        rule = protocol.search
+        here = anneal(other, start, moves, rule.fine_hot, rule.cold, dice, control, quiet=True)
+        ratios = trials.ratios(here.loading)
+        if _worst_mean(ratios) > worst:
+            best, worst = here, _worst_mean(ratios)
+        rounds += 1
+    kept = Found(best.loading, float(sum(game.terms_of(best.loading).values())))
+    after = trials.ratios(best.loading)
+    told = {
+        "scenarios": SCENARIOS,
+        "measure": f"mean of D90 / prescription over the worst {WORST} scenarios",
+        "before": _measured(first, found.loading),
+        "after": _measured(after, best.loading),
+        "rounds": rounds,
+        "reached": bool(worst >= 1.0),
+    }
+    return Hardened(kept, told)
+
+
+def _worst_mean(ratios: Float) -> float:
+    return float(np.sort(ratios)[:WORST].mean())
+
+
+def _measured(ratios: Float, loading: NDArray[np.int8]) -> dict[str, float | int]:
+    return {
+        "measure": _worst_mean(ratios),
+        "share_with_d90": float((ratios >= 1.0).mean()),
+        "seeds": int(loading.sum()),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _Trials:
+    """Influence of every candidate as displaced in each scenario, on coarse points of the targets."""
+
+    plain: Game
+    parts: tuple[Samples, ...]
+    """Targets' points as parts of a game: scenario by scenario, in the order of `targets`."""
+    targets: tuple[tuple[str, float, float, int], ...]
+    """(name, prescription in Gy, share, points) of each part of a scenario."""
+    influence: NDArray[np.float32]
+    """(n + 1, scenarios * points)"""
+
+    @staticmethod
+    def of(
+        game: Game,
+        anchor_mm: Float,
+        table: SeedTable,
+        protocol: Protocol,
+        errors: Uncertainties,
+        seed: int,
+    ) -> "_Trials":
+        own = [part for part in game.samples if part.kind == "target" and part.counts[SCAN]]
+        available = sum(part.counts[SCAN] for part in own)
+        thin = min(1.0, MOST_POINTS / available)
+        counts = [max(int(part.counts[SCAN] * thin), min(part.counts[SCAN], 8)) for part in own]
+        points = np.concatenate([part.points_mm[:n] for part, n in zip(own, counts, strict=True)])
+        layout = layout_of(game.candidates, anchor_mm)
+        stock = np.array(protocol.source.stock_mCi)
+        share = (stock / stock[0])[game.candidates.strength[game.candidates.needle_of]]
+        blocks = []
+        for number in range(SCENARIOS):
+            drawn = draw(layout, errors, seed, OWN + number)
+            rows = table.rows(points, drawn.seeds - anchor_mm, np.ascontiguousarray(drawn.axes))
+            rows[:-1] *= (share * drawn.factor).astype(np.float32)[:, None]
+            blocks.append(rows)
+        parts = tuple(
+            Samples(
+                part.name, "goal", part.prescription_gy, part.share, part.points_mm[:n], (n,) * len(part.counts),
+                label="robust", level_gy=part.prescription_gy, below=True,
+            )
+            for _ in range(SCENARIOS)
+            for part, n in zip(own, counts, strict=True)
+        )  # fmt: skip
+        targets = tuple(
+            (part.name, part.prescription_gy, part.share, n) for part, n in zip(own, counts, strict=True)
+        )
+        return _Trials(game, parts, targets, np.concatenate(blocks, axis=1))
+
+    def game(self, weights: Float, protocol: Protocol) -> Game:
+        """The game with the underdose of every scenario, (scenarios,) weights, beside its own terms."""
+        weighed = [
+            replace(part, weight=float(weights[k // len(self.targets)]) * part.share / part.prescription_gy)
+            for k, part in enumerate(self.parts)
+        ]
+        samples = (*self.plain.samples, *weighed)
+        board = self.plain.board
+        matrix = np.concatenate([board.influence, self.influence], axis=1)
+        base = np.concatenate([board.base, np.zeros(self.influence.shape[1])])
+        terms = hinge_terms(samples, protocol.objective, self.plain.level)
+        return replace(
+            self.plain, samples=samples, board=board._replace(influence=matrix, base=base), terms=terms
+        )
+
+    def ratios(self, loading: NDArray[np.int8]) -> Float:
+        """(scenarios,) lowest D90 / prescription of the targets in each scenario."""
+        dose = kernels.exact_dose(
+            self.plain.board._replace(influence=self.influence, base=np.zeros(self.influence.shape[1])),
+            loading,
+        ).reshape(SCENARIOS, -1)
+        found = np.full(SCENARIOS, np.inf)
+        for name in dict.fromkeys(target[0] for target in self.targets):
+            columns, weights, rx, first = [], [], 1.0, 0
+            for other, gy, share, count in self.targets:
+                if other == name:
+                    columns.append(np.arange(first, first + count))
+                    weights.append(np.full(count, share / count))
+                    rx = gy
+                first += count
+            here, weight = dose[:, np.concatenate(columns)] / rx, np.concatenate(weights)
+            order = np.argsort(here, axis=1)
+            below = np.cumsum(weight[order], axis=1) / weight.sum()
+            at = np.minimum((below < 0.1).sum(axis=1), here.shape[1] - 1)
+            d90 = np.take_along_axis(here, order, axis=1)[np.arange(SCENARIOS), at]
+            found = np.minimum(found, d90)
+        return found
+
+
+def layout_of(candidates: Candidates, anchor_mm: Float) -> Layout:
+    """All candidates as if they were loaded: a needle's tip is that of its deepest place."""
+    needles = [
+        candidates.offers[offer].needles[local]
+        for offer, local in zip(candidates.offer_of.tolist(), candidates.local.tolist(), strict=True)
+    ]
+    direction = np.array([needle.direction for needle in needles], dtype=np.float64).reshape(-1, 3)
+    holes = np.array([needle.hole_mm for needle in needles], dtype=np.float64).reshape(-1, 3)
+    tips = np.array([needle.max_tip_depth_mm for needle in needles])
+    return Layout.from_arrays(
+        seeds=candidates.positions_mm + anchor_mm,
+        needle_of=candidates.needle_of,
+        entry=np.array([needle.skin_mm for needle in needles], dtype=np.float64).reshape(-1, 3),
+        tip=holes + tips[:, None] * direction,
+        direction=direction,
+        column=np.array([offer.layout.column for offer in candidates.offers])[candidates.offer_of],
+        template_of=candidates.offer_of,
+        middle=np.array(
+            [holes[candidates.offer_of == t].mean(axis=0) for t in range(len(candidates.offers))]
+        ),
+    )
+
+
+__all__ = ["Hardened", "harden", "layout_of"]
