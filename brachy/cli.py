@@ -13,6 +13,7 @@ import typer
 from typer import Abort, Exit
 
 from brachy import __version__
+from brachy.cohort_command import cohort
 from brachy.errors import BrachyError, UsageError
 from brachy.flags import (
     ForceFlag,
@@ -82,6 +83,8 @@ def main() -> None:
             f"internal error, please report it: {type(error).__name__}: {error} (BRACHY_DEBUG=1 shows where)",
             1,
         )
+    if code == 130:  # typer's answer to Ctrl-C, as a value
+        _fail("interrupted; nothing was written", 130)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -266,6 +269,7 @@ def view(
 
 
 app.command()(robust)
+app.command()(cohort)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """What is shown on the terminal: summary tables, progress. Names from files are shown as text, never as markup."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,6 +91,51 @@ class _Silent:
 
     def update(self, _: Any) -> None:
         pass
+
+
+@contextmanager
+def counted(quiet: bool = False) -> Iterator[Callable[[int, int, dict[str, Any] | None], None]]:
+    """A bar on stderr while the block runs: cases done, and a line for each that failed."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("cases", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("left", markup=False), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Bar(*columns, console=_ERR, disable=quiet or not _ERR.is_terminal, transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def told(done: int, count: int, record: dict[str, Any] | None) -> None:
+            bar.update(task, completed=done, total=count)
+            if record is not None and record["status"] != "done":
+                _ERR.print(
+                    f"row {record['row']} failed: {record['case']}: {record['reason']}", soft_wrap=True
+                )
+
+        yield told
+
+
+def show_cohort(records: Sequence[dict[str, Any]], folder: Path) -> None:
+    """Cases done and failed, and the spread of the usual metrics."""
+    done = [record["metrics"] for record in records if record["status"] == "done"]
+    _say(f"{len(done)} of {len(records)} cases done, {len(records) - len(done)} failed")
+    table = _table("First target of each case", "metric", "cases", "least", "median", "most")
+    for name in ("volume_cc", *_TARGET_COLUMNS[1:], "seeds", "needles"):
+        values = sorted(float(metrics[name]) for metrics in done if metrics.get(name) is not None)
+        if values:
+            middle = 0.5 * (values[(len(values) - 1) // 2] + values[len(values) // 2])
+            table.add_row(Text(_unit(name)), str(len(values)), *map(_cell, (values[0], middle, values[-1])))
+    if done:
+        show(table)
+    _say("Not a medical device: for research and education.")
+    _say(f"wrote {folder}")
 
 
 def show_plan(plan: Plan, folder: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""The two ways a command can fail, each with its exit code."""
+"""The ways a command can fail, each with its exit code."""
 
 LONGEST_LINE = 1000
 
@@ -20,6 +20,12 @@ class BrachyError(Exception):
         text = super().__str__()
         line = " ".join("".join(c if c.isprintable() else " " for c in text[: 2 * LONGEST_LINE]).split())
         return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 3]}..."
+
+
+class Interrupted(BrachyError):
+    """Ended by Ctrl-C, with something to say of what is left (exit code 130)."""
+
+    exit_code = 130
 
 
 class UsageError(BrachyError):

@@ -1,0 +1,191 @@
+"""cohort.html: distributions, outliers, every case, and the outcomes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from brachy.cohort.table import columns_of, value_of
+from brachy.palette import BLUE, VERMILION
+from brachy.report.charts import FONT, array, axis
+from brachy.report.rendering import metric_label, render
+
+OUTLYING = 3.5
+"""Modified z-score from which a value is called outlying: B. Iglewicz, D. Hoaglin, How to Detect and Handle Outliers
+(1993)."""
+
+TO_SIGMA = 0.6745
+"""Median absolute deviation of a normal distribution, in standard deviations."""
+
+SHOWN = (
+    "volume_cc",
+    "D90_gy",
+    "V100_pct",
+    "V150_pct",
+    "V200_pct",
+    "CI",
+    "HI",
+    "seeds",
+    "needles",
+    "mean_shift_mm",
+)
+MOST_ROWS = 2000
+
+
+def render_cohort(
+    verb: str, records: Sequence[dict[str, Any]], count: int, outcomes: dict[str, Any] | None = None
+) -> str:
+    """HTML of a cohort: one page that needs no network.
+
+    Parameters
+    ----------
+    verb : str
+        What was done.
+    records : sequence of dict
+        Of the cases that are finished or failed.
+    count : int
+        Cases of the list.
+    outcomes : dict, optional
+        Of `brachy.cohort.outcomes.outcomes_of`.
+    """
+    done = [record for record in records if record.get("status") == "done"]
+    columns = columns_of(records)
+    rows = [
+        {
+            "failed": record.get("status") != "done",
+            "cells": [_words(value_of(record, column)) for column in columns],
+        }
+        for record in records[:MOST_ROWS]
+    ]
+    curves = {} if outcomes is None else {
+        key: figure for key in ("pfs", "os") if (figure := survival_figure(outcomes, key)) is not None
+    }  # fmt: skip
+    return render(
+        "cohort.html",
+        title=f"Cohort: {verb}",
+        footer=f"cohort of {count} cases",
+        verb=verb,
+        count=count,
+        done=len(done),
+        failed=[record for record in records if record.get("status") != "done"],
+        summary=_summary(done),
+        outliers=outliers(done),
+        columns=columns,
+        rows=rows,
+        left=max(len(records) - MOST_ROWS, 0),
+        distributions=distribution_figure(done),
+        outcomes=outcomes,
+        curves=curves,
+    )
+
+
+def _words(value: Any) -> Any:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+
+
+def _numbers(done: Sequence[dict[str, Any]], name: str) -> tuple[np.ndarray[Any, Any], list[dict[str, Any]]]:
+    having = [
+        record for record in done
+        if isinstance(record["metrics"].get(name), (int, float)) and not isinstance(record["metrics"][name], bool)
+    ]  # fmt: skip
+    return np.array([float(record["metrics"][name]) for record in having]), having
+
+
+def _summary(done: Sequence[dict[str, Any]]) -> list[tuple[str, int, list[float]]]:
+    """Name, number of cases, and minimum, quartiles and maximum of every metric."""
+    found = []
+    for name in dict.fromkeys(name for record in done for name in record["metrics"]):
+        values, _ = _numbers(done, name)
+        if len(values):
+            found.append((name, len(values), np.percentile(values, [0, 25, 50, 75, 100]).tolist()))
+    return found
+
+
+def outliers(done: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Values far from the cohort's median: 0.6745 |x - median| / MAD above 3.5, the farthest first.
+
+    Examples
+    --------
+    >>> cases = [{"row": k, "case": str(k), "metrics": {"D90_gy": v}} for k, v in enumerate([129, 130, 131, 132, 60])]
+    >>> [(each["row"], each["name"], each["value"]) for each in outliers(cases)]
+    [(4, 'D90_gy', 60.0)]
+    """
+    found = []
+    for name in dict.fromkeys(name for record in done for name in record["metrics"]):
+        values, having = _numbers(done, name)
+        if len(values) < 5:
+            continue
+        middle = float(np.median(values))
+        spread = float(np.median(np.abs(values - middle)))
+        if spread == 0:
+            continue
+        for value, record in zip(values.tolist(), having, strict=True):
+            score = TO_SIGMA * abs(value - middle) / spread
+            if score > OUTLYING:
+                found.append(
+                    {"row": record["row"], "case": record["case"], "name": name, "value": value, "median": middle,
+                     "score": score}
+                )  # fmt: skip
+    return sorted(found, key=lambda each: -float(each["score"]))
+
+
+def distribution_figure(done: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Every value of the usual metrics as a point beside a box, one small plot a metric."""
+    names = [name for name in SHOWN if len(_numbers(done, name)[0])]
+    traces: list[dict[str, Any]] = []
+    layout: dict[str, Any] = {
+        "font": FONT,
+        "height": 380,
+        "margin": {"l": 40, "r": 10, "t": 20, "b": 40},
+        "paper_bgcolor": "#fff",
+        "plot_bgcolor": "#fff",
+        "showlegend": False,
+        "grid": {"rows": 1, "columns": max(len(names), 1), "pattern": "independent"},
+    }
+    for k, name in enumerate(names, 1):
+        values, having = _numbers(done, name)
+        suffix = "" if k == 1 else str(k)
+        traces.append(
+            {"type": "box", "y": array(values), "boxpoints": "all", "jitter": 0.6, "pointpos": 0, "name": "",
+             "marker": {"size": 4, "color": BLUE, "opacity": 0.6}, "line": {"width": 1.2, "color": "#444"},
+             "fillcolor": "rgba(0,0,0,0)", "text": [f"row {record['row']}" for record in having],
+             "hovertemplate": "%{text}: %{y}<extra></extra>", "xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
+        )  # fmt: skip
+        layout[f"xaxis{suffix}"] = {"title": {"text": metric_label(name)}, "showticklabels": False}
+        layout[f"yaxis{suffix}"] = {"gridcolor": "#e4e4e4", "zeroline": False}
+    return {"data": traces, "layout": layout}
+
+
+def survival_figure(outcomes: dict[str, Any], key: str) -> dict[str, Any] | None:
+    """Kaplan-Meier curves of all patients and of the two groups."""
+    if outcomes["all"][key] is None:
+        return None
+    cut = outcomes["cut"]
+    named = [("all", outcomes["all"][key], "#444", "solid")]
+    for (name, group), colour, dash in zip(
+        outcomes["groups"].items(), (VERMILION, BLUE), ("dash", "dot"), strict=True
+    ):
+        if group[key] is not None:
+            named.append((f"{cut['metric']} {name} {cut['value']}", group[key], colour, dash))
+    traces: list[dict[str, Any]] = []
+    for name, found, colour, dash in named:
+        months, pct = np.array(found["curve"]["months"]), np.array(found["curve"]["pct"])
+        traces.append(
+            {"type": "scatter", "mode": "lines", "name": f"{name} ({found['patients']})", "x": array(months),
+             "y": array(pct), "line": {"shape": "hv", "color": colour, "dash": dash, "width": 2}}
+        )  # fmt: skip
+        ends = np.array(found["curve"]["censored_months"])
+        if len(ends):
+            at = pct[np.searchsorted(months, ends, side="right") - 1]
+            traces.append(
+                {"type": "scatter", "mode": "markers", "x": array(ends), "y": array(at), "showlegend": False,
+                 "marker": {"symbol": "line-ns-open", "size": 9, "color": colour}, "hoverinfo": "skip"}
+            )  # fmt: skip
+    last = max(float(found["curve"]["months"][-1]) for _, found, _, _ in named)
+    title = "progression-free" if key == "pfs" else "alive"
+    layout = {
+        "font": FONT, "height": 360, "margin": {"l": 60, "r": 10, "t": 20, "b": 48}, "paper_bgcolor": "#fff",
+        "plot_bgcolor": "#fff", "xaxis": axis("months", [0, max(last, 1.0) * 1.03]),
+        "yaxis": axis(f"{title}, %", [0, 103]),
+    }  # fmt: skip
+    return {"data": traces, "layout": layout}
