@@ -45,6 +45,8 @@ class Target:
     prepare: Callable[[Path], object] = lambda folder: None
     also: tuple[str, ...] = ()
     """Other names under which the same content is tried, by turns."""
+    originals: Callable[[], list[tuple[str, bytes]]] = list
+    """Names and contents that the mutants are made from, each of which is read."""
 
 
 def outcome(target, number, folder):
@@ -122,7 +124,7 @@ def _dicom(make):
 
 @cache
 def _first_slices():
-    return scanner.ct_slices(shape=(4, 6, 7))
+    return scanner.ct_slices(shape=(4, 32, 40))
 
 
 def _slices():
@@ -130,7 +132,7 @@ def _slices():
     return copy.deepcopy(_first_slices())
 
 
-def _ct_seeds():
+def _ct_files():
     from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
     from tests.dicom.test_read_ct import compress
@@ -141,7 +143,7 @@ def _ct_seeds():
 
     with tempfile.TemporaryDirectory() as folder:
         for syntax in (RLELossless, JPEG2000Lossless, JPEGLSLossless, JPEGLosslessSV1):
-            path = scanner.save(scanner.ct_slices(shape=(4, 32, 40))[1], Path(folder) / "one.dcm")
+            path = scanner.save(_slices()[1], Path(folder) / "one.dcm")
             try:
                 compress(path, syntax)
             except (RuntimeError, NotImplementedError, ValueError):
@@ -318,11 +320,13 @@ SEEDS = (
     "1,keep,1.5,2,3,0,0,1,0.9,1,0.1,0.1,0.2\r\n2,remove,4,5,6,,,,,,,,\r\n3,keep,-7,8.25,9,,,,1,,,,\r\n"
 )
 SOURCE = (
-    "model,My seed\r\nmanufacturer,Someone\r\nactive_length.mm,3.0\r\ndose_rate_constant.cGy_per_h_U,0.965\r\n"
-    "capsule.length_mm,4.5\r\ncapsule.diameter_mm,0.8\r\n"
-    "table,radial_dose_function\r\n0.5,1.08\r\n1,1.0\r\n2,0.81\r\n5,0.3\r\n"
-    "table,anisotropy_1d\r\n0.5,0.97\r\n1,0.94\r\n5,0.93\r\n"
-    "table,anisotropy_function\r\n,0.5,1,5\r\n0,0.33,0.37,0.44\r\n45,0.9,0.9,0.9\r\n90,1,1,1\r\n"
+    "model,My seed\r\nmanufacturer,Someone\r\nreference,A paper\r\naliases,One\r\nactive_length.mm,3.0\r\n"
+    "active_length.source,t\r\ndose_rate_constant.cGy_per_h_U,0.965\r\ndose_rate_constant.source,t\r\n"
+    "capsule.length_mm,4.5\r\ncapsule.diameter_mm,0.8\r\ncapsule.source,t\r\nradial_dose_function.source,t\r\n"
+    "anisotropy_function.source,t\r\nanisotropy_1d.origin,published\r\nanisotropy_1d.source,t\r\n"
+    "table,radial_dose_function\r\nr_cm,g\r\n0.5,1.08\r\n1,1.0\r\n2,0.81\r\n5,0.3\r\n"
+    "table,anisotropy_1d\r\nr_cm,phi\r\n0.5,0.97\r\n1,0.94\r\n5,0.93\r\n"
+    "table,anisotropy_function\r\ntheta_deg,0.5,1,5\r\n0,0.33,0.37,0.44\r\n45,0.9,0.9,0.9\r\n90,1,1,1\r\n"
 )
 
 
@@ -371,17 +375,28 @@ def _placed(rng):
     return _csv(text)(rng)
 
 
+def _placed_files():
+    import csv
+
+    text = _placed_rows()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    return [("placed.csv", text.encode()), ("placed.json", json.dumps(rows).encode())]
+
+
 def _read_placed(path):
     from brachy.placed import read_placed
 
     return read_placed(path, _small_plan())
 
 
-def _edits(rng):
+def _edit_rows():
     needle = _small_plan().needles[0]
     where = f"{needle.template + 1},{needle.hole}"
-    text = f"action,template,hole,seed,depth_mm\r\nremove,{where},1,\r\nmove,{where},2,60.5\r\nadd,{where},,41\r\n"
-    return _csv(text)(rng)
+    return f"action,template,hole,seed,depth_mm\r\nremove,{where},1,\r\nmove,{where},2,60.5\r\nadd,{where},,41\r\n"
+
+
+def _edits(rng):
+    return _csv(_edit_rows())(rng)
 
 
 def _read_edits(path):
@@ -410,6 +425,12 @@ def _transform(rng):
         words[int(rng.integers(16))] = str(mutate.odd(rng))
         return " ".join(words).encode("utf-8", "surrogatepass")
     return mutate.changed_bytes((TFM if kind < 0.8 else text).encode(), rng)
+
+
+def _transforms():
+    text = " ".join(str(v) for row in IDENTITY for v in row)
+    files = [("t.txt", text), ("t.tfm", TFM), ("t.json", json.dumps({"transform": IDENTITY}))]
+    return [(name, content.encode()) for name, content in files]
 
 
 def _read_transform(path):
@@ -447,27 +468,108 @@ def _volume(suffix):
 
 
 def _volume_target(name, suffix):
-    return Target(name, f"ct{suffix}", _volume(suffix), _load_case)
+    file = f"ct{suffix}"
+    return Target(name, file, _volume(suffix), _load_case, originals=lambda: [(file, _volumes()[suffix])])
+
+
+def _files(name, *paths):
+    return lambda: [(name, (ROOT / path).read_bytes()) for path in paths]
+
+
+def _data_sets(name, make):
+    def originals():
+        found = []
+        for data in make():
+            content = data if isinstance(data, bytes) else _written(data, ExplicitVRLittleEndian)
+            found.append((name, content))
+        return found
+
+    return originals
 
 
 TARGETS = {
     target.name: target
     for target in (
-        Target("CT", "CT001.dcm", _dicom(_ct_seeds), _read_case, _beside),
-        Target("RTSTRUCT", "RS.dcm", _dicom(_structure_sets), _read_structures),
-        Target("RTPLAN", "RP.dcm", _dicom(_plans), _read_plan),
-        Target("RTDOSE", "RD.dcm", _dicom(_doses), _read_dose),
-        Target("zip of a case", "case.zip", lambda rng: mutate.changed_bytes(_zipped(), rng), _load_case),
-        Target("plan.json", "plan.json", _plan_json, _read_plan_json),
-        Target("protocol", "p.toml", _toml("plans/liver-metastasis.toml"), _read_protocol),
-        Target("source TOML", "s.toml", _toml("brachy/data/sources/amersham_6711.toml"), _read_source),
-        Target("source CSV", "s.csv", _csv(SOURCE), _read_source),
-        Target("phantom", "f.toml", _toml(_SMALL_PHANTOM), _read_phantom),
-        Target("uncertainties", "u.toml", _toml("brachy/data/uncertainty.toml"), _read_uncertainties),
-        Target("seeds CSV", "seeds.csv", _csv(SEEDS), _read_seeds),
-        Target("placed", "placed.csv", _placed, _read_placed, also=("placed.json",)),
-        Target("edits", "edits.csv", _edits, _read_edits),
-        Target("transform", "t.txt", _transform, _read_transform, also=("t.tfm", "t.json")),
+        Target(
+            "CT",
+            "CT001.dcm",
+            _dicom(_ct_files),
+            _read_case,
+            _beside,
+            originals=_data_sets("CT001.dcm", _ct_files),
+        ),
+        Target(
+            "RTSTRUCT",
+            "RS.dcm",
+            _dicom(_structure_sets),
+            _read_structures,
+            originals=_data_sets("RS.dcm", _structure_sets),
+        ),
+        Target("RTPLAN", "RP.dcm", _dicom(_plans), _read_plan, originals=_data_sets("RP.dcm", _plans)),
+        Target("RTDOSE", "RD.dcm", _dicom(_doses), _read_dose, originals=_data_sets("RD.dcm", _doses)),
+        Target(
+            "zip of a case",
+            "case.zip",
+            lambda rng: mutate.changed_bytes(_zipped(), rng),
+            _load_case,
+            originals=lambda: [("case.zip", _zipped())],
+        ),
+        Target(
+            "plan.json",
+            "plan.json",
+            _plan_json,
+            _read_plan_json,
+            originals=lambda: [("plan.json", _small_plan().to_json().encode())],
+        ),
+        Target(
+            "protocol",
+            "p.toml",
+            _toml("plans/liver-metastasis.toml"),
+            _read_protocol,
+            originals=_files("p.toml", "plans/liver-metastasis.toml"),
+        ),
+        Target(
+            "source TOML",
+            "s.toml",
+            _toml("brachy/data/sources/amersham_6711.toml"),
+            _read_source,
+            originals=_files("s.toml", "brachy/data/sources/amersham_6711.toml"),
+        ),
+        Target(
+            "source CSV", "s.csv", _csv(SOURCE), _read_source, originals=lambda: [("s.csv", SOURCE.encode())]
+        ),
+        Target(
+            "phantom",
+            "f.toml",
+            _toml(_SMALL_PHANTOM),
+            _read_phantom,
+            originals=_files("f.toml", _SMALL_PHANTOM),
+        ),
+        Target(
+            "uncertainties",
+            "u.toml",
+            _toml("brachy/data/uncertainty.toml"),
+            _read_uncertainties,
+            originals=_files("u.toml", "brachy/data/uncertainty.toml"),
+        ),
+        Target(
+            "seeds CSV",
+            "seeds.csv",
+            _csv(SEEDS),
+            _read_seeds,
+            originals=lambda: [("seeds.csv", SEEDS.encode())],
+        ),
+        Target("placed", "placed.csv", _placed, _read_placed, also=("placed.json",), originals=_placed_files),
+        Target(
+            "edits",
+            "edits.csv",
+            _edits,
+            _read_edits,
+            originals=lambda: [("edits.csv", _edit_rows().encode())],
+        ),
+        Target(
+            "transform", "t.txt", _transform, _read_transform, also=("t.tfm", "t.json"), originals=_transforms
+        ),
         _volume_target("NIfTI", ".nii"),
         _volume_target("NIfTI, gzip", ".nii.gz"),
         _volume_target("NRRD", ".nrrd"),
