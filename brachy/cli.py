@@ -3,6 +3,7 @@
 Exit 0 done, 1 could not (or a goal missed under --strict), 2 wrong use. An error is one line on stderr.
 """
 
+import errno
 import json
 import os
 import sys
@@ -79,6 +80,8 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("BRACHY_DEBUG"):
             raise
+        if isinstance(error, OSError) and error.errno in _OF_FILES:
+            _fail(f"{_shortened(error.filename)}: {error.strerror}; {_OF_FILES[error.errno]}", 1)
         _fail(
             f"internal error, please report it: {type(error).__name__}: {error} (BRACHY_DEBUG=1 shows where)",
             1,
@@ -86,6 +89,25 @@ def main() -> None:
     if code == 130:  # typer's answer to Ctrl-C, as a value
         _fail("interrupted; nothing was written", 130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+_OF_FILES = {
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EACCES: "allow it, or choose another place",
+    errno.EPERM: "allow it, or choose another place",
+    errno.EROFS: "choose another place",
+    errno.ENOSPC: "make room; nothing half-written was left",
+    errno.EDQUOT: "make room; nothing half-written was left",
+    errno.EIO: "the disk or network drive fails: copy the files elsewhere",
+    errno.ELOOP: "a link leads to itself: remove it",
+    errno.ENOTDIR: "a part of the path is a file",
+}
+"""What the system says of files and disks, with the mend."""
+
+
+def _shortened(name: object) -> str:
+    text = os.fsdecode(name) if isinstance(name, (str, bytes, os.PathLike)) else "a file"
+    return text if len(text) <= 120 else f"{text[:100]}..."
 
 
 def _fail(message: str, code: int) -> None:

@@ -19,6 +19,9 @@ Float = NDArray[np.float64]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
+Blur = Annotated[float, Field(ge=0.05, le=5, allow_inf_nan=False)]
+"""Of a scanner a person lies in (engineering choice)."""
+
 VIEWS = 180
 """Projections over half a turn (engineering choice: their own aliasing stays below the noise near the seeds)."""
 
@@ -28,16 +31,18 @@ class Metal(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seed_hu_mm3: Positive = Field(description="excess CT number of one seed, summed over its image, HU mm^3")
-    blur_in_plane_mm: Positive = Field(description="Gaussian sigma in plane, mm")
-    blur_along_mm: Positive = Field(description="Gaussian sigma along z besides the slice thickness, mm")
+    seed_hu_mm3: Positive = Field(
+        le=1e6, description="excess CT number of one seed, summed over its image, HU mm^3"
+    )
+    blur_in_plane_mm: Blur = Field(description="Gaussian sigma in plane, mm")
+    blur_along_mm: Blur = Field(description="Gaussian sigma along z besides the slice thickness, mm")
     sharpening: NotNegative = Field(
         0.0, le=1, description="share of a Gaussian twice as wide that is taken off"
     )
     hardening_per_mm: NotNegative = Field(
-        0.0, description="beam hardening: loss of p^2 per mm of water, 1/mm"
+        0.0, le=1, description="beam hardening: loss of p^2 per mm of water, 1/mm"
     )
-    ceiling_hu: Positive = Field(3071.0, description="highest CT number that is stored, HU")
+    ceiling_hu: Positive = Field(3071.0, le=1e6, description="highest CT number that is stored, HU")
 
 
 def capsule_points(centre_mm: Float, axis: Float, length_mm: float, diameter_mm: float) -> Float:
@@ -157,6 +162,8 @@ def _streaks(points_mm: list[Float], hu_mm2: list[Float], x_mm: Float, y_mm: Flo
 def _shared_out(place: Float, weight: Float, count: int) -> Float:
     """Weights laid on a lattice of `count`, each shared between the two nodes beside its place."""
     whole = np.floor(place).astype(np.int64)
+    there = (whole >= 0) & (whole < count - 1)  # metal beside the picture casts no streak into it
+    whole, place, weight = whole[there], place[there], weight[there]
     share = place - whole
     total = np.bincount(whole, weight * (1 - share), count) + np.bincount(whole + 1, weight * share, count)
     return np.asarray(total)

@@ -6,6 +6,7 @@ are cut from the solids themselves on every slice, not from the painted image. d
 
 import datetime
 import hashlib
+import math
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -31,7 +32,9 @@ from brachy.units import strength_from_mci
 
 Float = NDArray[np.float64]
 Hounsfield = Annotated[float, Field(ge=-1024, le=30000, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, le=2000)]
+Count = Annotated[int, Field(ge=2, le=2000)]
+MOST_VOXELS = 64_000_000
+MOST_SEEDS = 500
 
 
 class _Table(BaseModel):
@@ -49,6 +52,12 @@ class Scan(_Table):
     supersample: int = Field(3, ge=1, le=8, description="samples of a mixed voxel along each axis")
     noise_hu: float = Field(0.0, ge=0, le=200, description="standard deviation of white noise, HU")
     noise_seed: int = Field(0, ge=0, description="of the noise; the same seed gives the same CT")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "Scan":
+        if math.prod(self.voxels) > MOST_VOXELS:
+            raise ValueError(f"voxels: more than {MOST_VOXELS // 10**6} million in all")
+        return self
 
 
 class Part(_Table):
@@ -68,7 +77,7 @@ class SeedNeedle(_Table):
     first_mm: Triple = Field(description="centre of the most distal seed")
     azimuth_deg: Number = Field(description="direction of insertion, as for `brachy plan --direction`")
     tilt_deg: Number = 0.0
-    steps: tuple[int, ...] = Field(
+    steps: tuple[Annotated[int, Field(le=1000)], ...] = Field(
         (0,), min_length=1, description="places that hold a seed, in steps from the first"
     )
     step_mm: Length = Field(5.0, description="distance of neighbouring places")
@@ -104,6 +113,8 @@ class Seeds(_Table):
         if (self.activity_mCi is None) == (self.strength_U is None):
             raise ValueError("give either activity_mCi or strength_U")
         count = sum(len(needle.steps) for needle in self.needles)
+        if count > MOST_SEEDS:
+            raise ValueError(f"needles: more than {MOST_SEEDS} seeds")
         if any(not 0 <= index < count for index in self.placement.missing):
             raise ValueError(f"placement.missing names a seed outside 0-{count - 1}")
         if len(self.placement.missing) >= count:
@@ -196,11 +207,13 @@ def load_phantom(name: str | Path) -> Case:
         assert placed.axes is not None
         volume = add_seeds(volume, grid, placed.positions_mm, placed.axes, *capsule, phantom.seeds.metal)
     if scan.noise_hu > 0:
-        volume += np.random.default_rng(scan.noise_seed).normal(0.0, scan.noise_hu, grid.shape)
+        rng = np.random.default_rng(scan.noise_seed)
+        for plane in volume:
+            plane += rng.normal(0.0, scan.noise_hu, plane.shape)
     ceiling = (
         3071.0 if phantom.seeds is None or phantom.seeds.metal is None else phantom.seeds.metal.ceiling_hu
     )
-    ct = np.clip(np.round(volume), -1024, max(ceiling, scan.background_hu)).astype(np.int16)
+    ct = np.clip(np.round(volume), -1024, min(max(ceiling, scan.background_hu), 32767)).astype(np.int16)
     return Case(ct, grid, structures, _identity(phantom, content), (InputFile(file, content),))
 
 

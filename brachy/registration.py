@@ -6,6 +6,8 @@ implant.
 """
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from brachy import resources
 from brachy.case import Case
 from brachy.errors import BrachyError, UsageError
 from brachy.matching import GATE_MM, assign, common_shift, moved_by, rigid_fit
@@ -47,6 +50,15 @@ optimum, and is no second opinion (engineering choice)."""
 
 SAMPLING_SEED = 1
 """The voxels that are compared are drawn with it; without one SimpleITK takes the clock."""
+
+ITK_SECONDS = 60.0
+
+PARAMETERS = {
+    "Euler3DTransform": 6, "VersorRigid3DTransform": 6, "VersorTransform": 3, "QuaternionRigidTransform": 7,
+    "TranslationTransform": 3, "Similarity3DTransform": 7, "AffineTransform": 12, "MatrixOffsetTransformBase": 12,
+    "IdentityTransform": 0,
+}  # fmt: skip
+"""Numbers of ITK's transforms that can be rigid."""
 
 IMAGE_MARGIN_MM = 15.0
 """The images are compared this far round the organ (engineering choice)."""
@@ -364,14 +376,14 @@ def by_file(path: str | PathLike[str]) -> Registration:
     5.0
     """
     file = Path(path)
-    if not file.is_file():
+    if not resources.is_file(file):
         listed = ", ".join(METHODS)
         raise UsageError(f"--register {path}: no such file; choose from {listed}, or give a transform file")
     try:
         if file.suffix.lower() in (".tfm", ".h5", ".hdf5"):
             matrix = _from_itk(file)
         else:
-            content = file.read_text(encoding="utf-8")
+            content = resources.read_bounded(file, file.name).decode("utf-8")
             matrix = _from_json(json.loads(content)) if content.lstrip()[:1] in "{[" else _from_text(content)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):
         raise UsageError(
@@ -398,6 +410,42 @@ def _from_json(data: Any) -> Float:
 
 
 def _from_itk(file: Path) -> Float:
+    if file.suffix.lower() != ".tfm":
+        return _of_child(file)
+    kind = ""
+    for line in resources.read_bounded(file, file.name).decode("utf-8").splitlines():
+        key, _, said = line.partition(":")
+        if key.strip() == "Transform":
+            kind = said.strip().partition("_")[0]
+        elif key.strip() in ("Parameters", "FixedParameters"):
+            # ITK ends the process at a word that is no number, and takes too few of them
+            numbers = [float(word) for word in said.split()]
+            count = PARAMETERS.get(kind)
+            if not np.isfinite(numbers).all() or (key.strip() == "Parameters" and count != len(numbers)):
+                raise ValueError("its parameters are not those of a known transform")
+    return read_itk(file)
+
+
+def _of_child(file: Path) -> Float:
+    """HDF5 is read in a process of its own: a damaged file may end it."""
+    code = (
+        "import sys; from brachy.registration import read_itk; print(*read_itk(sys.argv[1]).ravel().tolist())"
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(file)],
+            capture_output=True,
+            timeout=ITK_SECONDS,
+            check=True,
+            text=True,
+        )
+    except subprocess.SubprocessError as error:
+        raise ValueError("no reply") from error
+    return _from_text(done.stdout)
+
+
+def read_itk(file: str | PathLike[str]) -> Float:
+    """Matrix (4, 4) of an ITK transform file, mm."""
     import SimpleITK as sitk
 
     read = sitk.ReadTransform(str(file))

@@ -57,15 +57,29 @@ def find(kind: str, name: str) -> Path:
     """
     path = Path(name)
     if path.suffix == ".toml":
-        if path.is_file():
+        if is_file(path):
             return path
         raise UsageError(f"no file {name}: give an existing .toml or one of {', '.join(names(kind))}")
     shipped = folder(kind) / f"{name}.toml"
-    if path.name == name and shipped.is_file():
+    if path.name == name and is_file(shipped):
         return shipped
     raise UsageError(
         f"unknown {_ONE[kind]} '{name}': choose from {', '.join(names(kind))}, or give a .toml file"
     )
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path that a user gives is a file; a name that no system can have is none.
+
+    Examples
+    --------
+    >>> is_file(Path("x" * 5000))
+    False
+    """
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def read_bounded(path: Path, what: str) -> bytes:

@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy.spatial import cKDTree
 
+from brachy.errors import UsageError
 from brachy.grid import Grid
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Nothing of a patient is farther than two metres or finer than a hundredth of a millimetre (engineering choice).
+Number = Annotated[float, Field(ge=-2000, le=2000, allow_inf_nan=False)]
+Length = Annotated[float, Field(ge=0.01, le=2000, allow_inf_nan=False)]
+Radius = Annotated[float, Field(ge=0.1, le=100, allow_inf_nan=False)]
 Pair = tuple[Number, Number]
 Triple = tuple[Number, Number, Number]
 
@@ -33,6 +36,13 @@ STEP_MM = 0.5
 
 RIM_MM = 1.0
 """Distances to a tube are known this far beyond its surface."""
+
+LONGEST_MM = 20_000.0
+MOST_NODES = 4_000_000
+"""Bounds of a tube's centre line and of the lattice that follows its section (engineering choices)."""
+
+SAMPLES_AT_ONCE = 4_000_000
+"""Samples of mixed voxels that are held at once."""
 
 CELL_MM = 6.0
 """Cells of this size tell quickly which points are nowhere near a tube."""
@@ -221,7 +231,7 @@ class Box(_Solid):
 class _Swept(_Solid):
     """All points within a radius of a centre line; its ends are round."""
 
-    radius_mm: Length
+    radius_mm: Radius
 
     def _line(self) -> Float:
         """Corners (n, 3) of the centre line."""
@@ -309,6 +319,10 @@ class _Swept(_Solid):
         low, high = near[:, :2].min(axis=0) - rim, near[:, :2].max(axis=0) + rim
         # followed through cells of this size, no edge is longer than the chord with the largest sagitta allowed
         step = math.sqrt(4.0 * SAGITTA_MM * self.radius_mm)
+        if np.prod((high - low) / step + 2) > MOST_NODES:
+            raise UsageError(
+                f"a tube of {self.radius_mm:g} mm radius is too long for its width: cut it in pieces"
+            )
         x, y = (np.arange(low[k], high[k] + step, step) for k in (0, 1))
         level = np.minimum(self.distance(x[None, :], y[:, None], np.array(z_mm)), rim) - self.radius_mm
         outlines = []
@@ -343,6 +357,8 @@ class Tube(_Swept):
     def _possible(self) -> "Tube":
         if any(a == b for a, b in pairwise(self.points_mm)):
             raise ValueError("points_mm repeats a point")
+        if sum(math.dist(a, b) for a, b in pairwise(self.points_mm)) > LONGEST_MM:
+            raise ValueError(f"points_mm is longer than {LONGEST_MM / 1000:g} m")
         return self
 
     def _line(self) -> Float:
@@ -417,8 +433,10 @@ def voxel_share(
     def inside(index: list[Float]) -> Bool:
         """Inside or not on the lattice of these indices along x, y, z, [z, y, x]."""
         x, y, z = (grid.origin_mm[k] + grid.spacing_mm[k] * index[k] for k in range(3))
-        found = shape.contains(x[None, None, :], y[None, :, None], z[:, None, None])
-        return np.broadcast_to(found, (len(z), len(y), len(x)))
+        found = np.empty((len(z), len(y), len(x)), dtype=bool)
+        for k, height in enumerate(z):  # a plane at a time: its coordinates are floats, the result is not
+            found[k] = shape.contains(x[None, :], y[:, None], np.array(height))
+        return found
 
     # a voxel is mixed where its corners and its centre disagree: a surface that pokes in between them is left out,
     # which is a few percent of a voxel for solids thicker than one
@@ -432,11 +450,13 @@ def voxel_share(
     z, y, x = np.nonzero(mixed)
     offsets = (np.arange(supersample) + 0.5) / supersample - 0.5
     fine = np.array(list(product(offsets, repeat=3)))
-    samples = [
-        grid.origin_mm[k] + grid.spacing_mm[k] * (index[:, None] + first[k] + fine[:, k])
-        for k, index in enumerate((x, y, z))
-    ]
-    share[z, y, x] = shape.contains(*samples).mean(axis=1)
+    step = max(1, SAMPLES_AT_ONCE // len(fine))
+    for some in (slice(at, at + step) for at in range(0, len(x), step)):
+        samples = [
+            grid.origin_mm[k] + grid.spacing_mm[k] * (index[some, None] + first[k] + fine[:, k])
+            for k, index in enumerate((x, y, z))
+        ]
+        share[z[some], y[some], x[some]] = shape.contains(*samples).mean(axis=1)
     x0, y0, z0 = first.tolist()
     nx, ny, nz = size.tolist()
     return (slice(z0, z0 + nz), slice(y0, y0 + ny), slice(x0, x0 + nx)), share

@@ -286,13 +286,13 @@ def unverified_names() -> list[str]:
 def _find(model: str) -> Path:
     path = Path(model)
     if path.suffix.lower() == ".csv":
-        if not path.is_file():
+        if not resources.is_file(path):
             raise UsageError(
                 f"no file {model}: give an existing .csv or .toml, or a name listed by `brachy sources`"
             )
         return path
     unverified = resources.folder("sources") / UNVERIFIED / f"{model}.toml"
-    if path.name == model and unverified.is_file():
+    if path.name == model and resources.is_file(unverified):
         return unverified
     return resources.find("sources", model)
 

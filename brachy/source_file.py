@@ -284,8 +284,11 @@ def _open_section(
         raise UsageError(
             f"{path.name}: row {number} column 2: unknown table '{section}', choose from {known}"
         )
-    data.setdefault(section, {}).update(table)
-    return section, data[section]
+    known_of = data.setdefault(section, {})
+    if not isinstance(known_of, dict):
+        raise UsageError(f"{path.name}: row {number}: '{section}' is a table, and has a value above")
+    known_of.update(table)
+    return section, known_of
 
 
 def _set_key(path: Path, number: int, row: list[str], data: dict[str, Any]) -> None:

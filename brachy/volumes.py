@@ -185,6 +185,11 @@ def _check_head(file: Path) -> tuple[str, ...]:
         local = [
             line.split(b"=")[-1].strip() for line in head.splitlines() if line.startswith(b"ElementDataFile")
         ]
+        dimensions = [line.split(b"=")[-1].strip() for line in head.splitlines() if line.startswith(b"NDims")]
+        if any(
+            number not in (b"2", b"3", b"4") for number in dimensions
+        ):  # the library would end the process
+            raise UsageError(f"{file.name} has no NDims of 3: give one volume of three dimensions")
         if local[:1] != [b"LOCAL"]:
             raise UsageError(f"{file.name} keeps its voxels in another file: save it as one .mha")
     return ()

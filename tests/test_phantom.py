@@ -390,7 +390,7 @@ def test_post_implant_capsules_do_not_run_through_each_other():
         (
             "spacing_mm = [2.0, 2.0, 3.0]",
             "spacing_mm = [2.0, -2.0, 3.0]",
-            ["scan.spacing_mm.1", "greater than 0"],
+            ["scan.spacing_mm.1", "greater than or equal to 0.01"],
         ),
         ("ct_date = 2026-01-15", "", ["scan.ct_date", "required"]),
         ('kind = "box"', 'kind = "cone"', ["structures.0.shapes.0", "'cone'", "'ellipsoid'"]),

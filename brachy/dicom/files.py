@@ -30,6 +30,7 @@ MAX_FILES = 20_000
 MAX_FILE_BYTES = 1_000_000_000
 MAX_ZIP_BYTES = 8_000_000_000
 MAX_INFLATED_BYTES = 1_000_000_000
+LONGEST_TEXT = 10_240  # of LT, the longest text that a case needs (PS3.5 table 6.2-1); what is beyond is cut
 
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
@@ -189,7 +190,7 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def _members(path: Path, archive: zipfile.ZipFile) -> list[StoredFile]:
-    infos = [info for info in archive.infolist() if not info.is_dir()]
+    infos = [info for info in archive.infolist() if info.filename and not info.is_dir()]
     if len(infos) > MAX_FILES:
         raise UsageError(f"{path.name} holds more than {MAX_FILES} files: pack the case alone")
     if sum(info.file_size for info in infos) > MAX_ZIP_BYTES:
@@ -286,13 +287,13 @@ def text(dataset: Dataset, keyword: str, charset: Sequence[str] | None = None) -
             return ""
         several = not isinstance(value, (str, bytes)) and isinstance(value, Sequence)
         return printable("\\".join(str(part) for part in value) if several else str(value))
-    return printable(_decoded(raw, charset)[0])
+    return printable(_decoded(raw[:LONGEST_TEXT], charset)[0])
 
 
 def guessed(dataset: Dataset, keyword: str, charset: Sequence[str] | None = None) -> bool:
     """Whether `text` had to guess the character set of an element."""
     raw = _raw(dataset, keyword)
-    return raw is not None and not _decoded(raw, charset)[1]
+    return raw is not None and not _decoded(raw[:LONGEST_TEXT], charset)[1]
 
 
 def _decoded(raw: bytes, charset: Sequence[str] | None) -> tuple[str, bool]:
@@ -325,7 +326,10 @@ def declared_charset(dataset: Dataset) -> list[str] | None:
 
 def printable(value: str) -> str:
     """Text in one line: control characters become blanks, runs of blanks one, padding is cut."""
-    return re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in value)).strip()
+    value = value[:LONGEST_TEXT]
+    if not value.isprintable():
+        value = "".join(c if c.isprintable() else " " for c in value)
+    return re.sub(r"\s+", " ", value).strip()
 
 
 def shown(name: str) -> str:

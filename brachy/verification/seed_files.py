@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from brachy import resources
 from brachy.errors import BrachyError, UsageError
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def read_seeds(path: str | Path) -> GivenSeeds:
     array([[1., 2., 3.]])
     """
     file = Path(path)
-    if not file.is_file():
+    if not resources.is_file(file):
         raise UsageError(f"--seeds {path}: no such file; give a CSV with x_mm, y_mm, z_mm, or an RTPLAN")
     try:
         with file.open("rb") as stream:
@@ -128,11 +129,11 @@ def _of_plan(file: Path) -> GivenSeeds:
 
 def _of_csv(file: Path) -> GivenSeeds:
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):
+        text = resources.read_bounded(file, file.name).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        columns = [(name or "").strip() for name in reader.fieldnames or ()]
+    except (OSError, UnicodeDecodeError, csv.Error):
         raise UsageError(f"{file.name} is no CSV in UTF-8: save it as such, or give an RTPLAN") from None
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    columns = [(name or "").strip() for name in reader.fieldnames or ()]
     reader.fieldnames = columns
     for needed in ("x_mm", "y_mm", "z_mm"):
         if needed not in columns:
