@@ -17,6 +17,7 @@ from brachy import __version__
 from brachy.cohort_command import cohort
 from brachy.errors import BrachyError, UsageError
 from brachy.flags import (
+    AnonymiseFlag,
     ForceFlag,
     FormalismOption,
     GuideOption,
@@ -157,16 +158,20 @@ def dose(
         Path | None, typer.Option("-o", "--out", metavar="DOSE.dcm", help="RTDOSE to write.")
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1)] = None,
+    anonymise: AnonymiseFlag = False,
     force: ForceFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Compute the dose of a plan on a grid."""
+    """Compute the dose of a plan on a grid.
+
+    Example: brachy dose RTPLAN.dcm --like RTDOSE.dcm
+    """
     use_threads(threads)
     from brachy import console, recompute
 
     result = recompute.recompute(
         plan, like=like, spacing_mm=grid, source=source, accept_unverified=accept_unverified,
-        formalism=formalism, days=days, out=out, force=force,
+        formalism=formalism, days=days, out=out, anonymise=anonymise, force=force,
     )  # fmt: skip
     if as_json:
         _print_json(result.summary())
@@ -189,7 +194,10 @@ def dvh(
     as_json: JsonFlag = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
 ) -> None:
-    """Dose-volume metrics of any RTDOSE with any RTSTRUCT."""
+    """Dose-volume metrics of any RTDOSE with any RTSTRUCT.
+
+    Example: brachy dvh RTDOSE.dcm RTSTRUCT.dcm --prescription PTV=145
+    """
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other: choose one")
     from brachy import console, recompute
@@ -221,7 +229,10 @@ def check(
     force: ForceFlag = False,
     as_json: JsonFlag = False,
 ) -> int:
-    """Give a second opinion on a written plan, or commission the engine; exit 1 if a check fails."""
+    """Give a second opinion on a written plan, or commission the engine; exit 1 if a check fails.
+
+    Example: brachy check plan-liver
+    """
     if commission == (plan is not None):
         raise UsageError("give a PLAN folder to check, or --commission -o DIR")
     from brachy import console
@@ -271,9 +282,13 @@ def view(
         Path | None, typer.Option("--stl", metavar="FILE.stl", help="Write the printable template.")
     ] = None,
     guide: GuideOption = None,
+    anonymise: AnonymiseFlag = False,
     force: ForceFlag = False,
 ) -> None:
-    """Show a plan in three dimensions: a window, or the files asked for."""
+    """Show a plan in three dimensions: a window, or the files asked for.
+
+    Example: brachy view plan-liver --html scene.html
+    """
     from brachy import viewing
 
     written = viewing.view(
@@ -283,6 +298,7 @@ def view(
         page=page,
         stl=stl,
         guide=guide_of(guide),
+        anonymise=anonymise,
         force=force,
         say=say_note,
     )
@@ -300,7 +316,10 @@ def phantom(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to write.")],
     force: ForceFlag = False,
 ) -> None:
-    """Write a digital phantom as a DICOM CT series and structure set."""
+    """Write a digital phantom as a DICOM CT series and structure set.
+
+    Example: brachy phantom sphere-35mm -o sphere
+    """
     from brachy import output
     from brachy.phantom import load_phantom
 
@@ -319,7 +338,10 @@ def sources(
     force: ForceFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the seed models, or print one with its ranges and where its numbers are from."""
+    """List the seed models, or print one with its ranges and where its numbers are from.
+
+    Example: brachy sources amersham_6711 --plot seed.png
+    """
     from brachy import console
     from brachy.source import available_sources, load_source
 
@@ -352,7 +374,10 @@ def protocols(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the planning protocols, or print one with unit, value and source of every field."""
+    """List the planning protocols, or print one with unit, value and source of every field.
+
+    Example: brachy protocols liver-metastasis
+    """
     from brachy import console, resources
     from brachy.protocol import load_protocol
 

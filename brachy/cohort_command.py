@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from brachy.errors import UsageError
-from brachy.flags import ForceFlag, JsonFlag
+from brachy.flags import AnonymiseFlag, ForceFlag, JsonFlag
 
 
 def cohort(
@@ -48,6 +48,7 @@ def cohort(
     keep: Annotated[
         bool, typer.Option("--keep", help="Also keep each case's own folder, in OUT/cases.")
     ] = False,
+    anonymise: AnonymiseFlag = False,
     force: ForceFlag = False,
     as_json: JsonFlag = False,
 ) -> int:
@@ -67,7 +68,7 @@ def cohort(
     with console.counted(quiet=as_json) as told:
         records = run_cohort(
             listed, out, verb=verb, workers_count=workers, scheduler=scheduler, outcomes=outcomes,
-            cut=None if cut is None else Cut.of(cut), keep=keep, force=force, told=told,
+            cut=None if cut is None else Cut.of(cut), keep=keep, anonymise=anonymise, force=force, told=told,
         )  # fmt: skip
     failed = [record for record in records if record["status"] != "done"]
     if as_json:

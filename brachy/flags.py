@@ -8,6 +8,9 @@ import typer
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")
 ]
+AnonymiseFlag = Annotated[
+    bool, typer.Option("--anonymise", help="Write nothing that names the patient (docs/reliability.md).")
+]
 ForceFlag = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
 FormalismOption = Annotated[
     str | None, typer.Option("--formalism", metavar="1D|2D", help="TG-43 point (1D) or line source (2D).")

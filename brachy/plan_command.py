@@ -9,6 +9,7 @@ import typer
 
 from brachy.errors import UsageError
 from brachy.flags import (
+    AnonymiseFlag,
     ForceFlag,
     FormalismOption,
     GuideOption,
@@ -123,10 +124,14 @@ def plan(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit 1 if a required goal or a rule is missed.")
     ] = False,
+    anonymise: AnonymiseFlag = False,
     force: ForceFlag = False,
     as_json: JsonFlag = False,
 ) -> int:
-    """Plan an implant: case in, folder out."""
+    """Plan an implant: case in, folder out.
+
+    Example: brachy plan liver-metastasis -o plan-liver
+    """
     given = {
         "--target": target, "--margin": margin, "--prescription": prescription, "--source": source,
         "--activity": activity, "--strength": strength, "--strength-on": strength_on, "--implant-on": implant_on,
@@ -148,13 +153,15 @@ def plan(
     measures = guide_of(guide, chosen.needle.radius_mm)
     folder = out if out is not None else None if as_json else Path(f"plan-{case_name(case)}")
 
-    from brachy import console, optimise, output, reading
+    from brachy import console, optimise, output, privacy, reading
     from brachy.lineage import ancestors_for_child
     from brachy.planfile import Plan
 
     if folder is not None:
         output.check_destination(folder, force)
     loaded = reading.load_case(case, masks=masks_of(mask))
+    if anonymise:
+        loaded = privacy.anonymised(loaded)
     if alternatives is not None and folder is None:
         raise UsageError("--alternatives writes a folder: give -o OUT beside --json")
     with console.progress(quiet=as_json) as progress:
@@ -162,6 +169,8 @@ def plan(
             from brachy.edits import read_edits
 
             before = Plan.load(edited)
+            if anonymise:
+                privacy.must_be_nameless(before, str(edited))
             found = optimise.plan_edited(
                 before,
                 loaded,

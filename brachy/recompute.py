@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,8 @@ from brachy.csv_tables import safe_text
 from brachy.errors import BrachyError, UsageError
 from brachy.grid import Dose, Grid
 from brachy.implant import Implant
+from brachy.privacy import nameless_identity
+from brachy.uids import uid
 
 if TYPE_CHECKING:
     from brachy.dose_volume import DVH
@@ -79,6 +81,7 @@ def recompute(
     formalism: str | None = None,
     days: float | None = None,
     out: Path | None = None,
+    anonymise: bool = False,
     force: bool = False,
 ) -> DoseResult:
     """Dose of a plan again, on a dose file's grid or round its seeds.
@@ -99,6 +102,8 @@ def recompute(
         Dose until this day after implantation; complete decay by default.
     out : path, optional
         RTDOSE file to write; never over an existing one without `force`.
+    anonymise : bool
+        Write it without what names the patient; its identifiers are no longer those of the plan.
 
     Raises
     ------
@@ -157,6 +162,9 @@ def recompute(
     if reference is not None:
         lines += _comparison(found, reference, seeds.implants)
     if out is not None:
+        if anonymise:
+            identity = nameless_identity(seeds.identity)
+            seeds = replace(seeds, identity=identity, plan_uid=uid("anonymous plan", seeds.plan_uid))
         _write(found, seeds, out, days)
     return DoseResult(
         found,
@@ -309,7 +317,6 @@ def ratios(
 
 def _write(found: Dose, seeds: _Loaded, out: Path, days: float | None) -> None:
     from brachy.dicom.write import write_dose
-    from brachy.uids import uid
 
     until = "to complete decay" if days is None else f"to day {days:g}"
     reference = seeds.plan_uid or uid("plan", seeds.identity.study_uid, seeds.identity.patient_id)

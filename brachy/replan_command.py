@@ -1,13 +1,14 @@
 """`brachy replan` and `brachy approve`: options in, a child of the plan or a mark out."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from brachy.errors import UsageError
-from brachy.flags import ForceFlag, JsonFlag, say_note, use_threads
+from brachy.flags import AnonymiseFlag, ForceFlag, JsonFlag, say_note, use_threads
 
 
 def replan(
@@ -34,6 +35,7 @@ def replan(
         float | None,
         typer.Option("--time-limit", metavar="S", help="Stop the search; gives up reproducibility."),
     ] = None,
+    anonymise: AnonymiseFlag = False,
     force: ForceFlag = False,
     as_json: JsonFlag = False,
 ) -> int:
@@ -42,7 +44,7 @@ def replan(
     Example: brachy replan plan-liver --placed placed.csv -o plan-liver-2
     """
     use_threads(threads)
-    from brachy import console, optimise, output, viewing
+    from brachy import console, optimise, output, privacy, viewing
     from brachy.lineage import ancestors_for_child
     from brachy.placed import read_placed
     from brachy.planfile import Plan
@@ -51,12 +53,16 @@ def replan(
         raise UsageError(f"--time-limit {time_limit:g}: give seconds above 0")
     folder = out if out is not None else None if as_json else plan.with_name(f"{plan.name}-replan")
     before = Plan.load(plan)
+    if anonymise:
+        privacy.must_be_nameless(before, str(plan))
     events = read_placed(placed, before)
     if folder is not None:
         output.check_destination(folder, force)
     found = viewing.load(plan, case, say_note)
     if not found.has_ct:
         raise UsageError("the plan's CT was not found beside it: give the patient with --case")
+    if anonymise:
+        found = replace(found, case=privacy.anonymised(found.case))
     ancestors = ancestors_for_child(plan)
     with console.progress(quiet=as_json) as progress:
         made = optimise.replan(

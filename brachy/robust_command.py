@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from brachy.flags import AnonymiseFlag
+
 
 def robust(
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="Folder that `brachy plan` wrote.")],
@@ -20,6 +22,7 @@ def robust(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed, the same scenarios.")] = 0,
     threads: Annotated[int | None, typer.Option("--threads", min=1)] = None,
+    anonymise: AnonymiseFlag = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")
@@ -29,7 +32,7 @@ def robust(
 
     Example: brachy robust plan-liver -o robust-liver
     """
-    from brachy import console, output, robustness
+    from brachy import console, output, privacy, robustness
     from brachy.planfile import Plan, canonical, rounded
     from brachy.report import render_robust
 
@@ -41,7 +44,8 @@ def robust(
         )
     found = rounded(found)
     if out is not None:
-        page = render_robust(found, Plan.load(plan))
+        shown = Plan.load(plan)
+        page = render_robust(found, privacy.nameless(shown) if anonymise else shown)
         output.write_texts({"robust.json": canonical(found), "robust.html": page}, out, force=force)
     if as_json:
         sys.stdout.write(canonical(found))

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,9 @@ from brachy.dicom.write.implanted import write_implanted
 from brachy.grid import Dose, Grid
 from brachy.output import DOSE_MARGIN_MM, DOSE_SPACING_MM, check_destination, whole_folder
 from brachy.planfile import write_text_whole
+from brachy.privacy import anonymised, nameless, scrubbed
 from brachy.report import PlannedSeeds, write_verification_report
-from brachy.uids import identified
+from brachy.uids import identified, uid
 from brachy.verification.record import Verification
 from brachy.verification.seed_files import GivenSeeds, doubtful
 
@@ -30,8 +32,33 @@ REVIEW_HEADER = (
     "sd_z_mm", "picture", "doubt",
 )  # fmt: skip
 
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
 FAR_MM = 60.0
 """A seed farther than this from every target does not widen the grid of the RT Dose (engineering choice)."""
+
+
+def anonymised_verification(found: Verification) -> Verification:
+    """The same verification without what names the patient (`brachy.privacy`); dates that it states are gone too."""
+    case = anonymised(found.case)
+    data = scrubbed(found.data, found.case)
+    for key in ("assumed", "warnings"):
+        data[key] = [_DATE.sub("(date)", sentence) for sentence in data[key]]
+    identifier = found.data["plan"]
+    if identifier and "." in identifier:  # the UID of a vendor's plan, not the checksum of ours
+        data["plan"] = uid("anonymous plan", identifier)
+    data["case"] = {
+        **dict.fromkeys(data["case"], ""),
+        "patient_id": case.identity.patient_id,
+        "study_uid": case.identity.study_uid,
+        "frame_of_reference_uid": case.identity.frame_of_reference_uid,
+        "ct_series_uid": case.identity.ct_series_uid,
+        "inputs": [{"name": file.name, "sha256": file.sha256} for file in case.inputs],
+    }
+    planned = found.planned
+    if planned is not None and planned.plan is not None:
+        planned = replace(planned, plan=nameless(planned.plan))
+    return replace(found, data=data, case=case, planned=planned)
 
 
 def write_verification(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brachy.errors import UsageError
+from brachy.flags import AnonymiseFlag
 from brachy.options import case_name, date_of, targets_of
 
 if TYPE_CHECKING:
@@ -107,12 +108,16 @@ def verify(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the intervals.")] = 0,
     threads: Annotated[int | None, typer.Option("--threads", min=1)] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a required goal is missed.")] = False,
+    anonymise: AnonymiseFlag = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")
     ] = False,
 ) -> int:
-    """Dose an implant from its CT and compare it with the plan."""
+    """Dose an implant from its CT and compare it with the plan.
+
+    Example: brachy verify plan-liver postop/ -o verify-liver
+    """
     plan, post = _what(first, second, no_plan)
     if review and as_json and out is None:
         raise UsageError("--review writes files: give a folder with -o OUT")
@@ -135,6 +140,8 @@ def verify(
             contour_sd_mm=contour_sd, sectors=sectors, other_patient=other_patient,
             accept_unverified=accept_unverified, seed=seed, progress=progress,
         )  # fmt: skip
+        if anonymise:
+            found = verified_output.anonymised_verification(found)
         if folder is not None:
             progress("writing and checking")
             found = verified_output.write_verification(found, folder, force=force, review=review)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from brachy import privacy
 from brachy.case import Case
 from brachy.errors import BrachyError, UsageError
 from brachy.grid import Grid
@@ -36,6 +37,7 @@ def view(
     page: Path | None = None,
     stl: Path | None = None,
     guide: "GuideOptions | None" = None,
+    anonymise: bool = False,
     force: bool = False,
     say: Callable[[str], None] = print,
 ) -> tuple[Path, ...]:
@@ -53,6 +55,8 @@ def view(
         HTML to write, with the scene to turn.
     stl : Path, optional
         Printable template to write, with the measures of `guide`.
+    anonymise : bool
+        Leave the patient's ID out of what is shown.
     force : bool
         Replace files that exist.
     say : callable
@@ -82,6 +86,8 @@ def view(
     if screenshot is not None and screenshot.suffix.lower() != ".png":
         raise UsageError(f"--screenshot {screenshot}: a picture is written as PNG, name it .png")
     found = load(plan, case, say)
+    if anonymise:
+        found = replace(found, plan=privacy.nameless(found.plan))
     options = {"structures": found.structures, "ct": found.has_ct}
     written: list[Path] = []
     if screenshot is not None:

@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ def run_cohort(
     outcomes: str | Path | None = None,
     cut: Cut | None = None,
     keep: bool = False,
+    anonymise: bool = False,
     force: bool = False,
     told: Told | None = None,
 ) -> list[dict[str, Any]]:
@@ -62,6 +65,8 @@ def run_cohort(
         Where patients are divided; by default D90 at the prescription.
     keep : bool
         Also keep each case's own output, in cases/NUMBER; the workers write it, so they must see the folder.
+    anonymise : bool
+        Write nothing that names a patient: cases are called by their rows.
     force : bool
         Do everything again.
     told : callable, optional
@@ -79,7 +84,11 @@ def run_cohort(
     BrachyError
         If the folder cannot be written, or another run is at work in it.
     """
+    if anonymise and outcomes is not None:
+        raise UsageError("--anonymise and --outcomes exclude each other: outcomes are found by patient ID")
     rows = read_list(given, verb)
+    if anonymise:
+        rows = tuple(replace(row, options=(*row.options, ("anonymise", "yes"))) for row in rows)
     known = read_outcomes(Path(outcomes)) if outcomes is not None else None
     folder = Path(out)
     _prepare(folder, verb, force)
@@ -97,8 +106,9 @@ def run_cohort(
                     for row, record in results(
                         client, verb, todo, str(folder.resolve() / KEPT) if keep else ""
                     ):
-                        write_text_whole(folder / DONE / f"{row.key(verb)}.json", canonical(_clean(record)))
-                        finished[row.number] = _clean(record)
+                        record = _clean(_hidden(record, row) if anonymise else record)
+                        write_text_whole(folder / DONE / f"{row.key(verb)}.json", canonical(record))
+                        finished[row.number] = record
                         if told is not None:
                             told(len(finished), len(rows), finished[row.number])
         except KeyboardInterrupt:
@@ -178,6 +188,13 @@ def _finished(folder: Path, verb: str, rows: Sequence[Row]) -> dict[int, dict[st
             ):
                 found[row.number] = record | {"row": row.number}
     return found
+
+
+def _hidden(record: dict[str, Any], row: Row) -> dict[str, Any]:
+    """The record without paths and patients: what stands in quotes or looks like a file is cut from the reason."""
+    reason = str(record["reason"]).replace(row.case, "(removed)")
+    reason = re.sub(r"'[^']*'|\S*[/\\]\S*|\S+\.\w+(?=\W|$)", "(removed)", reason)
+    return record | {"case": f"case-{row.number:06d}", "options": {}, "reason": reason}
 
 
 def _clean(record: dict[str, Any]) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def _folder(keep: str, number: int) -> Path | None:
 
 
 def _plan(case: str, given: dict[str, str], folder: Path | None) -> dict[str, Any]:
-    from brachy import optimise, output, reading
+    from brachy import optimise, output, privacy, reading
 
     text, number = given.get, _number(given)
     protocol = options.changed_protocol(
@@ -78,6 +78,8 @@ def _plan(case: str, given: dict[str, str], folder: Path | None) -> dict[str, An
         _flag(given, "accept-unverified"),
     )  # fmt: skip
     loaded = reading.load_case(case, masks=options.masks_of(_several(given, "mask")))
+    if _flag(given, "anonymise"):
+        loaded = privacy.anonymised(loaded)
     made = optimise.plan(
         loaded,
         protocol,
@@ -128,6 +130,8 @@ def _verify(case: str, given: dict[str, str], folder: Path | None) -> dict[str, 
         seed=_whole(given, "seed"),
         **lengths,
     )  # fmt: skip
+    if _flag(given, "anonymise"):
+        found = verified_output.anonymised_verification(found)
     if folder is not None:
         verified_output.write_verification(found, folder, force=True)
     content = found.content()
@@ -161,6 +165,7 @@ def _verify(case: str, given: dict[str, str], folder: Path | None) -> dict[str, 
 def _robust(case: str, given: dict[str, str], folder: Path | None) -> dict[str, Any]:
     from brachy import output
     from brachy.planfile import Plan, canonical, rounded
+    from brachy.privacy import PREFIX
     from brachy.robustness import SAMPLES, robust_folder
 
     found = robust_folder(
@@ -187,8 +192,9 @@ def _robust(case: str, given: dict[str, str], folder: Path | None) -> dict[str, 
             f"probability {goal['metric']} {goal['op']} {goal['limit']:g}", goal["probability"]
         )
     metrics |= {"seeds": plan.seed_count, "needles": len(plan.needles)}
+    patient = plan.case.patient_id
     return {
-        "patient_id": plan.case.patient_id,
+        "patient_id": patient if patient.startswith(PREFIX) or not _flag(given, "anonymise") else "",
         "target": target.roi,
         "structures": found["nominal"],
         "metrics": metrics,

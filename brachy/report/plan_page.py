@@ -13,6 +13,7 @@ from brachy.csv_tables import in_order_of_insertion
 from brachy.curves import Curves
 from brachy.grid import Dose
 from brachy.planfile import Plan, write_text_whole
+from brachy.privacy import identifying
 from brachy.report.charts import dvh_figure, scene_figure
 from brachy.report.needle_chart import chart_rows
 from brachy.report.picture import slice_pictures, template_pictures
@@ -101,6 +102,7 @@ def render_report(
         footer=f"{plan.case.patient_id}   plan {plan.checksum[:12]}",
         plan=plan,
         identity=case.identity,
+        identifies=identifying(case.identity),
         isodose_note=f"% of {rx:g} Gy" + (f" ({rx_of})" if len(plan.targets) > 1 else ""),
         summary=_summary(plan),
         target_rows=target_rows,

@@ -19,8 +19,11 @@ WINDOWS = (
 """Name, level and width in HU; the usual abdominal, liver, bone and lung windows, and one for metal."""
 
 
-def render(page: str, **values: Any) -> str:
-    """Text of a page from its template and values; whatever a value holds is shown as text."""
+def render(page: str, *, identifies: str = "", **values: Any) -> str:
+    """Text of a page from its template and values; whatever a value holds is shown as text.
+
+    `identifies` is what of the page identifies the patient (`brachy.privacy.identifying`).
+    """
     import jinja2
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
@@ -38,6 +41,7 @@ def render(page: str, **values: Any) -> str:
     low, high = WINDOW_HU
     return environment.get_template(page).render(
         software=f"brachy {__version__}",
+        identifies=identifies,
         style=Markup(source),
         script=Markup(script),
         plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),

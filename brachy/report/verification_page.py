@@ -19,6 +19,7 @@ from brachy.grid import Grid
 from brachy.implant import Implant
 from brachy.palette import BLUE, VERMILION
 from brachy.planfile import Evaluation, Plan, PlanTarget, write_text_whole
+from brachy.privacy import identifying
 from brachy.protocol import load_protocol
 from brachy.report.charts import SEED_PIXELS, dvh_figure, scene_figure, sticks
 from brachy.report.picture import slice_pictures
@@ -142,6 +143,7 @@ def render_verification(
         footer=f"{patient}   implant beside plan {(record.get('plan') or '–')[:12]}",
         record=record,
         identity=case.identity,
+        identifies=identifying(case.identity),
         formalism=formalism,
         isodose_note=f"as implanted, % of {rx:g} Gy{rx_of}",
         summary=_summary(record),
