@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Abort, Exit
 
-from brachy import __version__
+from brachy import __version__, interrupts
 from brachy.cohort_command import cohort
 from brachy.errors import BrachyError, UsageError
 from brachy.flags import (
@@ -58,13 +58,14 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the program and leave with its exit code."""
+    interrupts.watch()
     try:
         code = app(standalone_mode=False)
     except BrachyError as error:
         _fail(str(error), error.exit_code)
     except Exit as leave:
         if leave.exit_code == 130:  # typer's answer to Ctrl-C
-            _fail("interrupted; nothing was written", 130)
+            _fail(interrupts.message(), 130)
         sys.exit(leave.exit_code)
     except _CommandLineError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
@@ -72,7 +73,7 @@ def main() -> None:
             sys.exit(2)
         _fail(f"{error.format_message()} (see brachy --help)", 2)
     except (KeyboardInterrupt, Abort):
-        _fail("interrupted; nothing was written", 130)
+        _fail(interrupts.message(), 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -88,7 +89,7 @@ def main() -> None:
             1,
         )
     if code == 130:  # typer's answer to Ctrl-C, as a value
-        _fail("interrupted; nothing was written", 130)
+        _fail(interrupts.message(), 130)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -112,6 +113,7 @@ def _shortened(name: object) -> str:
 
 
 def _fail(message: str, code: int) -> None:
+    interrupts.ended()
     print("brachy: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(code)
 

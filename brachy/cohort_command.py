@@ -60,11 +60,12 @@ def cohort(
         raise UsageError("--workers and --scheduler exclude each other: a scheduler has its own workers")
     if cut is not None and outcomes is None:
         raise UsageError("--cut goes with --outcomes FILE")
-    from brachy import console
+    from brachy import console, interrupts
     from brachy.cohort.outcomes import Cut
     from brachy.cohort.running import run_cohort
     from brachy.planfile import canonical
 
+    interrupts.patience(5.0)
     with console.counted(quiet=as_json) as told:
         records = run_cohort(
             listed, out, verb=verb, workers_count=workers, scheduler=scheduler, outcomes=outcomes,

@@ -48,6 +48,10 @@ CASE_FILES = frozenset({"ct", "RTSTRUCT.dcm"})
 MARKS = frozenset({"plan.json", "verification.json", "commissioning.json", "robust.json"})
 """A folder with one of these was written by this program."""
 
+BUILDING: list[Path] = []
+WRITTEN: list[Path] = []
+"""Folders that this process is building, and those it has put in place (for `brachy.interrupts`)."""
+
 Curves = Mapping[str, tuple[ArrayLike, ArrayLike]]
 
 
@@ -357,10 +361,12 @@ def whole_folder(out: str | os.PathLike[str], force: bool = False) -> Iterator[P
     try:
         _remove_leftovers(folder)
         building, lock = _start(folder)
+        BUILDING.append(building)
         yield building
         for inner in (*(path for path in building.rglob("*") if path.is_dir()), building):
             _sync_folder(inner)
         _put_in_place(building, folder, shown, force)
+        WRITTEN.append(shown)
         _sync_folder(folder.parent)
     except OSError as error:
         raise BrachyError(f"cannot write {shown}: {error.strerror or error}") from None
@@ -369,6 +375,8 @@ def whole_folder(out: str | os.PathLike[str], force: bool = False) -> Iterator[P
     finally:
         if building is not None:  # what is still there is a failed attempt, or what was replaced
             shutil.rmtree(building, ignore_errors=True)
+            with contextlib.suppress(ValueError):
+                BUILDING.remove(building)
         if lock is not None:
             os.close(lock)
 

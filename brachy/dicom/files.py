@@ -259,7 +259,7 @@ def _check_inflated_size(content: bytes, name: str) -> None:
     )
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     total, rest = 0, content[start:]
-    while rest:
+    while rest and not inflate.eof:
         total += len(inflate.decompress(rest, 1 << 20))
         if total > MAX_INFLATED_BYTES:
             raise BrachyError(

@@ -2,10 +2,11 @@
 
 import json
 import zipfile
+import zlib
 
 import pytest
 
-from brachy.dicom.files import printable
+from brachy.dicom.files import _check_inflated_size, printable
 from brachy.errors import BrachyError, UsageError
 from brachy.phantom import load_phantom
 from brachy.reading import load_case
@@ -82,6 +83,16 @@ def test_seeds_whose_header_is_ten_megabytes(tmp_path):
     file.write_text("x" * 10_000_000 + ",y_mm,z_mm\n1,2,3\n")
     with pytest.raises(UsageError, match=r"seeds\.csv"):
         read_seeds(file)
+
+
+@pytest.mark.parametrize("behind", [b"x", b"x" * 100_000])
+@pytest.mark.parametrize("size", [5, 1 << 20, (3 << 20) + 7])
+def test_deflated_file_with_bytes_behind_its_end(size, behind):
+    """Its size was counted for ever."""
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    body = deflate.compress(b"a" * size) + deflate.flush()
+    head = bytes(128) + b"DICM" + b"\x02\x00\x00\x00UL\x04\x00" + bytes(4)
+    _check_inflated_size(head + body + behind, "deflated.dcm")
 
 
 def test_ten_megabytes_of_text_are_cut_to_what_a_case_needs():

@@ -1,0 +1,75 @@
+"""Ctrl-C ends the program within a second, also where the main thread is inside a library that does not look up.
+
+Python raises KeyboardInterrupt in the main thread once that is back in the interpreter, and everything half-written is
+removed on the way out. Where that takes longer than `GRACE_S`, a thread that is woken by the signal itself removes it
+and ends the process.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import threading
+
+GRACE_S = 0.5
+"""Time for an orderly end (engineering choice: half of the second that is promised)."""
+
+_grace = [GRACE_S]
+
+
+def patience(seconds: float) -> None:
+    """Let an orderly end take longer: `brachy cohort` ends its workers and writes its table."""
+    _grace[0] = seconds
+
+
+def watch() -> None:
+    """Watch for Ctrl-C until the process ends; does nothing where signals cannot be watched."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    try:
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    except ValueError:
+        return
+    threading.Thread(target=_wait, args=(reading,), name="brachy-interrupts", daemon=True).start()
+
+
+def _wait(reading: int) -> None:
+    while True:
+        byte = os.read(reading, 1)
+        if byte == bytes([signal.SIGINT]):
+            break
+        if not byte:
+            return
+    if _ended.wait(_grace[0]):
+        threading.Event().wait(0.3)  # the interpreter may still wait for threads that are inside a kernel
+    else:
+        told = message()  # before anything is removed
+        for folder in building():
+            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.write(2, f"brachy: {told}\n".encode())
+    os._exit(130)
+
+
+_ended = threading.Event()
+
+
+def ended() -> None:
+    """The orderly end is done: the process leaves by itself."""
+    _ended.set()
+
+
+def building() -> list[str]:
+    """Folders that are being written."""
+    output = sys.modules.get("brachy.output")
+    return [str(folder) for folder in output.BUILDING] if output is not None else []
+
+
+def message() -> str:
+    """What is left behind, in words."""
+    output = sys.modules.get("brachy.output")
+    written = [str(folder) for folder in output.WRITTEN] if output is not None else []
+    return f"interrupted; {written[-1]} was written before" if written else "interrupted; nothing was written"
