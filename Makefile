@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: .venv demo test lint check validation bench bench-planner fuzz lock clean
+.PHONY: .venv demo test lint validation bench bench-planner bench-cohort fuzz reliability peers audit docs lock clean
 
 .venv: $(STAMP)
 
@@ -41,6 +41,24 @@ bench: $(STAMP)
 COUNT ?= 20000
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.run --count $(COUNT)
+
+# docs/reliability.md: mutated inputs, 50 runs killed, 50 interrupted, full disks. About half an hour.
+reliability: $(STAMP)
+	mkdir -p build
+	$(BIN)/python -m tests.fuzz.run --count $(COUNT) --out build/fuzz.json
+	$(BIN)/python -m tests.reliability --fuzz build/fuzz.json --runs 25
+
+# Exported files read by other programs, in environments of their own under build/peers.
+peers: $(STAMP)
+	$(BIN)/python -m tests.peers.run build/peers
+
+# Known vulnerabilities of what is locked; the tool is in an environment of its own.
+audit:
+	test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && build/audit/bin/pip install --quiet pip-audit; }
+	build/audit/bin/pip-audit --require-hashes --disable-pip -r requirements.lock
+
+bench-cohort: $(STAMP)
+	$(BIN)/python benchmarks/cohort.py
 
 # The planner's own numbers, printed: cases, other planners, certificate, replanning. About ten minutes.
 bench-planner: $(STAMP)

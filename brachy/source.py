@@ -267,7 +267,8 @@ def source_warnings(source: Source) -> list[str]:
         ]
     if source.status != "verified":
         return [
-            f"seed model {source.name} is the user's own: its tables are not checked against a publication"
+            f"seed model {source.name} is the user's own: its tables are not checked against a publication; "
+            f"half-life {source.half_life_days:g} d"
         ]
     return []
 

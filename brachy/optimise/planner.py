@@ -261,6 +261,8 @@ def _work(
     prescribed = prescribed_targets(case, protocol, targets)
     source = load_source(protocol.source.model, protocol.source.accept_unverified)
     said: list[str] = source_warnings(source)
+    if targets is None:
+        said.append(f"no target was named: '{prescribed[0].drawn.name}' is the only ROI that can be one")
     if protocol.source.stated_as:
         said.append(
             f"activity stated as {protocol.source.stated_as}: {protocol.source.activity_mCi:.4g} mCi apparent"

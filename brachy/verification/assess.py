@@ -201,6 +201,8 @@ def likely_targets(case: Case, said: list[str]) -> list[Structure]:
     if len(found) > 1:
         named = ", ".join(s.name for s in found)
         raise UsageError(f"{len(found)} ROIs could be the target ({named}): choose with --target ROI")
+    if not any("is taken as the target" in sentence for sentence in said):
+        said.append(f"no target was named: '{found[0].name}' is the only ROI that can be one")
     return found
 
 
