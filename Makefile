@@ -57,6 +57,10 @@ audit:
 	test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && build/audit/bin/pip install --quiet pip-audit; }
 	build/audit/bin/pip-audit --require-hashes --disable-pip -r requirements.lock
 
+# The documentation as pages to open from build/site, without a network; a broken link ends it.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench-cohort: $(STAMP)
 	$(BIN)/python benchmarks/cohort.py
 

@@ -49,7 +49,8 @@ app = typer.Typer(
     help="Planning, dosimetry and verification of permanent 125I seed implants. "
     "Not a medical device; for research and education.",
     no_args_is_help=True,
-    add_completion=False,
+    epilog="Start here: `brachy plan liver-metastasis -o plan-liver` plans a shipped phantom; then open "
+    "plan-liver/report.html. A case of your own: `brachy plan FOLDER -o OUT`. `brachy VERB --help` has an example.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -58,7 +59,11 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the program and leave with its exit code."""
-    interrupts.watch()
+    with interrupts.watched():
+        _run()
+
+
+def _run() -> None:
     try:
         code = app(standalone_mode=False)
     except BrachyError as error:
@@ -159,7 +164,9 @@ def dose(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="DOSE.dcm", help="RTDOSE to write.")
     ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1)] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="N", min=1, help="By default one for each core.")
+    ] = None,
     anonymise: AnonymiseFlag = False,
     force: ForceFlag = False,
     as_json: JsonFlag = False,

@@ -394,33 +394,11 @@ def show_protocols(listed: "Sequence[Protocol]") -> None:
 
 def show_protocol(protocol: "Protocol") -> None:
     """Every field of a protocol: value, meaning and unit, where it is from."""
-    from pydantic import BaseModel
-
     table = _table(protocol.title or protocol.name, "field", "value", "meaning", "source")
     for column in table.columns:
         column.justify = "left"
-    for name in type(protocol).model_fields:
-        value = getattr(protocol, name)
-        if not isinstance(value, BaseModel):
-            continue
-        for inner, field in type(value).model_fields.items():
-            key = f"{name}.{inner}"
-            cited = (
-                protocol.citations.get(key) or protocol.citations.get(name) or "engineering choice (default)"
-            )
-            table.add_row(
-                Text(key),
-                Text(str(getattr(value, inner)), overflow="fold"),
-                Text(field.description or "", overflow="fold"),
-                Text(cited, overflow="fold"),
-            )
-    for goal in protocol.goals:
-        table.add_row(
-            Text("goals"),
-            Text(f"{goal.roi} {goal.metric} {goal.op} {goal.limit}"),
-            Text("required" if goal.required else "aim"),
-            Text(protocol.citations.get("goals", ""), overflow="fold"),
-        )
+    for name, *rest in protocol.fields():
+        table.add_row(Text(name), *(Text(part, overflow="fold") for part in rest))
     _OUT.print(table)
 
 

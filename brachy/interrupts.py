@@ -11,6 +11,8 @@ import shutil
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 GRACE_S = 0.5
 """Time for an orderly end (engineering choice: half of the second that is promised)."""
@@ -23,26 +25,30 @@ def patience(seconds: float) -> None:
     _grace[0] = seconds
 
 
-def watch() -> None:
-    """Watch for Ctrl-C until the process ends; does nothing where signals cannot be watched."""
+@contextmanager
+def watched() -> Iterator[None]:
+    """Watch for Ctrl-C while the block runs; does nothing where signals cannot be watched."""
     if threading.current_thread() is not threading.main_thread():
+        yield
         return
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    try:
-        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    except ValueError:
-        return
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     threading.Thread(target=_wait, args=(reading,), name="brachy-interrupts", daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)
 
 
 def _wait(reading: int) -> None:
-    while True:
+    byte = b" "
+    while byte and byte != bytes([signal.SIGINT]):
         byte = os.read(reading, 1)
-        if byte == bytes([signal.SIGINT]):
-            break
-        if not byte:
-            return
+    os.close(reading)
+    if not byte:  # the block has ended
+        return
     if _ended.wait(_grace[0]):
         threading.Event().wait(0.3)  # the interpreter may still wait for threads that are inside a kernel
     else:

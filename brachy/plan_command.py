@@ -47,7 +47,9 @@ def plan(
     margin: Annotated[
         float | None, typer.Option("--margin", metavar="MM", help="3D expansion of the target.")
     ] = None,
-    prescription: Annotated[float | None, typer.Option("--prescription", metavar="GY")] = None,
+    prescription: Annotated[
+        float | None, typer.Option("--prescription", metavar="GY", help="Instead of the protocol's.")
+    ] = None,
     source: SourceOption = None,
     accept_unverified: UnverifiedFlag = False,
     activity: Annotated[
@@ -84,7 +86,9 @@ def plan(
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="Seed of the search; the same seed, the same plan.")
     ] = 0,
-    threads: Annotated[int | None, typer.Option("--threads", min=1)] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="N", min=1, help="By default one for each core.")
+    ] = None,
     time_limit: Annotated[
         float | None,
         typer.Option("--time-limit", metavar="S", help="Stop the search; gives up reproducibility."),

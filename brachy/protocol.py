@@ -327,6 +327,30 @@ class Protocol(_Table):
     replan: Replan = Replan()
     citations: dict[str, str] = Field(default_factory=dict, description="dotted field name to its source")
 
+    def fields(self) -> list[tuple[str, str, str, str]]:
+        """Name, value, meaning with unit, and source of every field; goals last.
+
+        Examples
+        --------
+        >>> load_protocol("liver-metastasis").fields()[0][:3]
+        ('prescription.dose_gy', '120.0', 'Gy to complete decay')
+        """
+        found = []
+        for name in type(self).model_fields:
+            table = getattr(self, name)
+            if not isinstance(table, BaseModel):
+                continue
+            for inner, field in type(table).model_fields.items():
+                key = f"{name}.{inner}"
+                cited = self.citations.get(key) or self.citations.get(name) or "engineering choice (default)"
+                found.append((key, str(getattr(table, inner)), field.description or "", cited))
+        for goal in self.goals:
+            told = f"{goal.roi} {goal.metric} {goal.op} {goal.limit}"
+            found.append(
+                ("goals", told, "required" if goal.required else "aim", self.citations.get("goals", ""))
+            )
+        return found
+
     @model_validator(mode="after")
     def _goals_agree(self) -> "Protocol":
         clash = contradiction(self.goals, self.prescription.dose_gy)

@@ -30,7 +30,9 @@ def replan(
         typer.Option("--case", metavar="CASE", help="The patient; by default found beside the plan."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the search.")] = 0,
-    threads: Annotated[int | None, typer.Option("--threads", min=1)] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="N", min=1, help="By default one for each core.")
+    ] = None,
     time_limit: Annotated[
         float | None,
         typer.Option("--time-limit", metavar="S", help="Stop the search; gives up reproducibility."),

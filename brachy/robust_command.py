@@ -21,7 +21,9 @@ def robust(
         typer.Option("-o", "--out", metavar="DIR", help="Folder for robust.json and robust.html."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed, the same scenarios.")] = 0,
-    threads: Annotated[int | None, typer.Option("--threads", min=1)] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="N", min=1, help="By default one for each core.")
+    ] = None,
     anonymise: AnonymiseFlag = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
     as_json: Annotated[

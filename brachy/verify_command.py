@@ -76,7 +76,9 @@ def verify(
     implant_on: Annotated[
         str | None, typer.Option("--implant-on", metavar="DATE", help="YYYY-MM-DD of the implantation.")
     ] = None,
-    prescription: Annotated[float | None, typer.Option("--prescription", metavar="GY")] = None,
+    prescription: Annotated[
+        float | None, typer.Option("--prescription", metavar="GY", help="Instead of the protocol's.")
+    ] = None,
     target: Annotated[
         list[str] | None, typer.Option("--target", metavar="ROI[=GY]", help="Target ROI; may be repeated.")
     ] = None,
@@ -106,7 +108,9 @@ def verify(
         ),
     ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the intervals.")] = 0,
-    threads: Annotated[int | None, typer.Option("--threads", min=1)] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="N", min=1, help="By default one for each core.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a required goal is missed.")] = False,
     anonymise: AnonymiseFlag = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,

@@ -2,7 +2,7 @@
 
 import brachy
 
-case = brachy.load_case("phantoms/liver-metastasis.toml")
+case = brachy.load_case("liver-metastasis")
 protocol = brachy.load_protocol("liver-metastasis")
 plan = brachy.plan(case, protocol)
 
