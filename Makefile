@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: .venv demo test lint validation bench bench-planner bench-cohort fuzz reliability peers audit docs lock clean
+.PHONY: .venv demo test lint validation bench bench-planner bench-cohort fuzz reliability mutants coverage peers audit docs lock clean
 
 .venv: $(STAMP)
 
@@ -47,6 +47,18 @@ reliability: $(STAMP)
 	mkdir -p build
 	$(BIN)/python -m tests.fuzz.run --count $(COUNT) --out build/fuzz.json
 	$(BIN)/python -m tests.reliability --fuzz build/fuzz.json --runs 25
+
+# Ten core formulas, each broken in one place: does a test notice? About ten minutes.
+mutants: $(STAMP)
+	$(BIN)/python -m tests.mutants
+
+# Lines of brachy/ that the tests pass: the usual run and the kernels without compilation, together. About half an hour.
+coverage: $(STAMP)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q -n 2 --dist loadfile
+	NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -q -m kernel tests
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --sort=cover --fail-under=95
 
 # Exported files read by other programs, in environments of their own under build/peers.
 peers: $(STAMP)

@@ -76,7 +76,7 @@ def _run() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error.format_message())
             sys.exit(2)
-        _fail(f"{error.format_message()} (see brachy --help)", 2)
+        _fail(f"{_plainly(error.format_message())} (see brachy --help)", 2)
     except (KeyboardInterrupt, Abort):
         _fail(interrupts.message(), 130)
     except BrokenPipeError:
@@ -96,6 +96,16 @@ def _run() -> None:
     if code == 130:  # typer's answer to Ctrl-C, as a value
         _fail(interrupts.message(), 130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _plainly(message: str) -> str:
+    """What typer says of a number, in words that say what to do."""
+    message = message.replace(
+        "Input should be a valid number, unable to parse string as a number", "give a number"
+    )
+    return message.replace(
+        "Input should be a valid integer, unable to parse string as an integer", "give a whole number"
+    )
 
 
 _OF_FILES = {

@@ -4,6 +4,7 @@ A protocol says what the clinic wants. Where each number comes from stands in th
 keyed by the dotted name of the field, and travels into plan.json with it.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -404,11 +405,31 @@ def _bound(goal: Goal, prescription_gy: float) -> tuple[float, float] | None:
     return None
 
 
+def plainly(message: str) -> str:
+    """A message of pydantic in words that say what to do.
+
+    Examples
+    --------
+    >>> plainly("Field required"), plainly("Input should be a valid number, unable to parse string as a number")
+    ('is missing: add it', 'give a number')
+    """
+    message = message.removeprefix("Value error, ").replace("Field required", "is missing: add it")
+    message = message.replace("Extra inputs are not permitted", "there is no such field: leave it out")
+    message = re.sub(
+        r"Input should be a valid integer(, unable to parse string as an integer)?",
+        "give a whole number",
+        message,
+    )
+    return re.sub(
+        r"Input should be a valid number(, unable to parse string as a number)?", "give a number", message
+    )
+
+
 def first_problem(error: ValidationError) -> str:
     """One line for a pydantic error: where it is and what is wrong with it."""
     problem = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in problem["loc"]) or "the file"
-    what = str(problem["msg"]).removeprefix("Value error, ")
+    what = plainly(str(problem["msg"]))
     more = len(error.errors()) - 1
     return f"{where}: {what}" + (f" (and {more} more)" if more else "")
 

@@ -1,6 +1,7 @@
 """Where the shipped data are: source files, protocols (plans/) and phantoms, in a wheel and in a checkout."""
 
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,11 @@ def find(kind: str, name: str) -> Path:
     shipped = folder(kind) / f"{name}.toml"
     if path.name == name and is_file(shipped):
         return shipped
+    known = names(kind)
+    like = [each for each in known if name and name.casefold() in each] or get_close_matches(name, known, 1)
+    meant = f" (did you mean {like[0]}?)" if len(like) == 1 else ""
     raise UsageError(
-        f"unknown {_ONE[kind]} '{name}': choose from {', '.join(names(kind))}, or give a .toml file"
+        f"unknown {_ONE[kind]} '{name}'{meant}: choose from {', '.join(known)}, or give a .toml file"
     )
 
 

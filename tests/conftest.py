@@ -13,3 +13,7 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("no folder ../shared with the real data beside this checkout")
     return SHARED
+
+
+collect_ignore = ["peers"]
+"""Scripts for environments of their own."""

@@ -18,20 +18,28 @@ QUICK = "[search]\nstarts = 1\nmoves = 2000\nfine_moves = 0\n\n[direction]"
 
 
 def prepare(base):
-    """Protocol, plan and post-implant seeds; commands by name, each with the folder that it writes."""
+    """Protocol, plan and post-implant seeds; by name the words of a command and the seconds that it usually takes."""
     protocol = base / "quick.toml"
     text = (ROOT / "plans/liver-metastasis.toml").read_text("utf-8")
     protocol.write_text(text.replace("[direction]", QUICK, 1))
     words = ["plan", "sphere-35mm", "--protocol", str(protocol), "--direction", "0"]
-    started = start([*words, "-o", str(base / "made")])
-    assert finish(started)[0] == 0
+    plan_s = timed([*words, "-o", str(base / "made")])
     assert finish(start(["phantom", "sphere-35mm", "-o", str(base / "post")]))[0] == 0
     made = Plan.load(base / "made")
     places = [seed.position_mm for needle in made.needles for seed in needle.seeds]
     seeds = base / "seeds.csv"
     seeds.write_text("x_mm,y_mm,z_mm\n" + "".join(f"{x},{y},{z}\n" for x, y, z in places))
     made_words = ["verify", str(base / "made"), str(base / "post"), "--seeds", str(seeds)]
-    return {"plan": words, "verify": made_words}
+    verify_s = timed([*made_words, "-o", str(base / "verified")])
+    return {"plan": (words, plan_s), "verify": (made_words, verify_s)}
+
+
+def timed(words):
+    """Seconds of a command that is let be."""
+    since = time.monotonic()
+    code, told = finish(start(words))
+    assert code == 0, told
+    return time.monotonic() - since
 
 
 def start(words, limit=None):
@@ -100,14 +108,9 @@ def whole_or_nothing(out):
 def series(base, commands, count, how, seed):
     """Runs of plan and of verify ended by a signal, and one more that is let be; problems and the longest end."""
     rng, problems, longest, ended = random.Random(seed), [], 0.0, 0
-    for name, words in commands.items():
+    for name, (words, usual) in commands.items():
         out = base / f"out-{name}"
         full = [*words, "-o", str(out), "--force"]
-        started = time.monotonic()
-        code, told = finish(start(full))
-        usual = time.monotonic() - started
-        if code != 0:
-            problems.append(f"{name}: {told}")
         for number in range(count):
             code, told, took, session = end_at(full, rng.uniform(0.05, usual), how)
             ended += code != 0
@@ -138,7 +141,7 @@ def series(base, commands, count, how, seed):
 def full_disk(base, commands, count, seed):
     """Runs that may write only so much into a file: each ends in a line and leaves nothing."""
     rng, problems = random.Random(seed), []
-    for name, words in commands.items():
+    for name, (words, _) in commands.items():
         out = base / f"full-{name}"
         for number in range(count):
             limit = int(10 ** rng.uniform(3.7, 5.3))

@@ -27,7 +27,7 @@ def test_killed_at_random_moments(commands, tmp_path):
 
 
 def test_interrupted_at_random_moments(commands, tmp_path):
-    found = killing.series(tmp_path, commands, 3, signal.SIGINT, seed=2)
+    found = killing.series(tmp_path, commands, 2, signal.SIGINT, seed=2)
     assert not found["problems"]
     assert found["ended"] > 0
 

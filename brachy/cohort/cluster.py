@@ -54,11 +54,9 @@ def workers(count: int | None, scheduler: str | None, memory: str = "auto") -> I
     if scheduler is not None:
         yield from _connected(distributed, scheduler)
         return
-    # inherited by the workers, which are processes of their own: one thread each
     import dask
 
     quiet = {
-        "distributed.nanny.pre-spawn-environ.NUMBA_NUM_THREADS": 1,
         "distributed.admin.tick.limit": "1h",
         "distributed.worker.profile.enabled": False,  # its history of an hour grows by 0.3 MB a case
     }

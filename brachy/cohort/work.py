@@ -1,6 +1,5 @@
 """One case of a cohort, from its row to its metrics: what runs on a worker."""
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +38,6 @@ def run_case(
     import numba
 
     numba.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
     started = time.monotonic()
     record: dict[str, Any] = {
         "row": number,

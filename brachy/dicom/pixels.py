@@ -164,6 +164,9 @@ class Decoder:
         except (OSError, ValueError):
             self._end()
             return {"error": "no reply"}, b""
+        except BaseException:  # interrupted: a reply that is still to come must not answer the next request
+            self._end()
+            raise
         finally:
             timer.cancel()
 
