@@ -385,14 +385,14 @@ def test_post_implant_capsules_do_not_run_through_each_other():
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("hu = 0.0", "hu = 0.0\nhue = 3", ["structures.0.hue", "Extra"]),
+        ("hu = 0.0", "hu = 0.0\nhue = 3", ["structures.0.hue", "no such field"]),
         ("voxels = [20, 20, 7]", "voxels = [20, 20]", ["scan.voxels.2"]),
         (
             "spacing_mm = [2.0, 2.0, 3.0]",
             "spacing_mm = [2.0, -2.0, 3.0]",
             ["scan.spacing_mm.1", "greater than or equal to 0.01"],
         ),
-        ("ct_date = 2026-01-15", "", ["scan.ct_date", "required"]),
+        ("ct_date = 2026-01-15", "", ["scan.ct_date", "missing"]),
         ('kind = "box"', 'kind = "cone"', ["structures.0.shapes.0", "'cone'", "'ellipsoid'"]),
         ("high_mm = [15.0, 15.0, 9.0]", "high_mm = [15.0, 15.0, -9.5]", ["shapes.0", "high_mm"]),
         ("low_mm = [-15.0", "low_mm = [nan", ["low_mm.0", "finite"]),

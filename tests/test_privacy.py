@@ -77,10 +77,17 @@ def planned(patient, tmp_path_factory):
     return out
 
 
-def test_without_it_the_names_are_there(patient, tmp_path):
+@pytest.fixture(scope="module")
+def named(patient, tmp_path_factory):
+    """A plan that names its patient."""
+    out = tmp_path_factory.mktemp("named") / "plan"
+    assert run("plan", patient[0], "-o", out, "--direction", "0") == 0
+    return out
+
+
+def test_without_it_the_names_are_there(patient, named):
     """The search below would find them."""
-    assert run("plan", patient[0], "-o", tmp_path / "plan", "--direction", "0") == 0
-    found = {word for _, word in found_in(tmp_path / "plan", patient[1])}
+    found = {word for _, word in found_in(named, patient[1])}
     assert {"PID-90210-XYZ", "Zweistein", "19470423", "ACC5551234", "Drosselmeyer"} <= found
 
 
@@ -120,31 +127,28 @@ def test_what_follows_from_an_anonymous_plan(patient, planned, tmp_path):
         assert not found_in(tmp_path / name, patient[1]), name
 
 
-def test_a_child_of_a_plan_that_names_its_patient_is_refused(patient, tmp_path, capsys):
-    assert run("plan", patient[0], "-o", tmp_path / "plan", "--direction", "0") == 0
-    placed = tmp_path / "plan" / "placed.csv"
-    assert run("replan", tmp_path / "plan", "--placed", placed, "-o", tmp_path / "re", "--anonymise") == 2
+def test_a_child_of_a_plan_that_names_its_patient_is_refused(named, tmp_path, capsys):
+    placed = named / "placed.csv"
+    assert run("replan", named, "--placed", placed, "-o", tmp_path / "re", "--anonymise") == 2
     assert "names its patient: plan with --anonymise first" in capsys.readouterr().err
     assert not (tmp_path / "re").exists()
 
 
-def test_a_dose_of_a_plan_that_names_its_patient(patient, tmp_path):
-    assert run("plan", patient[0], "-o", tmp_path / "plan", "--direction", "0") == 0
+def test_a_dose_of_a_plan_that_names_its_patient(patient, named, tmp_path):
     for what in ("", "RTPLAN.dcm"):
         out = tmp_path / f"dose{what}.dcm"
-        assert run("dose", tmp_path / "plan" / what, "--grid", 4, "-o", out, "--anonymise") == 0
+        assert run("dose", named / what, "--grid", 4, "-o", out, "--anonymise") == 0
         assert not found_in(out, patient[1])
 
 
-def test_a_verification_names_nobody(patient, tmp_path):
+def test_a_verification_names_nobody(patient, named, tmp_path):
     folder, words = patient
-    assert run("plan", folder, "-o", tmp_path / "plan", "--direction", "0") == 0
     seeds = tmp_path / "Zweistein.csv"
-    made = json.loads((tmp_path / "plan" / "plan.json").read_text())
+    made = json.loads((named / "plan.json").read_text())
     places = [seed["position_mm"] for needle in made["needles"] for seed in needle["seeds"]]
     lines = ["x_mm,y_mm,z_mm", *(",".join(map(str, place)) for place in places)]
     seeds.write_text("\n".join(lines) + "\n")
-    for plan in (tmp_path / "plan", tmp_path / "plan" / "RTPLAN.dcm"):
+    for plan in (named, named / "RTPLAN.dcm"):
         out = tmp_path / f"verified-{plan.name}"
         assert run("verify", plan, folder, "--seeds", seeds, "-o", out, "--anonymise") == 0
         assert not found_in(out, words), plan
