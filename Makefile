@@ -25,7 +25,7 @@ lint: $(STAMP)
 
 # The kernels' cache is fresh for each run: numba does not see an edit in a callee that lives in another file.
 test: lint
-	NUMBA_CACHE_DIR="$$(mktemp -d)" sh -c '$(BIN)/pytest -n 2 --dist loadfile; code=$$?; rm -rf "$$NUMBA_CACHE_DIR"; exit $$code'
+	NUMBA_CACHE_DIR="$$(mktemp -d)" sh -c '$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder; code=$$?; rm -rf "$$NUMBA_CACHE_DIR"; exit $$code'
 	NUMBA_DISABLE_JIT=1 $(BIN)/pytest -q -m kernel tests
 
 # docs/validation.md from the commissioning report; DATA holds the public clinical data sets.
@@ -55,7 +55,7 @@ mutants: $(STAMP)
 # Lines of brachy/ that the tests pass: the usual run and the kernels without compilation, together. About half an hour.
 coverage: $(STAMP)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q -n 2 --dist loadfile
+	$(BIN)/coverage run -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 	NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -q -m kernel tests
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --sort=cover --fail-under=95
