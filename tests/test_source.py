@@ -275,5 +275,7 @@ def test_both_ends_of_a_seed_are_alike(name):
     r, theta = np.meshgrid([0.4, 1.0, 2.3, 7.0], [0.0, 3.0, 17.0, 42.0, 80.0, 90.0])
     here, there = source.anisotropy_function(r, theta), source.anisotropy_function(r, 180.0 - theta)
     assert here == pytest.approx(there, rel=1e-12)
-    assert here[0, 1:].max() < 0.95  # on the axis the end of the capsule absorbs (near two-bead seeds too, beyond 5 mm)
+    assert (
+        here[0, 1:].max() < 0.95
+    )  # on the axis the end of the capsule absorbs (near two-bead seeds too, beyond 5 mm)
     assert source.dose_rate(r, theta) == pytest.approx(source.dose_rate(r, 180.0 - theta), rel=1e-12)
