@@ -24,6 +24,7 @@ from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 import brachy.optimise.planner as planner
+from brachy.core import loading as loadings
 from brachy.core import search as kernels
 from brachy.optimise.candidates import empty_state
 from brachy.optimise.objective import coverage
@@ -68,18 +69,18 @@ def adjoint(game: Game) -> Result:
         inside[first:last] = part.kind == "target"
     ratio = influence[:, ~inside].mean(axis=1) / influence[:, inside].mean(axis=1)
     state = empty_state(game.board)
-    kernels.load(game.board, game.terms, state, np.zeros(len(ratio), np.int8))
+    loadings.load(game.board, game.terms, state, np.zeros(len(ratio), np.int8))
     clear = np.ones(len(ratio), dtype=bool)
     prescription = max(part.prescription_gy for part in game.samples if part.kind == "target")
     reach = influence_between(game)
     best, kept = np.inf, state.chosen.copy()
     dose = np.zeros(len(ratio))
     for _ in range(len(ratio)):
-        free = [j for j in np.flatnonzero(clear) if kernels.allowed(game.board, state, j)]
+        free = [j for j in np.flatnonzero(clear) if loadings.allowed(game.board, state, j)]
         if not free:
             break
         j = min(free, key=lambda k: ratio[k])
-        kernels.take(game.board, state, j)
+        loadings.take(game.board, state, j)
         dose += reach[j]
         clear &= (dose < prescription) & (state.chosen == 0)
         now = value(game, state.chosen)
@@ -99,12 +100,12 @@ def ipsa(game: Game, moves: int, protocol: Protocol) -> Result:
     start = time.perf_counter()
     dice = np.random.default_rng(1)
     state = empty_state(game.board)
-    kernels.load(game.board, game.terms, state, np.zeros(len(game.candidates), np.int8))
+    loadings.load(game.board, game.terms, state, np.zeros(len(game.candidates), np.int8))
     for j in dice.permutation(len(game.candidates)):
-        if state.tally[0] < len(game.candidates) // 4 and kernels.allowed(game.board, state, j):
-            kernels.take(game.board, state, j)
+        if state.tally[0] < len(game.candidates) // 4 and loadings.allowed(game.board, state, j):
+            loadings.take(game.board, state, j)
     loading = state.chosen.copy()
-    kernels.load(game.board, game.terms, state, loading)
+    loadings.load(game.board, game.terms, state, loading)
     hot = 0.05 * value(game, loading)  # hot enough to accept most moves of a random loading
     schedule = kernels.Schedule(moves, hot, protocol.search.cold, np.array([0.0, 0.8, 0.9, 1.0]))
     kernels.anneal(game.board, game.terms, state, schedule, 0, moves, generator(1, "ipsa"))
@@ -230,7 +231,7 @@ def main() -> None:
         ours = value(game, loading)
         for result in results:
             used = np.unique(game.candidates.needle_of[result.loading > 0])
-            dose = kernels.exact_dose(game.board, result.loading).astype(np.float32)
+            dose = loadings.exact_dose(game.board, result.loading).astype(np.float32)
             seen = coverage(game.samples, game.level, dose)
             mine = value(game, result.loading)
             worse = f"{100 * (mine / ours - 1):+.1f}" if result.name != "ours" else ""

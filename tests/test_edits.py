@@ -133,7 +133,7 @@ def test_an_opened_plan_has_its_own_dose_and_value(before):
     half = before.needles[::2]
     split = game_with(opened, half)
     rest = loading_of(before.needles[1::2], split.candidates, before)
-    from brachy.core.search import exact_dose
+    from brachy.core.loading import exact_dose
 
     assert exact_dose(split.board, rest) == pytest.approx(exact_dose(game.board, loading), rel=1e-4)
 

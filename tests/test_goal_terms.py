@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from brachy.core.search import hinge_sums
+from brachy.core.loading import hinge_sums
 from brachy.errors import UsageError
 from brachy.optimise import plan
 from brachy.optimise.goal_terms import goal_samples

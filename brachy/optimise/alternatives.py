@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.core import search as kernels
+from brachy.core.loading import exact_dose
 from brachy.optimise.goals import least_v100_pct, reach_goals
 from brachy.optimise.objective import hinge_terms
 from brachy.optimise.search import Control, Found, Game, anneal, generator, moves_for
@@ -118,7 +118,7 @@ def different(
 
 def measured(game: Game, found: Found) -> Measured:
     """Figures of a loading."""
-    dose = kernels.exact_dose(game.board, found.loading)
+    dose = exact_dose(game.board, found.loading)
     terms = game.terms_of(found.loading)
     shares: dict[str, Float] = {}
     first = 0

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from brachy.core.influence import fill_rows
-from brachy.core.search import Board, State
+from brachy.core.loading import Board, State
 from brachy.dosimetry import influence
 from brachy.needles import Offer, conflicts_between
 from brachy.protocol import Protocol
@@ -335,7 +335,7 @@ def _least(count: int | tuple[int, int] | None) -> int:
 
 
 def empty_state(board: Board) -> State:
-    """A state without seeds; `brachy.core.search.load` fills it."""
+    """A state without seeds; `brachy.core.loading.load` fills it."""
     size, needles = len(board.needle_of), len(board.needle_cost)
     return State(
         chosen=np.zeros(size, dtype=np.int8),

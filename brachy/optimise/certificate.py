@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.core.search import Board, Terms
+from brachy.core.loading import Board, Terms
 
 Float = NDArray[np.float64]
 
@@ -131,7 +131,7 @@ def lower_bound(board: Board, terms: Terms, iterations: int = ITERATIONS) -> flo
 
     Examples
     --------
-    >>> from brachy.core.search import Board, Terms
+    >>> from brachy.core.loading import Board, Terms
     >>> none, one = np.zeros(0, np.int64), np.zeros(1, np.int64)
     >>> board = Board(np.array([[60.0], [0.0]], np.float32), one, np.array([0, 1]), np.zeros(1), np.zeros(2, np.int64),
     ...     none, np.zeros(2, np.int64), none, np.zeros(2, np.int64), none, np.zeros(0), one[:, None], one[:, None],

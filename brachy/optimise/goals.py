@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.core import search as kernels
+from brachy.core.loading import exact_dose
 from brachy.optimise.objective import coverage, hinge_terms
 from brachy.optimise.search import Control, Found, Game, anneal, generator, moves_for
 from brachy.protocol import Protocol
@@ -81,7 +81,7 @@ def reach_goals(
 
 def coverage_short_by(game: Game, found: Found, least_pct: float) -> tuple[float, float]:
     """V100 in % of the worst target, and the factor of strength at which every target would have `least_pct`."""
-    dose = kernels.exact_dose(game.board, found.loading)
+    dose = exact_dose(game.board, found.loading)
     worst, factor, first = 100.0, 1.0, 0
     parts: dict[str, list[tuple[NDArray[np.float64], float]]] = {}
     for part in game.samples:
@@ -102,7 +102,7 @@ def coverage_short_by(game: Game, found: Found, least_pct: float) -> tuple[float
 
 
 def _v100(game: Game, found: Found) -> float:
-    dose = kernels.exact_dose(game.board, found.loading).astype(np.float32)
+    dose = exact_dose(game.board, found.loading).astype(np.float32)
     return coverage(game.samples, game.level, dose)["V100_pct"]
 
 

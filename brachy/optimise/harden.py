@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.core import search as kernels
+from brachy.core.loading import exact_dose
 from brachy.optimise.candidates import Candidates, SeedTable
 from brachy.optimise.objective import hinge_terms
 from brachy.optimise.points import SCAN, Samples
@@ -207,7 +207,7 @@ class _Trials:
 
     def ratios(self, loading: NDArray[np.int8]) -> Float:
         """(scenarios,) lowest D90 / prescription of the targets in each scenario."""
-        dose = kernels.exact_dose(
+        dose = exact_dose(
             self.plain.board._replace(influence=self.influence, base=np.zeros(self.influence.shape[1])),
             loading,
         ).reshape(SCENARIOS, -1)

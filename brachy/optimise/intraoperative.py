@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.case import Case
-from brachy.core import search as kernels
+from brachy.core.loading import exact_dose
 from brachy.edits import in_words
 from brachy.errors import BrachyError
 from brachy.needle_path import target_span
@@ -330,7 +330,7 @@ def search_rest(
         value = float(sum(other.terms_of(here).values()))
         tried = anneal(other, Found(here, value), moves, rule.fine_hot, rule.cold, dice, control)
         here = tried.loading
-        found = figures_of(game, kernels.exact_dose(game.board, tried.loading))
+        found = figures_of(game, exact_dose(game.board, tried.loading))
         worst = min(values["V100_pct"] for values in found.values())
         if no_worse(found, figures["old"]) and worst > covered:
             best, covered, figures["new"] = tried, worst, found
@@ -506,7 +506,7 @@ def no_worse(new: Figures, old: Figures) -> bool:
 def helps_most(game: Game, loading: NDArray[np.int8], standing: Standing) -> str:
     """The one further seed that raises the lowest V100 most, in words."""
     board = game.board
-    dose = kernels.exact_dose(board, loading)
+    dose = exact_dose(board, loading)
     before = min(values["V100_pct"] for values in figures_of(game, dose).values())
     gains = []
     for j in np.flatnonzero(loading == 0):

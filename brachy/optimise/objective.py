@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.core.search import Terms, hinge_sums
+from brachy.core.loading import Terms, hinge_sums
 from brachy.optimise.points import Samples
 from brachy.protocol import Objective
 

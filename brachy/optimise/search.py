@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from brachy.core import loading as loadings
 from brachy.core import search as kernels
 from brachy.optimise.candidates import Candidates, SeedTable, empty_state, make_board
 from brachy.optimise.objective import coverage, dose_terms, hinge_terms
@@ -113,8 +114,8 @@ class Game:
     candidates: Candidates
     samples: tuple[Samples, ...]
     level: int
-    board: kernels.Board
-    terms: kernels.Terms
+    board: loadings.Board
+    terms: loadings.Terms
 
     @staticmethod
     def of(
@@ -152,9 +153,9 @@ class Game:
 
     def terms_of(self, loading: Loading) -> dict[str, float]:
         """Value of each term of the objective for a loading, in float64."""
-        values = dose_terms(self.samples, self.terms, kernels.exact_dose(self.board, loading))
+        values = dose_terms(self.samples, self.terms, loadings.exact_dose(self.board, loading))
         state = empty_state(self.board)
-        kernels.load(self.board, self.terms, state, loading)
+        loadings.load(self.board, self.terms, state, loading)
         used = state.loaded > 0
         values["needle"] = float(self.board.needle_cost[used].sum())
         values["seed"] = float(self.board.seed_cost[loading > 0].sum())
@@ -189,7 +190,7 @@ def moves_for(candidates: int, moves: int) -> int:
 def greedy(game: Game) -> Found:
     """Add the best seed until none betters the value."""
     state = empty_state(game.board)
-    kernels.load(game.board, game.terms, state, state.chosen.copy())
+    loadings.load(game.board, game.terms, state, state.chosen.copy())
     kernels.greedy(game.board, game.terms, state)
     return Found(state.chosen.copy(), float(state.cost[0]))
 
@@ -206,7 +207,7 @@ def anneal(
 ) -> Found:
     """Anneal from a loading and descend to a local optimum; the best loading met."""
     state = empty_state(game.board)
-    kernels.load(game.board, game.terms, state, start.loading)
+    loadings.load(game.board, game.terms, state, start.loading)
     schedule = kernels.Schedule(moves, hot, cold, SHARES)
     for first in range(0, moves, CHUNK):
         if control.stopped():
@@ -220,7 +221,7 @@ def anneal(
 def descend(game: Game, start: Found, everywhere: bool = False) -> Found:
     """Local optimum over swaps, additions, removals and needle moves."""
     state = empty_state(game.board)
-    kernels.load(game.board, game.terms, state, start.loading)
+    loadings.load(game.board, game.terms, state, start.loading)
     kernels.descend(game.board, game.terms, state, everywhere, SWEEPS)
     return Found(state.chosen.copy(), float(state.cost[0]))
 
@@ -230,5 +231,5 @@ def _note(control: Control, game: Game, best: Loading, value: float) -> None:
     if control.progress is None or value >= control.best_value:
         return
     control.best_value = value
-    dose = kernels.exact_dose(game.board, best).astype(np.float32)
+    dose = loadings.exact_dose(game.board, best).astype(np.float32)
     control.best = coverage(game.samples, game.level, dose)

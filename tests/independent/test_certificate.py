@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from brachy.core.search import Board, Terms
+from brachy.core.loading import Board, Terms
 from brachy.optimise.certificate import lower_bound
 
 NEEDLES, DEEP = 4, 3
