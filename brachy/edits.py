@@ -95,20 +95,10 @@ def read_edits(path: str | Path, plan: Plan) -> tuple[Edit, ...]:
 def _edit(line: int, row: list[str], plan: Plan) -> Edit:
     if len(row) != len(HEADER):
         raise UsageError(f"{len(row)} cells, {len(HEADER)} are needed")
-    action, template, hole, seed, depth = row
+    action, *place, depth = row
     if action.lower() not in ACTIONS:
         raise UsageError(f"action '{action[:20]}' is none of {', '.join(ACTIONS)}")
-    number = int(template) if template.isdecimal() and len(template) < 6 else 0
-    if not 1 <= number <= len(plan.templates):
-        raise UsageError(f"template '{template[:20]}' is none of 1-{len(plan.templates)}")
-    lattice = plan.templates[number - 1]
-    column, place = parse_hole(hole.lstrip("'"))
-    label = hole.lstrip("'").upper()
-    if column >= lattice.columns or place > lattice.rows:
-        raise UsageError(f"template {number} has no hole {label}")
-    index = int(seed) if seed.isdecimal() and len(seed) < 6 else None
-    if seed and not index:
-        raise UsageError(f"seed '{seed[:20]}' is no number from 1, counted from the tip")
+    template, label, index = place_of(plan, *place)
     try:
         mm = float(depth) if depth else None
     except ValueError:
@@ -116,9 +106,31 @@ def _edit(line: int, row: list[str], plan: Plan) -> Edit:
     longest = plan.protocol.needle.max_needle_mm
     if mm is not None and not (math.isfinite(mm) and 0 < mm <= longest):
         raise UsageError(f"depth_mm {mm:g} is not between 0 and the needle's length, {longest:g} mm")
-    edit = Edit(line, action.lower(), number - 1, label, index, mm)
-    _must_fit(edit, needle_at(plan, number - 1, label))
+    edit = Edit(line, action.lower(), template, label, index, mm)
+    _must_fit(edit, needle_at(plan, template, label))
     return edit
+
+
+def place_of(plan: Plan, template: str, hole: str, seed: str) -> tuple[int, str, int | None]:
+    """Template (from 0), hole and seed (from 1 at the tip, None for the whole needle) that three cells name.
+
+    Raises
+    ------
+    UsageError
+        If a cell is not of its form or the plan's template has no such hole.
+    """
+    number = int(template) if template.isdecimal() and len(template) < 6 else 0
+    if not 1 <= number <= len(plan.templates):
+        raise UsageError(f"template '{template[:20]}' is none of 1-{len(plan.templates)}")
+    lattice = plan.templates[number - 1]
+    column, row = parse_hole(hole.lstrip("'"))
+    label = hole.lstrip("'").upper()
+    if column >= lattice.columns or row > lattice.rows:
+        raise UsageError(f"template {number} has no hole {label}")
+    index = int(seed) if seed.isdecimal() and len(seed) < 6 else None
+    if seed and not index:
+        raise UsageError(f"seed '{seed[:20]}' is no number from 1, counted from the tip")
+    return number - 1, label, index
 
 
 def _must_fit(edit: Edit, needle: PlanNeedle | None) -> None:

@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from brachy.edits import needle_at
+from brachy.edits import needle_at, place_of
 from brachy.errors import UsageError
 from brachy.planfile import Plan, PlanNeedle
-from brachy.template import parse_hole
 
 PLACED_HEADER = ("template", "hole", "seed", "state", "x_mm", "y_mm", "z_mm")
 SEED_STATES = ("", "planned", "measured", "lost")
@@ -137,32 +136,22 @@ def _json_cells(text: str, name: str) -> list[tuple[int, list[str]]]:
 def _row(line: int, cells: list[str], plan: Plan) -> Row:
     if len(cells) != len(PLACED_HEADER):
         raise UsageError(f"{len(cells)} cells, {len(PLACED_HEADER)} are needed")
-    template, hole, seed, state, *place = cells
-    number = int(template) if template.isdecimal() and len(template) < 6 else 0
-    if not 1 <= number <= len(plan.templates):
-        raise UsageError(f"template '{template[:20]}' is none of 1-{len(plan.templates)}")
-    lattice = plan.templates[number - 1]
-    column, row = parse_hole(hole.lstrip("'"))
-    label = hole.lstrip("'").upper()
-    if column >= lattice.columns or row > lattice.rows:
-        raise UsageError(f"template {number} has no hole {label}")
-    index = int(seed) if seed.isdecimal() and len(seed) < 6 else None
-    if seed and not index:
-        raise UsageError(f"seed '{seed[:20]}' is no number from 1, counted from the tip")
+    *place, state, x, y, z = cells
+    template, label, index = place_of(plan, *place)
     known = SEED_STATES if index is not None else NEEDLE_STATES
     if state.lower() not in known:
         raise UsageError(f"state '{state[:20]}' is none of {', '.join(word or 'empty' for word in known)}")
-    needle = needle_at(plan, number - 1, label)
+    needle = needle_at(plan, template, label)
     if needle is None and state.lower() != "blocked":
         raise UsageError(f"the plan has no needle in hole {label}")
     if needle is not None and index is not None and index > len(needle.seeds):
         raise UsageError(f"needle {label} has {len(needle.seeds)} seeds, not {index}")
-    found = Row(line, number - 1, label, index, state.lower(), _place(place))
+    found = Row(line, template, label, index, state.lower(), _position([x, y, z]))
     _must_be_near(found, needle)
     return found
 
 
-def _place(cells: list[str]) -> Vector | None:
+def _position(cells: list[str]) -> Vector | None:
     if not any(cells):
         return None
     try:

@@ -248,29 +248,14 @@ def _identity_of(made: "Plan") -> Identity:
 
 def _identity(path: Path) -> tuple[Identity, str]:
     """Patient, study and frame of reference of a DICOM file, for objects written beside it; and its own UID."""
+    from brachy.dicom.ct import patient_and_study
     from brachy.dicom.files import declared_charset, parse, reading, text
 
     with reading(path.name):
         content = parse(path.read_bytes(), path.name)
-        charset = declared_charset(content)
-
-        def value(keyword: str) -> str:
-            return text(content, keyword, charset)
-
-        return Identity(
-            patient_id=value("PatientID"),
-            patient_name=value("PatientName"),
-            patient_birth_date=value("PatientBirthDate"),
-            patient_sex=value("PatientSex"),
-            study_uid=value("StudyInstanceUID"),
-            study_id=value("StudyID"),
-            study_date=value("StudyDate"),
-            study_time=value("StudyTime"),
-            accession_number=value("AccessionNumber"),
-            referring_physician=value("ReferringPhysicianName"),
-            frame_of_reference_uid=value("FrameOfReferenceUID"),
-            is_dicom=True,
-        ), value("SOPInstanceUID")
+        return replace(patient_and_study(content), is_dicom=True), text(
+            content, "SOPInstanceUID", declared_charset(content)
+        )
 
 
 def _comparison(found: Dose, reference: Dose, implants: Sequence[Implant]) -> list[str]:

@@ -366,6 +366,18 @@ def _identity(dataset: Dataset, notes: dict[str, None]) -> Identity:
                 notes[note.format(taken.isoformat())] = None
             break
 
+    return replace(
+        patient_and_study(dataset),
+        ct_series_uid=text(dataset, "SeriesInstanceUID", charset),
+        patient_position=text(dataset, "PatientPosition", charset),
+        ct_date=taken,
+    )
+
+
+def patient_and_study(dataset: Dataset) -> Identity:
+    """Patient, study and frame of reference of a DICOM object, "" for each that it does not have."""
+    charset = declared_charset(dataset)
+
     def value(keyword: str) -> str:
         return text(dataset, keyword, charset)
 
@@ -381,9 +393,6 @@ def _identity(dataset: Dataset, notes: dict[str, None]) -> Identity:
         accession_number=value("AccessionNumber"),
         referring_physician=value("ReferringPhysicianName"),
         frame_of_reference_uid=value("FrameOfReferenceUID"),
-        ct_series_uid=value("SeriesInstanceUID"),
-        patient_position=value("PatientPosition"),
-        ct_date=taken,
     )
 
 
