@@ -19,9 +19,10 @@ import numpy as np
 
 from brachy.csv_tables import in_order_of_insertion
 from brachy.optimise import plan as plan_case
-from brachy.optimise.intraoperative import continued, figures_of, opened_for, search_rest, stand
+from brachy.optimise.intraoperative import continued, figures_of, search_rest
 from brachy.optimise.reopen import Opened, game_with
 from brachy.optimise.search import Control
+from brachy.optimise.standing import opened_for, stand
 from brachy.phantom import load_phantom
 from brachy.placed import Placed
 from brachy.planfile import Plan, PlanNeedle

@@ -13,9 +13,10 @@ from statistics import median
 import numpy as np
 
 from brachy.optimise import plan as plan_case
-from brachy.optimise.intraoperative import opened_for, search_rest, stand
+from brachy.optimise.intraoperative import search_rest
 from brachy.optimise.reopen import game_with
 from brachy.optimise.search import Control
+from brachy.optimise.standing import opened_for, stand
 from brachy.phantom import load_phantom
 from brachy.placed import Placed
 from brachy.protocol import load_protocol

@@ -16,7 +16,8 @@ from brachy.csv_tables import placed_csv
 from brachy.dosimetry import dose
 from brachy.errors import BrachyError, UsageError
 from brachy.optimise import plan, replan
-from brachy.optimise.intraoperative import no_worse, opened_for, stand
+from brachy.optimise.intraoperative import no_worse
+from brachy.optimise.standing import opened_for, stand
 from brachy.output import write_outputs
 from brachy.phantom import load_phantom
 from brachy.placed import PLACED_HEADER, Placed, read_placed
