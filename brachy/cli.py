@@ -65,7 +65,7 @@ def main() -> None:
 
 def _run() -> None:
     try:
-        code = app(standalone_mode=False)
+        code = _called()
     except BrachyError as error:
         _fail(str(error), error.exit_code)
     except Exit as leave:
@@ -96,6 +96,15 @@ def _run() -> None:
     if code == 130:  # typer's answer to Ctrl-C, as a value
         _fail(interrupts.message(), 130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _called() -> Any:
+    try:
+        return app(standalone_mode=False)
+    except Exception as error:
+        if interrupts.behind(error):
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _plainly(message: str) -> str:

@@ -63,6 +63,16 @@ def _wait(reading: int) -> None:
 _ended = threading.Event()
 
 
+def behind(error: BaseException) -> bool:
+    """Whether Ctrl-C is what an error comes from: a compiled function may turn KeyboardInterrupt into SystemError."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, KeyboardInterrupt):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
 def ended() -> None:
     """The orderly end is done: the process leaves by itself."""
     _ended.set()

@@ -53,7 +53,7 @@ def runs_table(runs):
         ):
             found = killing.series(base, commands, runs, how, seed=11)
             problems += found["problems"]
-            what = f"{title} at a random moment, `plan` and `verify`"
+            what = f"{title}, `plan` and `verify`"
             rows.append(
                 [what, found["runs"], found["ended"], f"{found['longest_s']:.2f}", len(found["problems"])]
             )

@@ -197,3 +197,25 @@ def test_a_phantom_is_written_and_planned_from_disk(capsys, monkeypatch, tmp_pat
     assert code == 0, err
     found = json.loads(out)["structures"]["GTV"]["D90_gy"]
     assert found == pytest.approx(made["evaluation"]["structures"]["GTV"]["D90_gy"], rel=0.02)
+
+
+def test_ctrl_c_inside_a_compiled_function_is_no_internal_error(capsys, monkeypatch):
+    """What numba's dispatcher makes of Ctrl-C: a SystemError whose cause is the KeyboardInterrupt."""
+
+    def interrupted(**_):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as cause:
+            raise SystemError("returned a result with an exception set") from cause
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    code, _, told = run(capsys, monkeypatch, "plan")
+    assert (code, told) == (130, "brachy: interrupted; nothing was written\n")
+
+
+def test_an_error_of_the_program_itself_says_so(capsys, monkeypatch):
+    def broken(**_):
+        raise SystemError("returned a result with an exception set")
+
+    monkeypatch.setattr(cli, "app", broken)
+    refused(run(capsys, monkeypatch, "plan"), 1, "internal error", "report it")
