@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer import Abort, Exit
@@ -35,9 +35,6 @@ from brachy.plan_command import plan
 from brachy.replan_command import approve, replan
 from brachy.robust_command import robust
 from brachy.verify_command import verify
-
-if TYPE_CHECKING:
-    pass
 
 # typer may carry its own copy of click, so the base of its errors is asked of typer itself
 _CommandLineError: Any = next(
@@ -69,8 +66,8 @@ def _run() -> None:
     except BrachyError as error:
         _fail(str(error), error.exit_code)
     except Exit as leave:
-        if leave.exit_code == 130:  # typer's answer to Ctrl-C
-            _fail(interrupts.message(), 130)
+        if leave.exit_code == interrupts.EXIT_CODE:  # typer's answer to Ctrl-C
+            _fail(interrupts.message(), interrupts.EXIT_CODE)
         sys.exit(leave.exit_code)
     except _CommandLineError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
@@ -78,7 +75,7 @@ def _run() -> None:
             sys.exit(2)
         _fail(f"{_plainly(error.format_message())} (see brachy --help)", 2)
     except (KeyboardInterrupt, Abort):
-        _fail(interrupts.message(), 130)
+        _fail(interrupts.message(), interrupts.EXIT_CODE)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -93,8 +90,8 @@ def _run() -> None:
             f"internal error, please report it: {type(error).__name__}: {error} (BRACHY_DEBUG=1 shows where)",
             1,
         )
-    if code == 130:  # typer's answer to Ctrl-C, as a value
-        _fail(interrupts.message(), 130)
+    if code == interrupts.EXIT_CODE:  # typer's answer to Ctrl-C, as a value
+        _fail(interrupts.message(), interrupts.EXIT_CODE)
     sys.exit(code if isinstance(code, int) else 0)
 
 

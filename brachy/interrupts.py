@@ -5,6 +5,7 @@ removed on the way out. Where that takes longer than `GRACE_S`, a thread that is
 and ends the process.
 """
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -13,9 +14,18 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+EXIT_CODE = 130
+"""Of a program that Ctrl-C ended: 128 + SIGINT, as in shells."""
 
 GRACE_S = 0.5
 """Time for an orderly end (engineering choice: half of the second that is promised)."""
+
+BUILDING: list[Path] = []
+WRITTEN: list[Path] = []
+"""Folders that this process is building, and those it has put in place."""
 
 _grace = [GRACE_S]
 
@@ -49,22 +59,28 @@ def _wait(reading: int) -> None:
     os.close(reading)
     if not byte:  # the block has ended
         return
+    _asked.set()
     if _ended.wait(_grace[0]):
         threading.Event().wait(0.3)  # the interpreter may still wait for threads that are inside a kernel
     else:
         told = message()  # before anything is removed
-        for folder in building():
+        for folder in tuple(BUILDING):
             shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             os.write(2, f"brachy: {told}\n".encode())
-    os._exit(130)
+    os._exit(EXIT_CODE)
 
 
-_ended = threading.Event()
+_asked, _ended = threading.Event(), threading.Event()
 
 
 def behind(error: BaseException) -> bool:
-    """Whether Ctrl-C is what an error comes from: a compiled function may turn KeyboardInterrupt into SystemError."""
+    """Whether Ctrl-C is what an error comes from.
+
+    A compiled function may turn KeyboardInterrupt into SystemError, a module that is being imported into ImportError.
+    """
+    if _asked.is_set():
+        return True
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, KeyboardInterrupt):
@@ -78,14 +94,18 @@ def ended() -> None:
     _ended.set()
 
 
-def building() -> list[str]:
-    """Folders that are being written."""
-    output = sys.modules.get("brachy.output")
-    return [str(folder) for folder in output.BUILDING] if output is not None else []
+def leave() -> NoReturn:
+    """End the process after an interruption, without what the interpreter would still do.
+
+    Its own end while threads are inside compiled code was seen to abort now and then ("the GIL is released").
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a pipe that nobody reads any more
+            stream.flush()
+    atexit._run_exitfuncs()  # temporary folders
+    os._exit(EXIT_CODE)
 
 
 def message() -> str:
     """What is left behind, in words."""
-    output = sys.modules.get("brachy.output")
-    written = [str(folder) for folder in output.WRITTEN] if output is not None else []
-    return f"interrupted; {written[-1]} was written before" if written else "interrupted; nothing was written"
+    return f"interrupted; {WRITTEN[-1]} was written before" if WRITTEN else "interrupted; nothing was written"

@@ -20,7 +20,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from brachy import csv_tables, dosimetry, robustness
+from brachy import csv_tables, dosimetry, interrupts, robustness
 from brachy.anatomy import prepare
 from brachy.case import Case
 from brachy.check import check_plan
@@ -47,10 +47,6 @@ CASE_FILES = frozenset({"ct", "RTSTRUCT.dcm"})
 
 MARKS = frozenset({"plan.json", "verification.json", "commissioning.json", "robust.json"})
 """A folder with one of these was written by this program."""
-
-BUILDING: list[Path] = []
-WRITTEN: list[Path] = []
-"""Folders that this process is building, and those it has put in place (for `brachy.interrupts`)."""
 
 Curves = Mapping[str, tuple[ArrayLike, ArrayLike]]
 
@@ -361,12 +357,12 @@ def whole_folder(out: str | os.PathLike[str], force: bool = False) -> Iterator[P
     try:
         _remove_leftovers(folder)
         building, lock = _start(folder)
-        BUILDING.append(building)
+        interrupts.BUILDING.append(building)
         yield building
         for inner in (*(path for path in building.rglob("*") if path.is_dir()), building):
             _sync_folder(inner)
         _put_in_place(building, folder, shown, force)
-        WRITTEN.append(shown)
+        interrupts.WRITTEN.append(shown)
         _sync_folder(folder.parent)
     except OSError as error:
         raise BrachyError(f"cannot write {shown}: {error.strerror or error}") from None
@@ -376,7 +372,7 @@ def whole_folder(out: str | os.PathLike[str], force: bool = False) -> Iterator[P
         if building is not None:  # what is still there is a failed attempt, or what was replaced
             shutil.rmtree(building, ignore_errors=True)
             with contextlib.suppress(ValueError):
-                BUILDING.remove(building)
+                interrupts.BUILDING.remove(building)
         if lock is not None:
             os.close(lock)
 

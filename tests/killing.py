@@ -51,7 +51,7 @@ def start(words, limit=None):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", "from brachy.cli import main; main()", *words],
+        [sys.executable, "-W", "error", "-c", "from brachy.__main__ import main; main()", *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=bounded,
         start_new_session=True, env={**os.environ, "NUMBA_NUM_THREADS": "2"},
     )  # fmt: skip

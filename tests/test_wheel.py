@@ -49,7 +49,7 @@ def test_plans_outside_the_checkout(wheel, tmp_path):
 
     def brachy(*words):
         return subprocess.run(
-            [python, "-c", "import brachy; print(brachy.__file__); from brachy.cli import main; main()", *words],
+            [python, "-c", "import brachy; print(brachy.__file__); from brachy.__main__ import main; main()", *words],
             capture_output=True, text=True, check=False, cwd=tmp_path, env=clean,
         )  # fmt: skip
 
