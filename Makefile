@@ -54,6 +54,7 @@ mutants: $(STAMP)
 
 # Lines of brachy/ that the tests pass: the usual run and the kernels without compilation, together. About half an hour.
 coverage: $(STAMP)
+	mkdir -p build/coverage
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 	NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -q -m kernel tests

@@ -15,7 +15,7 @@ from typer import Abort, Exit
 
 from brachy import __version__, interrupts
 from brachy.cohort_command import cohort
-from brachy.errors import BrachyError, UsageError
+from brachy.errors import BrachyError, Interrupted, UsageError
 from brachy.flags import (
     AnonymiseFlag,
     ForceFlag,
@@ -98,6 +98,8 @@ def _run() -> None:
 def _called() -> Any:
     try:
         return app(standalone_mode=False)
+    except Interrupted:
+        raise
     except Exception as error:
         if interrupts.behind(error):
             raise KeyboardInterrupt from error

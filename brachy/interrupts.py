@@ -74,12 +74,17 @@ def _wait(reading: int) -> None:
 _asked, _ended = threading.Event(), threading.Event()
 
 
+def asked() -> bool:
+    """Whether Ctrl-C was pressed, also where a library has swallowed the KeyboardInterrupt."""
+    return _asked.is_set()
+
+
 def behind(error: BaseException) -> bool:
     """Whether Ctrl-C is what an error comes from.
 
     A compiled function may turn KeyboardInterrupt into SystemError, a module that is being imported into ImportError.
     """
-    if _asked.is_set():
+    if asked():
         return True
     seen: BaseException | None = error
     while seen is not None:

@@ -209,6 +209,7 @@ def test_ctrl_c_inside_a_compiled_function_is_no_internal_error(capsys, monkeypa
             raise SystemError("returned a result with an exception set") from cause
 
     monkeypatch.setattr(cli, "app", interrupted)
+    monkeypatch.setattr(cli.interrupts, "WRITTEN", [])
     code, _, told = run(capsys, monkeypatch, "plan")
     assert (code, told) == (130, "brachy: interrupted; nothing was written\n")
 

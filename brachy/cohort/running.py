@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from brachy import __version__
+from brachy import __version__, interrupts
 from brachy.cohort.cluster import results, workers
 from brachy.cohort.listing import Row, read_list
 from brachy.cohort.outcomes import Cut, outcomes_of, read_outcomes
@@ -111,6 +111,8 @@ def run_cohort(
                         finished[row.number] = record
                         if told is not None:
                             told(len(finished), len(rows), finished[row.number])
+                        if interrupts.asked():
+                            raise KeyboardInterrupt
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted: {len(finished)} of {len(rows)} cases are finished; the same command goes on from there"

@@ -159,7 +159,7 @@ def test_ctrl_c_keeps_what_is_finished_and_leaves_no_worker(tmp_path, listed):
         _, told = run.communicate(timeout=30)
     finally:
         ended(run)
-    assert run.returncode == 130
+    assert run.returncode == 130, told
     assert "the same command goes on from there" in told
     assert "Traceback" not in told
     alive = [m for m in family if m.is_running() and m.status() != psutil.STATUS_ZOMBIE]
