@@ -5,71 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from brachy.core.loading import Board, Terms
 from brachy.optimise.certificate import lower_bound
-
-NEEDLES, DEEP = 4, 3
-SIZE = NEEDLES * DEEP
-
-
-def board_and_terms(seed, lateral):
-    dice = np.random.default_rng(seed)
-    places = np.array(
-        [[10.0 * (n // 2), 10.0 * (n % 2), 5.0 * k] for n in range(NEEDLES) for k in range(DEEP)]
-    )
-    points = dice.uniform([-6, -6, -6], [16, 16, 16], (120, 3))
-    distance = np.linalg.norm(places[:, None] - points, axis=2)
-    influence = np.zeros((SIZE + 1, 120), np.float32)
-    influence[:SIZE] = dice.uniform(1500, 4000) / np.maximum(distance, 1.0) ** 2
-    needle_of = np.repeat(np.arange(NEEDLES), DEEP)
-    cover = np.flatnonzero(dice.uniform(size=SIZE) < 0.5)
-    none = np.zeros(0, np.int64)
-    board = Board(
-        influence=influence,
-        needle_of=needle_of,
-        needle_first=np.arange(NEEDLES + 1) * DEEP,
-        depth=places[:, 2],
-        clash_first=np.zeros(SIZE + 1, np.int64),
-        clash=none,
-        block_first=np.zeros(NEEDLES + 1, np.int64),
-        block=none,
-        cover_first=np.searchsorted(cover, np.arange(SIZE + 1)),
-        cover=cover % 2,
-        cover_cost=np.array([lateral, 2 * lateral]),
-        near=np.zeros((SIZE, 1), np.int64),
-        needle_near=np.zeros((NEEDLES, 1), np.int64),
-        base=np.zeros(120),
-        base_count=np.zeros(NEEDLES, np.int64),
-        base_covered=np.zeros(2, np.int64),
-        needle_cost=np.full(NEEDLES, dice.uniform(0, 0.3)),
-        seed_cost=np.full(SIZE, dice.uniform(0, 0.1)),
-        limits=np.array([0, SIZE, NEEDLES]),
-    )
-    scale = dice.uniform(0.2, 5) / 60 / 120
-    terms = Terms(
-        np.array([0, 60, 120]),
-        scale * np.array([[20.0, 1.0, 1.0], [0.0, 5.0, 0.0]]),
-        np.array([[120, 180, 240], [0, 120, 1e30]], np.float32),
-    )
-    return board, terms
-
-
-def value(board, terms, loading):
-    dose = board.influence[:SIZE].astype(float).T @ loading
-    total = board.seed_cost @ loading
-    total += board.needle_cost[np.unique(board.needle_of[loading > 0])].sum()
-    covered = {
-        g
-        for i in np.flatnonzero(loading)
-        for g in board.cover[board.cover_first[i] : board.cover_first[i + 1]]
-    }
-    total += sum(cost for g, cost in enumerate(board.cover_cost) if g not in covered)
-    for c, (first, last) in enumerate(itertools.pairwise(terms.start)):
-        here = dose[first:last]
-        total += terms.weight[c, 0] * np.maximum(terms.level[c, 0] - here, 0).sum()
-        total += terms.weight[c, 1] * np.maximum(here - terms.level[c, 1], 0).sum()
-        total += terms.weight[c, 2] * np.maximum(here - terms.level[c, 2], 0).sum()
-    return total
+from tests.boards import SIZE, board_and_terms, value
 
 
 @pytest.mark.parametrize("lateral", [0.0, 0.2])
