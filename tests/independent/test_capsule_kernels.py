@@ -38,9 +38,9 @@ def centres(box=(0, 16, 0, 15, 0, 10)):
     return np.stack([x, y, z], axis=-1).reshape(-1, 3) * SPACING
 
 
-@pytest.mark.parametrize(("one", "share"), [(LYING, 1e-5), (TILTED, 0.01), (UPRIGHT, 0.01)])
+@pytest.mark.parametrize(("one", "share"), [(LYING, 1e-4), (TILTED, 0.02), (UPRIGHT, 0.02)])
 def test_image_is_the_line_seen_through_gaussian_and_slice(one, share):
-    """The line itself, integrated adaptively; the kernel's eight nodes with their pieces stay within 1 % of the peak.
+    """The line itself, integrated adaptively; the kernel's eight nodes with their pieces stay within 2 % of the peak.
 
     A line in the slice's plane has no pieces along z: there the eight nodes are as good as the integral.
     """
