@@ -46,6 +46,7 @@ def start(words, limit=None):
     """A command in a session of its own, as a terminal starts it; `limit` bytes are the most that it may write."""
 
     def bounded():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell in the background lets its children ignore it
         if limit is not None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

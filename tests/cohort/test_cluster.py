@@ -55,7 +55,9 @@ def undisturbed(listed):
 
 def started(*words, **given):
     return subprocess.Popen(
-        [*map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **given
+        [*map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in the background of a shell
+        **given,
     )  # fmt: skip
 
 
