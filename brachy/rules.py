@@ -177,6 +177,8 @@ def _line(
     direction = (tip - hole) / np.linalg.norm(tip - hole)
     target = planned[templates[needle.template].target]
     inside = target.line_intervals(hole, direction)
+    wide = np.diff(inside, axis=1)[:, 0] >= SLIVER_MM
+    inside = inside[wide] if wide.any() else inside  # a sliver beyond is no more of the target than one alone
     span = (np.nan, np.nan)
     crossed = float(np.diff(inside, axis=1).max(initial=0.0))
     if len(inside) and (overshoot_mm == 0 or crossed > SLIVER_MM + TOLERANCE_MM):

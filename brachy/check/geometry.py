@@ -18,6 +18,8 @@ STEP_MM = 0.5
 """Needles are sampled at this distance (engineering choice)."""
 COARSE_MM = 0.1
 """Ends of the target on an axis are looked for at this distance, then a hundred times finer (engineering choice)."""
+SLIVER_MM = 0.5
+"""Shorter pieces of an axis inside a target, before or beyond longer ones, are none of it (as for the planner)."""
 REACH_MM = 25.0
 """Distances beyond this are said to be more than it (engineering choice): no rule is near it."""
 
@@ -185,11 +187,16 @@ def ends_in_target(needles: Sequence[WrittenNeedle], target: Stack) -> tuple[flo
         if not len(inside):
             return -np.inf, -np.inf
         fine = np.linspace(0.0, COARSE_MM, 101)
-        first = inside[0] - fine
-        last = inside[-1] + fine
+        pieces = []
+        for run in np.split(inside, np.flatnonzero(np.diff(inside) > 1.5 * COARSE_MM) + 1):
+            first, last = run[0] - fine, run[-1] + fine
+            pieces.append(
+                (first[_crossed(needle, first, target)].min(), last[_crossed(needle, last, target)].max())
+            )
+        wide = [piece for piece in pieces if piece[1] - piece[0] >= SLIVER_MM] or pieces
         at = (needle.seeds - needle.hole) @ needle.direction
-        distal = min(distal, float(last[_crossed(needle, last, target)].max() - at.max()))
-        proximal = min(proximal, float(at.min() - first[_crossed(needle, first, target)].min()))
+        distal = min(distal, float(wide[-1][1] - at.max()))
+        proximal = min(proximal, float(at.min() - wide[0][0]))
     return distal, proximal
 
 

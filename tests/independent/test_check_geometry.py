@@ -72,6 +72,18 @@ def test_ends_in_a_target():
     assert ends_in_target([needle((30, -60, 0), (30, 15, 0), (47,))], BOX) == (-np.inf, -np.inf)
 
 
+@pytest.mark.parametrize(("thick", "margin"), [(0.4, 7), (0.6, 11.6)])
+def test_a_sliver_beyond_a_gap_is_none_of_the_target(thick, margin):
+    """The box, then a plate 4 mm deeper."""
+    plate = [
+        np.array([[-10, 24, z], [10, 24, z], [10, 24 + thick, z], [-10, 24 + thick, z]], dtype=float)
+        for z in np.arange(-9.0, 10.0, 2.0)
+    ]
+    both = Stack.of(box((10, 20), np.arange(-9.0, 10.0, 2.0)) + plate)
+    distal, _ = ends_in_target([needle((0, -60, 0), (0, 15, 0), (47, 73))], both)
+    assert distal == pytest.approx(margin, abs=0.003)
+
+
 def test_spacings():
     one = needle((0, -60, 0), (0, 0, 0), (40, 50))
     skew = needle((30, -20, 7), (-30, -20, 7), (30,))  # crosses above the first at 7 mm

@@ -14,6 +14,7 @@ from brachy.needles import offer
 from brachy.planfile import PlanNeedle, PlanTemplate, rounded
 from brachy.rules import check_rules
 from brachy.source import load_source
+from brachy.structures import Structure
 from brachy.template import lay_out, needle_direction
 from tests.needle_cases import SHIFT, box, ellipsoid, plan_needles, plan_template, protocol, shifted
 
@@ -197,3 +198,24 @@ def test_obstacles_never_add_a_needle_or_reach_further(body, direction, tables):
     for needle in hindered.needles:
         assert needle.max_tip_depth_mm <= tips[needle.hole] + 1e-6
     assert len(hindered.needles) + len(hindered.blocked) == len(free.needles) + len(free.blocked)
+
+
+@pytest.mark.parametrize(("thick", "beyond"), [(0.4, False), (0.6, True)])
+def test_a_sliver_of_the_target_beyond_a_gap_does_not_move_its_distal_edge(thick, beyond):
+    """Found by the tests above: the axis leaves the target, and crosses a little of it again 4 mm deeper."""
+    corners = [
+        np.array([[-12, low, z], [12, low, z], [12, high, z], [-12, high, z]], dtype=float)
+        for z in np.arange(-8.75, 10.0, 2.5)
+        for low, high in ((-10.0, 10.0), (14.0, 14.0 + thick))
+    ]
+    target = Structure("GTV", corners, "target", slice_spacing_mm=2.5)
+    rules = protocol(seeds={"distal_margin_mm": 2.0})
+    found = offered(target, [], (0.0, 0.0), rules, (0.0, 0.0))
+    deepest = [needle.hole_mm[1] + needle.depths_mm[0] for needle in found.needles]
+    assert deepest == pytest.approx([12.0 + thick if beyond else 8.0] * len(deepest), abs=0.01)
+    loaded = [int(np.flatnonzero(found.needle_of == k)[0]) for k in range(len(found.needles))]
+    template, needles = plan_template(found.layout), plan_needles(found, loaded)
+    results = check_rules(needles, [template], [(target, 120.0)], [BODY, target], rules, SEED)
+    edge = next(result for result in results if result.rule == "seed to distal edge")
+    assert edge.worst == pytest.approx(2.0, abs=0.01)
+    assert all(result.met for result in results if "edge" in result.rule)
