@@ -54,7 +54,7 @@ def test_a_moved_rib_changes_needles_and_no_obstacles_never_worsen_the_plan():
     moved = plan(case.having(*raised), QUICK, direction=(azimuth, 0.0))
     assert {needle.hole for needle in moved.needles} != used
     free = replace(case, structures=tuple(s for s in case.structures if s.name in ("GTV", "Body")))
-    without = plan(free, change(QUICK, obstacles={"roles": []}))
+    without = plan(free, change(QUICK, obstacles={"roles": []}), direction=(azimuth, 0.0))
     assert without.optimiser["objective"] <= with_ribs.optimiser["objective"] * (1 + 1e-9)
 
 
@@ -64,6 +64,7 @@ def test_prescriptions_and_activities_in_open_water(gy, mci):
     made = plan(
         load_phantom("ellipsoid-87mm"),
         change(QUICK, prescription={"dose_gy": gy}, source={"activity_mCi": mci}),
+        direction=(0.0, 0.0),
     )
     (target,) = made.targets
     found = made.evaluation.structures[target.roi]
