@@ -55,12 +55,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the program and leave with its exit code."""
-    with interrupts.watched():
-        _run()
-
-
-def _run() -> None:
+    """Run the program and leave with its exit code; `brachy.__main__` watches for Ctrl-C meanwhile."""
     try:
         code = _called()
     except BrachyError as error:

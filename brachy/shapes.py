@@ -5,6 +5,7 @@ vertices lie on the solid's surface; chords leave it by `SAGITTA_MM` at most.
 """
 
 import math
+from abc import abstractmethod
 from functools import cached_property
 from itertools import pairwise, product
 from typing import Annotated, Any, Literal
@@ -52,17 +53,17 @@ class _Solid(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @property
+    @abstractmethod
     def bounds_mm(self) -> Float:
         """Lowest and highest corner, (2, 3)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def contains(self, x: Float, y: Float, z: Float) -> Bool:
         """Whether points lie inside; coordinates in mm that broadcast together."""
-        raise NotImplementedError
 
+    @abstractmethod
     def section(self, z_mm: float) -> list[Float]:
         """Outlines (n, 2) of the cut at a height; an outline inside another is a hole."""
-        raise NotImplementedError
 
 
 def _ellipse(semi_axes_mm: tuple[float, float]) -> Float:
@@ -233,9 +234,9 @@ class _Swept(_Solid):
 
     radius_mm: Radius
 
+    @abstractmethod
     def _line(self) -> Float:
         """Corners (n, 3) of the centre line."""
-        raise NotImplementedError
 
     @cached_property
     def _centres(self) -> Float:

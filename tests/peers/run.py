@@ -49,7 +49,7 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     out = folder / "plan"
     words = ["plan", "liver-metastasis", "--direction", "300", "-o", str(out), "--force"]
-    subprocess.run([sys.executable, "-c", "from brachy.cli import main; main()", *words], check=True)
+    subprocess.run([sys.executable, "-c", "from brachy.__main__ import main; main()", *words], check=True)
     made, bad = Plan.load(out), 0
 
     seen = asked(folder, "pygrpm", out / "RTPLAN.dcm")
