@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import brachy.optimise.planner as planner
+from brachy.io.load import load_case
+from brachy.io.phantom.file import load_phantom
 from brachy.optimise.certificate import certificate
-from brachy.phantom import load_phantom
-from brachy.protocol import change, load_protocol
-from brachy.reading import load_case
+from brachy.patient.protocol import change, load_protocol
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "liver_abdomen"
 """A CT with a liver tumour, where it is at hand."""

@@ -18,10 +18,10 @@ import numpy as np
 
 from benchmarks.measure import interleaved, processor, table
 from benchmarks.peers import numpy_dose
-from brachy.dosimetry import dose, influence
-from brachy.grid import Grid
-from brachy.implant import Implant
-from brachy.source import load_source
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import load_source
+from brachy.dosimetry.tg43 import dose, influence
+from brachy.geometry.grid import Grid
 
 SOURCE = load_source("amersham_6711")
 SLICES = 2

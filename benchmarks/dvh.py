@@ -12,13 +12,13 @@ import numpy as np
 
 from benchmarks.measure import interleaved, processor, table
 from brachy.core.raster import add_coverage
-from brachy.dose_volume import TargetDose, dvh, evaluate
-from brachy.grid import Grid
-from brachy.histograms import regions_of, voxel_curves
-from brachy.implant import Implant
-from brachy.phantom import load_phantom
-from brachy.source import load_source
-from brachy.structures import Structure
+from brachy.dosimetry.dvh import dvh, regions_of, voxel_curves
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import load_source
+from brachy.evaluation.goals import TargetDose, evaluate
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
+from brachy.io.phantom.file import load_phantom
 
 
 def ball(name: str, centre: np.ndarray, radius: float) -> Structure:

@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/finder.py [--counts 60,119] [--seeds 1,2] [--only "5 mm"] [--big]
 
-Scans come from tests/verification/synthetic.py, which shares no model with the finder. `--big` times 200 slices of
-512 x 512. Seeded: the same numbers each time; only the times differ.
+Scans come from tests/postimplant/seed_finder/synthetic.py, which shares no model with the finder. `--big`
+times 200 slices of 512 x 512. Seeded: the same numbers each time; only the times differ.
 """
 
 import argparse
@@ -17,10 +17,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from brachy.case import Case
-from brachy.grid import Grid
-from brachy.verification import Capsule, find_seeds
-from tests.verification import synthetic
+from brachy.geometry.grid import Grid
+from brachy.patient.case import Case
+from brachy.postimplant.seed_finder import Capsule, find_seeds
+from tests.postimplant.seed_finder import synthetic
 
 
 def row(name: str, count: int, seed: int) -> None:

@@ -10,10 +10,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan
-from brachy.phantom import load_phantom
-from brachy.planfile import Plan
-from brachy.protocol import change, load_protocol
+from brachy.patient.plan import Plan
+from brachy.patient.protocol import change, load_protocol
 
 SEARCH_STAGES = ("greedy", "search", "polish", "goals")
 

@@ -26,12 +26,12 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 import brachy.optimise.planner as planner
 from brachy.core import loading as loadings
 from brachy.core import search as kernels
+from brachy.io.phantom.file import load_phantom
 from brachy.optimise.candidates import empty_state
 from brachy.optimise.objective import coverage
 from brachy.optimise.points import SCAN
 from brachy.optimise.search import Game, generator
-from brachy.phantom import load_phantom
-from brachy.protocol import Protocol, change, load_protocol
+from brachy.patient.protocol import Protocol, change, load_protocol
 
 CASES = (
     ("ellipsoid along", "ellipsoid-87mm", (0.0, 0.0), 10.0),

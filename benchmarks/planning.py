@@ -19,9 +19,9 @@ CASE = "liver-metastasis"
 
 def stages() -> dict[str, float]:
     """Seconds of each stage of one warm plan in this process, by the planner's own progress."""
+    from brachy.io.phantom.file import load_phantom
     from brachy.optimise import plan
-    from brachy.phantom import load_phantom
-    from brachy.protocol import load_protocol
+    from brachy.patient.protocol import load_protocol
 
     case, protocol = load_phantom(CASE), load_protocol(CASE)
     plan(case, protocol)

@@ -17,18 +17,18 @@ from pathlib import Path
 
 import numpy as np
 
-from brachy.csv_tables import in_order_of_insertion
+from brachy.evaluation.scenarios import load_uncertainties
+from brachy.io.load import load_case
+from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan as plan_case
-from brachy.optimise.intraoperative import continued, figures_of, search_rest
-from brachy.optimise.reopen import Opened, game_with
+from brachy.optimise.replanning.implanted_so_far import Placed
+from brachy.optimise.replanning.reopen import Opened, game_with
+from brachy.optimise.replanning.replan import continued, figures_of, search_rest
+from brachy.optimise.replanning.state import opened_for, stand
 from brachy.optimise.search import Control
-from brachy.optimise.standing import opened_for, stand
-from brachy.phantom import load_phantom
-from brachy.placed import Placed
-from brachy.planfile import Plan, PlanNeedle
-from brachy.protocol import load_protocol
-from brachy.reading import load_case
-from brachy.scenarios import load_uncertainties
+from brachy.output.csv_tables import in_order_of_insertion
+from brachy.patient.plan import Plan, PlanNeedle
+from brachy.patient.protocol import load_protocol
 
 ERRORS = load_uncertainties()
 FIRST_MM = 2.25

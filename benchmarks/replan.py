@@ -12,14 +12,14 @@ from statistics import median
 
 import numpy as np
 
+from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan as plan_case
-from brachy.optimise.intraoperative import search_rest
-from brachy.optimise.reopen import game_with
+from brachy.optimise.replanning.implanted_so_far import Placed
+from brachy.optimise.replanning.reopen import game_with
+from brachy.optimise.replanning.replan import search_rest
+from brachy.optimise.replanning.state import opened_for, stand
 from brachy.optimise.search import Control
-from brachy.optimise.standing import opened_for, stand
-from brachy.phantom import load_phantom
-from brachy.placed import Placed
-from brachy.protocol import load_protocol
+from brachy.patient.protocol import load_protocol
 
 ROUNDS = 5
 

@@ -15,10 +15,10 @@ ORGANS = ("Liver", "PortalVein", "Rib 9 R")
 
 def seconds() -> tuple[list[float], int]:
     """Seconds of each round, and the number of seeds."""
+    from brachy.evaluation.robustness import robust
+    from brachy.io.phantom.file import load_phantom
     from brachy.optimise import plan
-    from brachy.phantom import load_phantom
-    from brachy.protocol import load_protocol
-    from brachy.robustness import robust
+    from brachy.patient.protocol import load_protocol
 
     case = load_phantom("liver-metastasis")
     made = plan(case, load_protocol("liver-metastasis"))

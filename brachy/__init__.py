@@ -15,35 +15,35 @@ Examples
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from brachy.version import __version__
 
 # A room is a noun and a public function a verb, so that no module ever shadows a function:
 # `brachy.dose(...)` lives in the room `dosimetry`, `brachy.dvh(...)` in `dose_volume`.
 _HOME = {
     "BrachyError": "brachy.errors",
     "UsageError": "brachy.errors",
-    "Grid": "brachy.grid",
-    "Dose": "brachy.grid",
-    "Structure": "brachy.structures",
-    "Source": "brachy.source",
-    "load_source": "brachy.source",
-    "Implant": "brachy.implant",
-    "Case": "brachy.case",
-    "load_case": "brachy.reading",
-    "Protocol": "brachy.protocol",
-    "load_protocol": "brachy.protocol",
-    "Plan": "brachy.planfile",
-    "dose": "brachy.dosimetry",
-    "dvh": "brachy.dose_volume",
+    "Grid": "brachy.geometry.grid",
+    "Dose": "brachy.geometry.grid",
+    "Structure": "brachy.geometry.structures",
+    "Source": "brachy.dosimetry.source",
+    "load_source": "brachy.dosimetry.source",
+    "Implant": "brachy.dosimetry.implant",
+    "Case": "brachy.patient.case",
+    "load_case": "brachy.io.load",
+    "Protocol": "brachy.patient.protocol",
+    "load_protocol": "brachy.patient.protocol",
+    "Plan": "brachy.patient.plan",
+    "dose": "brachy.dosimetry.tg43",
+    "dvh": "brachy.dosimetry.dvh",
     "plan": "brachy.optimise",
     "replan": "brachy.optimise",
-    "plot_dvh": "brachy.figures",
-    "plot_slice": "brachy.figures",
-    "plot_template": "brachy.figures",
-    "scene": "brachy.view",
-    "write_report": "brachy.report",
-    "robust": "brachy.robustness",
-    "verify": "brachy.verification.postimplant",
+    "plot_dvh": "brachy.output.figures.axes",
+    "plot_slice": "brachy.output.figures.axes",
+    "plot_template": "brachy.output.figures.axes",
+    "scene": "brachy.output.figures.scene",
+    "write_report": "brachy.output.report",
+    "robust": "brachy.evaluation.robustness",
+    "verify": "brachy.postimplant.verify",
 }
 
 __all__ = [
@@ -75,23 +75,23 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from brachy.case import Case
-    from brachy.dose_volume import dvh
-    from brachy.dosimetry import dose
+    from brachy.dosimetry.dvh import dvh
+    from brachy.dosimetry.implant import Implant
+    from brachy.dosimetry.source import Source, load_source
+    from brachy.dosimetry.tg43 import dose
     from brachy.errors import BrachyError, UsageError
-    from brachy.figures import plot_dvh, plot_slice, plot_template
-    from brachy.grid import Dose, Grid
-    from brachy.implant import Implant
+    from brachy.evaluation.robustness import robust
+    from brachy.geometry.grid import Dose, Grid
+    from brachy.geometry.structures import Structure
+    from brachy.io.load import load_case
     from brachy.optimise import plan, replan
-    from brachy.planfile import Plan
-    from brachy.protocol import Protocol, load_protocol
-    from brachy.reading import load_case
-    from brachy.report import write_report
-    from brachy.robustness import robust
-    from brachy.source import Source, load_source
-    from brachy.structures import Structure
-    from brachy.verification.postimplant import verify
-    from brachy.view import scene
+    from brachy.output.figures.axes import plot_dvh, plot_slice, plot_template
+    from brachy.output.figures.scene import scene
+    from brachy.output.report import write_report
+    from brachy.patient.case import Case
+    from brachy.patient.plan import Plan
+    from brachy.patient.protocol import Protocol, load_protocol
+    from brachy.postimplant.verify import verify
 
 
 def __getattr__(name: str) -> Any:

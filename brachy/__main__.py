@@ -9,7 +9,7 @@ def main() -> None:
     """Run the program and leave with its exit code."""
     with interrupts.watched():
         try:
-            from brachy.cli import main as answer
+            from brachy.cli.app import main as answer
 
             answer()
         except SystemExit as left:

@@ -29,6 +29,17 @@ def folder(kind: str) -> Path:
     raise FileNotFoundError(f"the installation of brachy has no folder '{kind}': install it again")
 
 
+def data_file(name: str) -> Path:
+    """Path of a shipped data file directly under brachy/data.
+
+    Examples
+    --------
+    >>> data_file("uncertainty.toml").is_file()
+    True
+    """
+    return _DATA / name
+
+
 def names(kind: str) -> list[str]:
     """Sorted names (file stems) of the shipped files of `kind`.
 

@@ -6,12 +6,12 @@ import re
 import typer
 from mkdocs.structure.files import File
 
-from brachy.cli import app
-from brachy.phantom import Phantom
-from brachy.planfile import Plan
-from brachy.protocol import Protocol, load_protocol
-from brachy.scenarios import Uncertainties
-from brachy.source_file import SourceFile
+from brachy.cli.app import app
+from brachy.dosimetry.source_file import SourceFile
+from brachy.evaluation.scenarios import Uncertainties
+from brachy.io.phantom.file import Phantom
+from brachy.patient.plan import Plan
+from brachy.patient.protocol import Protocol, load_protocol
 
 
 def command_page():

@@ -6,7 +6,7 @@ usage: compare_protocols.py [CASE]
 import sys
 
 import brachy
-from brachy.protocol import change
+from brachy.patient.protocol import change
 
 
 def main(name: str = "sphere-35mm") -> list[tuple[str, float, float, int]]:

@@ -8,7 +8,7 @@ import sys
 from matplotlib.figure import Figure
 
 import brachy
-from brachy.figures import plot_slice, plot_template
+from brachy.output.figures.axes import plot_slice, plot_template
 
 
 def main():

@@ -9,7 +9,7 @@ from numba import njit
 
 import brachy
 from brachy.core.tg43 import influence_rows
-from brachy.dosimetry import dose_table
+from brachy.dosimetry.tg43 import dose_table
 from brachy.units import total_dose_hours
 
 

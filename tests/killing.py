@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from brachy.planfile import Plan
+from brachy.patient.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[1]
 

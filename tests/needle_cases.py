@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from brachy.needles import Offer
-from brachy.planfile import PlanNeedle, PlanSeed, PlanTemplate
-from brachy.protocol import change, load_protocol
-from brachy.structures import Structure
+from brachy.geometry.structures import Structure
+from brachy.needles.candidates import Offer
+from brachy.patient.plan import PlanNeedle, PlanSeed, PlanTemplate
+from brachy.patient.protocol import change, load_protocol
 
 SHIFT = np.array([13.3, -7.1, 4.9])
 LIVER = load_protocol("liver-metastasis")

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from brachy.case import Case
-from brachy.dosimetry import dose
-from brachy.grid import Grid
-from brachy.implant import Implant
-from brachy.planfile import PlanCase, RuleResult
-from brachy.report import PlannedSeeds
-from brachy.source import load_source
-from brachy.structures import Structure
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import load_source
+from brachy.dosimetry.tg43 import dose
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
+from brachy.output.report import PlannedSeeds
+from brachy.patient.case import Case
+from brachy.patient.plan import PlanCase, RuleResult
 from tests.small_plan import circle, dicom_identity, small_case, small_plan
 
 HOSTILE = "<script>alert(1)</script>"

@@ -4,9 +4,11 @@ from datetime import date
 
 import numpy as np
 
-from brachy.case import Case, Identity, InputFile
-from brachy.grid import Dose, Grid
-from brachy.planfile import (
+from brachy.dosimetry.source import load_source
+from brachy.geometry.grid import Dose, Grid
+from brachy.geometry.structures import Structure
+from brachy.patient.case import Case, Identity, InputFile
+from brachy.patient.plan import (
     Evaluation,
     GoalResult,
     Plan,
@@ -17,9 +19,7 @@ from brachy.planfile import (
     PlanTarget,
     PlanTemplate,
 )
-from brachy.protocol import load_protocol
-from brachy.source import load_source
-from brachy.structures import Structure
+from brachy.patient.protocol import load_protocol
 from brachy.units import mci_from_strength
 
 TILTED = np.array([-0.6, 0.64, 0.48])
@@ -56,7 +56,7 @@ def small_case(identity=None, direction=None, origin=(-40.0, -45.0, 100.0)):
 def dicom_identity():
     """An identity as a DICOM reader gives it; the slices of `small_case` included."""
     grid = small_case().grid
-    from brachy.case import SliceReference
+    from brachy.patient.case import SliceReference
 
     slices = tuple(
         SliceReference(

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.check.items import CheckItem
-from brachy.dicom.read import read_dose, read_plan, read_structure_set
-from brachy.dose_volume import dvh
-from brachy.dosimetry import dose
+from brachy.dosimetry.dvh import dvh
+from brachy.dosimetry.tg43 import dose
 from brachy.errors import BrachyError
-from brachy.structures import Structure
+from brachy.geometry.structures import Structure
+from brachy.io.dicom.read import read_dose, read_plan, read_structure_set
 
 Float = NDArray[np.float64]
 

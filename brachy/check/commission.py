@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.spatial.transform import Rotation
 
-from brachy import __version__, resources, units
+from brachy import resources, units
 from brachy.check.clinical import clinical_items
 from brachy.check.independent import Seed, dose_gy, dose_rate_per_U
 from brachy.check.items import CheckItem, CheckReport
 from brachy.check.shapes import shape_items
-from brachy.dose_volume import dvh
-from brachy.dosimetry import dose
-from brachy.grid import Grid
-from brachy.implant import Implant
-from brachy.planfile import canonical
-from brachy.source import Source, load_source
-from brachy.structures import Structure
+from brachy.dosimetry.dvh import dvh
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import Source, load_source
+from brachy.dosimetry.tg43 import dose
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
+from brachy.version import __version__
+from brachy.writing import canonical
 
 Float = NDArray[np.float64]
 

@@ -21,7 +21,7 @@ from brachy.check.independent import Seed, dose_gy
 from brachy.check.items import CheckItem, CheckReport, compared
 from brachy.check.written_rules import contours_of, rule_items
 from brachy.errors import BrachyError
-from brachy.planfile import Plan
+from brachy.patient.plan import Plan
 from brachy.units import I125_HALF_LIFE_DAYS, SECONDS_PER_DAY, U_PER_MCI_APPARENT
 
 Float = NDArray[np.float64]

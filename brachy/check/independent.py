@@ -1,7 +1,7 @@
 """TG-43 dose by a second definition: the line source integrated numerically, tables read by scipy.
 
-Nothing here calls `brachy.dosimetry`, `brachy.core` or `brachy.source`: it is written from the report again, in
-float64, slow on purpose, so that a fault in the planner's engine is not repeated here.
+Nothing here calls `brachy.dosimetry.tg43`, `brachy.core` or `brachy.dosimetry.source`: it is written from the
+report again, in float64, slow on purpose, so that a fault in the planner's engine is not repeated here.
 """
 
 from collections.abc import Mapping, Sequence

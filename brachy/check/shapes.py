@@ -15,10 +15,10 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 
 from brachy.check.items import CheckItem
-from brachy.dose_volume import dvh
-from brachy.grid import Dose, Grid
-from brachy.metrics import metric
-from brachy.structures import Structure
+from brachy.dosimetry.dvh import dvh
+from brachy.dosimetry.metrics import metric
+from brachy.geometry.grid import Dose, Grid
+from brachy.geometry.structures import Structure
 
 Float = NDArray[np.float64]
 

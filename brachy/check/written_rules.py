@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from brachy.check import geometry
 from brachy.check.items import CheckItem
-from brachy.planfile import Plan, PlanNeedle, RuleResult
-from brachy.roles import guess_role
+from brachy.patient.plan import Plan, PlanNeedle, RuleResult
+from brachy.patient.roles import guess_role
 
 Float = NDArray[np.float64]
 

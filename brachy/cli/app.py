@@ -13,10 +13,9 @@ from typing import Annotated, Any
 import typer
 from typer import Abort, Exit
 
-from brachy import __version__, interrupts
-from brachy.cohort_command import cohort
-from brachy.errors import BrachyError, Interrupted, UsageError
-from brachy.flags import (
+from brachy import interrupts
+from brachy.cli.cohort import cohort
+from brachy.cli.flags import (
     AnonymiseFlag,
     ForceFlag,
     FormalismOption,
@@ -27,14 +26,16 @@ from brachy.flags import (
     say_note,
     use_threads,
 )
-from brachy.options import (
-    guide_of,
+from brachy.cli.plan import plan
+from brachy.cli.replan import approve, replan
+from brachy.cli.robust import robust
+from brachy.cli.verify import verify
+from brachy.errors import BrachyError, Interrupted, UsageError
+from brachy.messages import plainly
+from brachy.patient.overrides import (
     prescriptions_of,
 )
-from brachy.plan_command import plan
-from brachy.replan_command import approve, replan
-from brachy.robust_command import robust
-from brachy.verify_command import verify
+from brachy.version import __version__
 
 # typer may carry its own copy of click, so the base of its errors is asked of typer itself
 _CommandLineError: Any = next(
@@ -68,7 +69,7 @@ def main() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error.format_message())
             sys.exit(2)
-        _fail(f"{_plainly(error.format_message())} (see brachy --help)", 2)
+        _fail(f"{plainly(error.format_message())} (see brachy --help)", 2)
     except (KeyboardInterrupt, Abort):
         _fail(interrupts.message(), interrupts.EXIT_CODE)
     except BrokenPipeError:
@@ -99,16 +100,6 @@ def _called() -> Any:
         if interrupts.behind(error):
             raise KeyboardInterrupt from error
         raise
-
-
-def _plainly(message: str) -> str:
-    """What typer says of a number, in words that say what to do."""
-    message = message.replace(
-        "Input should be a valid number, unable to parse string as a number", "give a number"
-    )
-    return message.replace(
-        "Input should be a valid integer, unable to parse string as an integer", "give a whole number"
-    )
 
 
 _OF_FILES = {
@@ -189,7 +180,8 @@ def dose(
     Example: brachy dose RTPLAN.dcm --like RTDOSE.dcm
     """
     use_threads(threads)
-    from brachy import console, recompute
+    from brachy.cli import console
+    from brachy.output import recompute
 
     result = recompute.recompute(
         plan, like=like, spacing_mm=grid, source=source, accept_unverified=accept_unverified,
@@ -222,7 +214,8 @@ def dvh(
     """
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other: choose one")
-    from brachy import console, recompute
+    from brachy.cli import console
+    from brachy.output import recompute
 
     table = recompute.dose_volume_table(dose, structures, prescriptions_of(prescription), metric or [])
     if as_json:
@@ -257,7 +250,7 @@ def check(
     """
     if commission == (plan is not None):
         raise UsageError("give a PLAN folder to check, or --commission -o DIR")
-    from brachy import console
+    from brachy.cli import console
 
     if plan is not None:
         if out is not None or data is not None:
@@ -268,13 +261,13 @@ def check(
     else:
         if out is None:
             raise UsageError("--commission needs -o DIR for its report")
-        from brachy import output
         from brachy.check.commission import commission as compare
         from brachy.check.commission import commissioning_files
+        from brachy.output import plan_folder
 
-        output.check_destination(out, force)
+        plan_folder.check_destination(out, force)
         report = compare(data)
-        output.write_texts(commissioning_files(report), out, force=force)
+        plan_folder.write_texts(commissioning_files(report), out, force=force)
     if as_json:
         _print_json(report.to_dict())
     else:
@@ -311,9 +304,10 @@ def view(
 
     Example: brachy view plan-liver --html scene.html
     """
-    from brachy import viewing
+    from brachy.output import view_plan
+    from brachy.output.printed_template import guide_of
 
-    written = viewing.view(
+    written = view_plan.view(
         plan,
         case=case,
         screenshot=screenshot,
@@ -342,11 +336,11 @@ def phantom(
 
     Example: brachy phantom sphere-35mm -o sphere
     """
-    from brachy import output
-    from brachy.phantom import load_phantom
+    from brachy.io.phantom.file import load_phantom
+    from brachy.output import plan_folder
 
-    output.check_destination(out, force)
-    output.write_case(load_phantom(name), out, force=force)
+    plan_folder.check_destination(out, force)
+    plan_folder.write_case(load_phantom(name), out, force=force)
     print(f"wrote {out}")
 
 
@@ -364,8 +358,8 @@ def sources(
 
     Example: brachy sources amersham_6711 --plot seed.png
     """
-    from brachy import console
-    from brachy.source import available_sources, load_source
+    from brachy.cli import console
+    from brachy.dosimetry.source import available_sources, load_source
 
     if model is None:
         if plot is not None:
@@ -380,7 +374,7 @@ def sources(
         return
     source = load_source(model, accept_unverified=True)  # to look at; to use it must be accepted
     if plot is not None:
-        from brachy.source_figure import write_source_figure
+        from brachy.output.figures.source_figure import write_source_figure
 
         write_source_figure(source, plot, force=force)
     if as_json:
@@ -400,8 +394,9 @@ def protocols(
 
     Example: brachy protocols liver-metastasis
     """
-    from brachy import console, resources
-    from brachy.protocol import load_protocol
+    from brachy import resources
+    from brachy.cli import console
+    from brachy.patient.protocol import load_protocol
 
     if name is None:
         listed = [load_protocol(each) for each in resources.names("plans")]

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from brachy.cli.flags import AnonymiseFlag, ForceFlag, JsonFlag
 from brachy.errors import UsageError
-from brachy.flags import AnonymiseFlag, ForceFlag, JsonFlag
 
 
 def cohort(
@@ -60,10 +60,11 @@ def cohort(
         raise UsageError("--workers and --scheduler exclude each other: a scheduler has its own workers")
     if cut is not None and outcomes is None:
         raise UsageError("--cut goes with --outcomes FILE")
-    from brachy import console, interrupts
+    from brachy import interrupts
+    from brachy.cli import console
     from brachy.cohort.outcomes import Cut
     from brachy.cohort.running import run_cohort
-    from brachy.planfile import canonical
+    from brachy.writing import canonical
 
     interrupts.patience(5.0)
     with console.counted(quiet=as_json) as told:

@@ -10,16 +10,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from brachy.csv_tables import most_exposed_organ
-from brachy.planfile import Plan
-from brachy.strength import air_kerma_rate_at_1m, order_list, strength_needed
+from brachy.dosimetry.strength import air_kerma_rate_at_1m, order_list, strength_needed
+from brachy.output.csv_tables import most_exposed_organ
+from brachy.patient.plan import Plan
 from brachy.units import mci_from_strength
 
 if TYPE_CHECKING:
     from brachy.check import CheckReport
-    from brachy.protocol import Protocol
-    from brachy.recompute import DoseResult, MetricTable
-    from brachy.source import Source
+    from brachy.dosimetry.source import Source
+    from brachy.output.recompute import DoseResult, MetricTable
+    from brachy.patient.protocol import Protocol
 
 PIPED_WIDTH = 140
 """Columns of a table that goes to a file or a pipe."""

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brachy.errors import UsageError
-from brachy.flags import (
+from brachy.cli.flags import (
     AnonymiseFlag,
     ForceFlag,
     FormalismOption,
@@ -19,10 +18,11 @@ from brachy.flags import (
     say_note,
     use_threads,
 )
-from brachy.options import case_name, changed_protocol, date_of, guide_of, masks_of, targets_of
+from brachy.errors import UsageError
+from brachy.patient.overrides import case_name, changed_protocol, date_of, masks_of, targets_of
 
 if TYPE_CHECKING:
-    from brachy.planfile import Plan
+    from brachy.patient.plan import Plan
 
 DEFAULT_PROTOCOL = "liver-metastasis"
 
@@ -154,23 +154,29 @@ def plan(
         protocol, margin, prescription, source, activity, strength, formalism, pitch, direction, needle_length,
         accept_unverified,
     )  # fmt: skip
+    from brachy.output.printed_template import guide_of
+
     measures = guide_of(guide, chosen.needle.radius_mm)
     folder = out if out is not None else None if as_json else Path(f"plan-{case_name(case)}")
 
-    from brachy import console, optimise, output, privacy, reading
-    from brachy.lineage import ancestors_for_child
-    from brachy.planfile import Plan
+    from brachy import optimise
+    from brachy.cli import console
+    from brachy.io import load
+    from brachy.output import plan_folder
+    from brachy.patient import privacy
+    from brachy.patient.lineage import ancestors_for_child
+    from brachy.patient.plan import Plan
 
     if folder is not None:
-        output.check_destination(folder, force)
-    loaded = reading.load_case(case, masks=masks_of(mask))
+        plan_folder.check_destination(folder, force)
+    loaded = load.load_case(case, masks=masks_of(mask))
     if anonymise:
         loaded = privacy.anonymised(loaded)
     if alternatives is not None and folder is None:
         raise UsageError("--alternatives writes a folder: give -o OUT beside --json")
     with console.progress(quiet=as_json) as progress:
         if edited is not None and edit is not None:
-            from brachy.edits import read_edits
+            from brachy.optimise.replanning.edits import read_edits
 
             before = Plan.load(edited)
             if anonymise:
@@ -205,12 +211,12 @@ def plan(
     if folder is not None:
         if alternatives is None:
             ancestors = ancestors_for_child(edited) if edited is not None else ()
-            output.write_outputs(
+            plan_folder.write_outputs(
                 made, loaded, folder, force=force, guide=measures, ancestors=ancestors, robust=robust,
                 threads=threads, say=say_note,
             )  # fmt: skip
         else:
-            output.write_alternatives(named, loaded, folder, force=force, guide=measures, say=say_note)
+            plan_folder.write_alternatives(named, loaded, folder, force=force, guide=measures, say=say_note)
         made = Plan.load(folder)
     if as_json:
         sys.stdout.write(made.to_json())

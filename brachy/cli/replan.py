@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from brachy.cli.flags import AnonymiseFlag, ForceFlag, JsonFlag, say_note, use_threads
 from brachy.errors import UsageError
-from brachy.flags import AnonymiseFlag, ForceFlag, JsonFlag, say_note, use_threads
 
 
 def replan(
@@ -46,10 +46,13 @@ def replan(
     Example: brachy replan plan-liver --placed placed.csv -o plan-liver-2
     """
     use_threads(threads)
-    from brachy import console, optimise, output, privacy, viewing
-    from brachy.lineage import ancestors_for_child
-    from brachy.placed import read_placed
-    from brachy.planfile import Plan
+    from brachy import optimise
+    from brachy.cli import console
+    from brachy.optimise.replanning.implanted_so_far import read_placed
+    from brachy.output import plan_folder, view_plan
+    from brachy.patient import privacy
+    from brachy.patient.lineage import ancestors_for_child
+    from brachy.patient.plan import Plan
 
     if time_limit is not None and not time_limit > 0:
         raise UsageError(f"--time-limit {time_limit:g}: give seconds above 0")
@@ -59,8 +62,8 @@ def replan(
         privacy.must_be_nameless(before, str(plan))
     events = read_placed(placed, before)
     if folder is not None:
-        output.check_destination(folder, force)
-    found = viewing.load(plan, case, say_note)
+        plan_folder.check_destination(folder, force)
+    found = view_plan.load(plan, case, say_note)
     if not found.has_ct:
         raise UsageError("the plan's CT was not found beside it: give the patient with --case")
     if anonymise:
@@ -80,7 +83,7 @@ def replan(
     if folder is not None:
         # a case that was no DICOM has its CT in the plan's folder, and a child keeps it
         with_ct = True if (plan / "ct").is_dir() else None
-        output.write_outputs(
+        plan_folder.write_outputs(
             made, found.case, folder, force=force, ancestors=ancestors, with_ct=with_ct, say=say_note
         )
         made = Plan.load(folder)
@@ -100,7 +103,7 @@ def approve(
 
     Example: brachy approve plan-liver --by "A. Physicist"
     """
-    from brachy import lineage
+    from brachy.patient import lineage
 
     file = lineage.approve(plan, by)
     print(f"wrote {file}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from brachy.flags import AnonymiseFlag
+from brachy.cli.flags import AnonymiseFlag
 
 
 def robust(
@@ -34,12 +34,16 @@ def robust(
 
     Example: brachy robust plan-liver -o robust-liver
     """
-    from brachy import console, output, privacy, robustness
-    from brachy.planfile import Plan, canonical, rounded
-    from brachy.report import render_robust
+    from brachy.cli import console
+    from brachy.evaluation import robustness
+    from brachy.output import plan_folder
+    from brachy.output.report import render_robust
+    from brachy.patient import privacy
+    from brachy.patient.plan import Plan
+    from brachy.writing import canonical, rounded
 
     if out is not None:
-        output.check_destination(out, force)
+        plan_folder.check_destination(out, force)
     with console.progress(quiet=as_json) as progress:
         found = robustness.robust_folder(
             plan, samples=samples, seed=seed, uncertainty=uncertainty, threads=threads, progress=progress
@@ -48,7 +52,7 @@ def robust(
     if out is not None:
         shown = Plan.load(plan)
         page = render_robust(found, privacy.nameless(shown) if anonymise else shown)
-        output.write_texts({"robust.json": canonical(found), "robust.html": page}, out, force=force)
+        plan_folder.write_texts({"robust.json": canonical(found), "robust.html": page}, out, force=force)
     if as_json:
         sys.stdout.write(canonical(found))
     else:

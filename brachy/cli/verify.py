@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from brachy.cli.flags import AnonymiseFlag
 from brachy.errors import UsageError
-from brachy.flags import AnonymiseFlag
-from brachy.options import case_name, date_of, targets_of
+from brachy.patient.overrides import case_name, date_of, targets_of
 
 if TYPE_CHECKING:
-    from brachy.verification.record import Verification
+    from brachy.postimplant.record import Verification
 
 
 def verify(
@@ -130,9 +130,10 @@ def verify(
         import numba
 
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    from brachy import console, verified_output
-    from brachy.output import check_destination
-    from brachy.verification.postimplant import verify as compare
+    from brachy.cli import console
+    from brachy.output import postimplant_folder
+    from brachy.output.plan_folder import check_destination
+    from brachy.postimplant.verify import verify as compare
 
     if folder is not None:
         check_destination(folder, force)
@@ -145,10 +146,10 @@ def verify(
             accept_unverified=accept_unverified, seed=seed, progress=progress,
         )  # fmt: skip
         if anonymise:
-            found = verified_output.anonymised_verification(found)
+            found = postimplant_folder.anonymised_verification(found)
         if folder is not None:
             progress("writing and checking")
-            found = verified_output.write_verification(found, folder, force=force, review=review)
+            found = postimplant_folder.write_verification(found, folder, force=force, review=review)
     if as_json:
         sys.stdout.write(found.to_json())
     else:
@@ -170,7 +171,7 @@ def _what(first: str, second: str | None, no_plan: bool) -> tuple[str | None, st
 
 def show(found: "Verification", folder: Path | None) -> None:
     """Summary on the terminal: seeds, shifts, metrics beside the plan's, goals, cold spots, doubts, assumptions."""
-    from brachy import console
+    from brachy.cli import console
 
     content = found.content()
     say, table, cell = console.say, console.table, console.cell

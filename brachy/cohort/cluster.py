@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from brachy import __version__
 from brachy.cohort.listing import Row
 from brachy.cohort.work import run_case, version
 from brachy.errors import BrachyError, UsageError
+from brachy.version import __version__
 
 ANSWER_S = 8.0
 """A scheduler that has not answered by then is not there."""

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from brachy import __version__, resources
+from brachy import resources
 from brachy.errors import UsageError
+from brachy.version import __version__
 
 VERBS = ("plan", "verify", "robust")
 

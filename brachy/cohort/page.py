@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from brachy.cohort.table import columns_of, value_of
-from brachy.palette import BLUE, VERMILION
-from brachy.report.charts import FONT, array, axis
-from brachy.report.rendering import metric_label, render
+from brachy.output.figures.palette import BLUE, VERMILION
+from brachy.output.report.charts import FONT, array, axis
+from brachy.output.report.rendering import metric_label, render
 
 OUTLYING = 3.5
 """Modified z-score from which a value is called outlying: B. Iglewicz, D. Hoaglin, How to Detect and Handle Outliers

@@ -10,14 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from brachy import __version__, interrupts
+from brachy import interrupts
 from brachy.cohort.cluster import results, workers
 from brachy.cohort.listing import Row, read_list
 from brachy.cohort.outcomes import Cut, outcomes_of, read_outcomes
 from brachy.cohort.page import render_cohort
 from brachy.cohort.table import table_csv, write_parquet
 from brachy.errors import BrachyError, Interrupted, UsageError
-from brachy.planfile import canonical, write_text_whole
+from brachy.version import __version__
+from brachy.writing import canonical, write_text_whole
 
 if sys.platform != "win32":
     import fcntl

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from brachy.csv_tables import number, safe_text, table
 from brachy.errors import BrachyError
+from brachy.output.csv_tables import number, safe_text, table
 
 FIRST = ("row", "case", "patient_id", "status", "reason", "target")
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from brachy import __version__, options
 from brachy.errors import BrachyError, UsageError
+from brachy.patient import overrides
+from brachy.version import __version__
 
 TARGET_METRICS = ("D90_gy", "D100_gy", "V100_pct", "V150_pct", "V200_pct", "CI", "EI", "HI")
 
@@ -66,30 +67,33 @@ def _folder(keep: str, number: int) -> Path | None:
 
 
 def _plan(case: str, given: dict[str, str], folder: Path | None) -> dict[str, Any]:
-    from brachy import optimise, output, privacy, reading
+    from brachy import optimise
+    from brachy.io import load
+    from brachy.output import plan_folder
+    from brachy.patient import privacy
 
     text, number = given.get, _number(given)
-    protocol = options.changed_protocol(
+    protocol = overrides.changed_protocol(
         text("protocol", "liver-metastasis"), number("margin"), number("prescription"), text("source"),
         text("activity"),
         number("strength"), text("formalism"), number("pitch"), text("direction"), number("needle-length"),
         _flag(given, "accept-unverified"),
     )  # fmt: skip
-    loaded = reading.load_case(case, masks=options.masks_of(_several(given, "mask")))
+    loaded = load.load_case(case, masks=overrides.masks_of(_several(given, "mask")))
     if _flag(given, "anonymise"):
         loaded = privacy.anonymised(loaded)
     made = optimise.plan(
         loaded,
         protocol,
-        targets=options.targets_of(_several(given, "target")),
-        strength_on=options.date_of(text("strength-on"), "strength-on"),
-        implant_on=options.date_of(text("implant-on"), "implant-on"),
+        targets=overrides.targets_of(_several(given, "target")),
+        strength_on=overrides.date_of(text("strength-on"), "strength-on"),
+        implant_on=overrides.date_of(text("implant-on"), "implant-on"),
         seed=_whole(given, "seed"),
         threads=1,
         robust=_flag(given, "robust"),
     )
     if folder is not None:
-        output.write_outputs(made, loaded, folder, force=True)
+        plan_folder.write_outputs(made, loaded, folder, force=True)
     target = made.targets[0]
     structures = made.evaluation.structures
     missed = [f"{g.roi} {g.metric}" for g in made.evaluation.goals if g.required and not g.met]
@@ -112,8 +116,8 @@ def _plan(case: str, given: dict[str, str], folder: Path | None) -> dict[str, An
 
 
 def _verify(case: str, given: dict[str, str], folder: Path | None) -> dict[str, Any]:
-    from brachy import verified_output
-    from brachy.verification.postimplant import verify
+    from brachy.output import postimplant_folder
+    from brachy.postimplant.verify import verify
 
     text, number = given.get, _number(given)
     named = (("gate_mm", "gate"), ("margin_mm", "margin"), ("contour_sd_mm", "contour-sd"))
@@ -122,16 +126,16 @@ def _verify(case: str, given: dict[str, str], folder: Path | None) -> dict[str, 
         text("plan"), case, seeds=text("seeds"), count=_whole(given, "count", None), region=text("region"),
         register=text("register", "auto"), planning_case=text("planning-ct"), source=text("source"),
         strength_U=number("strength"), prescription_gy=number("prescription"),
-        targets=options.targets_of(_several(given, "target")),
-        implant_on=options.date_of(text("implant-on"), "implant-on"), formalism=text("formalism"),
+        targets=overrides.targets_of(_several(given, "target")),
+        implant_on=overrides.date_of(text("implant-on"), "implant-on"), formalism=text("formalism"),
         accept_unverified=_flag(given, "accept-unverified"), other_patient=_flag(given, "other-patient"),
         seed=_whole(given, "seed"),
         **lengths,
     )  # fmt: skip
     if _flag(given, "anonymise"):
-        found = verified_output.anonymised_verification(found)
+        found = postimplant_folder.anonymised_verification(found)
     if folder is not None:
-        verified_output.write_verification(found, folder, force=True)
+        postimplant_folder.write_verification(found, folder, force=True)
     content = found.content()
     target = content["targets"][0]
     structures = {
@@ -161,10 +165,11 @@ def _verify(case: str, given: dict[str, str], folder: Path | None) -> dict[str, 
 
 
 def _robust(case: str, given: dict[str, str], folder: Path | None) -> dict[str, Any]:
-    from brachy import output
-    from brachy.planfile import Plan, canonical, rounded
-    from brachy.privacy import PREFIX
-    from brachy.robustness import SAMPLES, robust_folder
+    from brachy.evaluation.robustness import SAMPLES, robust_folder
+    from brachy.output import plan_folder
+    from brachy.patient.plan import Plan
+    from brachy.patient.privacy import PREFIX
+    from brachy.writing import canonical, rounded
 
     found = robust_folder(
         case,
@@ -174,7 +179,7 @@ def _robust(case: str, given: dict[str, str], folder: Path | None) -> dict[str, 
         threads=1,
     )
     if folder is not None:
-        output.write_texts({"robust.json": canonical(rounded(found))}, folder, force=True)
+        plan_folder.write_texts({"robust.json": canonical(rounded(found))}, folder, force=True)
     plan = Plan.load(Path(case))
     target = plan.targets[0]
     rows = found["intervals"][target.planned_roi]
@@ -205,7 +210,7 @@ def _of(values: dict[str, Any]) -> dict[str, Any]:
 
 def _number(given: dict[str, str]) -> Any:
     def of(name: str) -> float | None:
-        return None if name not in given else options.number(given[name], name)
+        return None if name not in given else overrides.number(given[name], name)
 
     return of
 

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from brachy import dosimetry
 from brachy.core import histogram
-from brachy.grid import Dose, Grid
-from brachy.implant import Implant
-from brachy.metrics import DVH
-from brachy.sampling import ORGAN_REACH, REACH, Lattice, lattice_for, sample
-from brachy.structures import Structure
+from brachy.dosimetry import tg43
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.metrics import DVH
+from brachy.dosimetry.sampling import ORGAN_REACH, REACH, Lattice, lattice_for, sample
+from brachy.geometry.grid import Dose, Grid
+from brachy.geometry.structures import Structure
 from brachy.units import I125_HALF_LIFE_DAYS
 
 Float = NDArray[np.float64]
@@ -90,8 +90,8 @@ def dvh(
 
     Examples
     --------
-    >>> from brachy.implant import Implant
-    >>> from brachy.source import load_source
+    >>> from brachy.dosimetry.implant import Implant
+    >>> from brachy.dosimetry.source import load_source
     >>> angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
     >>> ring = 10 * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
     >>> disc = Structure("disc", [ring + [0, 0, z] for z in (-2, 0, 2)])
@@ -202,8 +202,8 @@ def on_lattice_of(
 
     Examples
     --------
-    >>> from brachy.implant import Implant
-    >>> from brachy.source import load_source
+    >>> from brachy.dosimetry.implant import Implant
+    >>> from brachy.dosimetry.source import load_source
     >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], axes=[0, 0, 1], strength_U=1.0)
     >>> square = np.array([[-5.0, -5, 0], [5, -5, 0], [5, 5, 0], [-5, 5, 0]])
     >>> box = Structure("box", [square + [0, 0, z] for z in (-4, -2, 0, 2, 4)])
@@ -244,8 +244,8 @@ def listed(implants: Implant | Sequence[Implant]) -> list[Implant]:
 
     Examples
     --------
-    >>> from brachy.implant import Implant
-    >>> from brachy.source import load_source
+    >>> from brachy.dosimetry.implant import Implant
+    >>> from brachy.dosimetry.source import load_source
     >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], strength_U=1.0)
     >>> len(listed(seed)), len(listed([seed, seed]))
     (1, 2)
@@ -258,8 +258,8 @@ def seeds_mm(implants: Implant | Sequence[Implant]) -> Float:
 
     Examples
     --------
-    >>> from brachy.implant import Implant
-    >>> from brachy.source import load_source
+    >>> from brachy.dosimetry.implant import Implant
+    >>> from brachy.dosimetry.source import load_source
     >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], strength_U=1.0)
     >>> seeds_mm([seed, seed]).shape
     (2, 3)
@@ -272,8 +272,8 @@ def dose_from_seeds(implants: Implant | Sequence[Implant], formalism: str, days:
 
     Examples
     --------
-    >>> from brachy.implant import Implant
-    >>> from brachy.source import load_source
+    >>> from brachy.dosimetry.implant import Implant
+    >>> from brachy.dosimetry.source import load_source
     >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], axes=[0, 0, 1], strength_U=1.0)
     >>> at = dose_from_seeds(seed, "2D", None)  # 1 U, 1 cm, 90 degrees: 1984.721 cGy
     >>> np.round(at(np.array([[10.0, 0, 0]])), 5)
@@ -284,9 +284,7 @@ def dose_from_seeds(implants: Implant | Sequence[Implant], formalism: str, days:
 
     def dose_at(points_mm: Float) -> Float:
         method = "exact" if len(points_mm) * seeds <= EXACT_PAIRS else "direct"
-        return np.asarray(
-            dosimetry.dose(points_mm, all_of_them, formalism=formalism, method=method, days=days)
-        )
+        return np.asarray(tg43.dose(points_mm, all_of_them, formalism=formalism, method=method, days=days))
 
     return dose_at
 
@@ -296,7 +294,7 @@ def interpolated(dose: Dose, points_mm: Float) -> Float:
 
     Examples
     --------
-    >>> from brachy.grid import Grid
+    >>> from brachy.geometry.grid import Grid
     >>> ramp = Dose(Grid((0, 0, 0), (2, 2, 2), (1, 1, 2)), np.array([[[0.0, 10.0]]]))
     >>> interpolated(ramp, np.array([[0.5, 0, 0], [2.9, 0, 0], [3.1, 0, 0]]))
     array([ 2.5, 10. ,  nan])

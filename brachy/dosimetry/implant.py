@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from brachy.dosimetry.source import Source
 from brachy.errors import BrachyError
-from brachy.source import Source
 
 Float = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ class Implant:
 
     Examples
     --------
-    >>> from brachy.source import load_source
+    >>> from brachy.dosimetry.source import load_source
     >>> seeds = Implant(load_source("amersham_6711"), [[0, 0, 0], [0, 0, 10]], strength_U=0.889)
     >>> len(seeds), seeds.half_life_days
     (2, 59.4)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from brachy.bed import bed
+from brachy.dosimetry.bed import bed
 from brachy.errors import UsageError
 from brachy.units import I125_HALF_LIFE_DAYS
 

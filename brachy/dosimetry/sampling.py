@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.core import raster
-from brachy.structures import Structure
+from brachy.geometry.structures import Structure
 
 Float = NDArray[np.float64]
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brachy import resources
+from brachy.dosimetry.source_file import SourceFile, parse, read_csv
 from brachy.errors import UsageError
-from brachy.source_file import SourceFile, parse, read_csv
 
 Float = NDArray[np.float64]
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import Source
 from brachy.errors import BrachyError, UsageError
-from brachy.grid import Dose, Grid
-from brachy.implant import Implant
-from brachy.source import Source
+from brachy.geometry.grid import Dose, Grid
 from brachy.units import total_dose_hours
 
 if TYPE_CHECKING:
@@ -114,8 +114,8 @@ def dose(
 
     Examples
     --------
-    >>> from brachy.implant import Implant
-    >>> from brachy.source import load_source
+    >>> from brachy.dosimetry.implant import Implant
+    >>> from brachy.dosimetry.source import load_source
     >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], axes=[0, 0, 1], strength_U=1.0)
     >>> round(float(dose([[10, 0, 0]], seed, formalism="2D")[0]), 4)
     19.8472
@@ -173,7 +173,7 @@ def influence(
 
     Examples
     --------
-    >>> from brachy.source import load_source
+    >>> from brachy.dosimetry.source import load_source
     >>> matrix = influence([[10, 0, 0], [20, 0, 0]], [[0, 0, 0]], load_source("amersham_6711"), 1.0)
     >>> matrix.shape
     (1, 2)
@@ -208,7 +208,7 @@ def dose_table(source: Source, formalism: str) -> "DoseTable | None":
 
     Examples
     --------
-    >>> from brachy.source import load_source
+    >>> from brachy.dosimetry.source import load_source
     >>> table = dose_table(load_source("amersham_6711"), "2D")
     >>> table.columns
     18

@@ -1,7 +1,4 @@
-"""Evaluation of a plan: metrics of every structure, CI, EI and HI of every target, goals.
-
-`dvh` and the metrics' names are offered here, too: this is the room to import from.
-"""
+"""Evaluation of a plan: metrics of every structure, CI, EI and HI of every target, goals."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,16 +7,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy import dosimetry
+from brachy.dosimetry import tg43
+from brachy.dosimetry.dvh import DoseAt, dose_from_seeds, dvh, listed, on_lattice_of, seeds_mm
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.metrics import DVH, INDICES, metric, parse_metric
+from brachy.dosimetry.sampling import Lattice, sample
 from brachy.errors import UsageError
-from brachy.grid import Dose, Grid
-from brachy.histograms import DoseAt, dose_from_seeds, dvh, interpolated, listed, on_lattice_of, seeds_mm
-from brachy.implant import Implant
-from brachy.metrics import DVH, INDICES, Metric, Uncertainty, metric, parse_metric
-from brachy.planfile import GoalResult
-from brachy.protocol import Goal
-from brachy.sampling import Lattice, sample
-from brachy.structures import Structure
+from brachy.geometry.grid import Dose, Grid
+from brachy.geometry.structures import Structure
+from brachy.patient.plan import GoalResult
+from brachy.patient.protocol import Goal
 
 Float = NDArray[np.float64]
 
@@ -85,7 +82,7 @@ def evaluate(
     external : Structure, optional
         Outline of the patient, to which the region at or above the prescription is confined.
     formalism, days
-        As of `brachy.dosimetry.dose`.
+        As of `brachy.dosimetry.tg43.dose`.
     goals : sequence of Goal
         Their metrics are added to the usual ones.
 
@@ -107,7 +104,7 @@ def evaluate(
 
     Examples
     --------
-    >>> from brachy.source import load_source
+    >>> from brachy.dosimetry.source import load_source
     >>> angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
     >>> ring = 8 * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
     >>> ball = Structure("ball", [ring + [0, 0, z] for z in (-4, -2, 0, 2, 4)])
@@ -331,7 +328,7 @@ def _grown_dose(
         shape = np.ceil(size / spacing).astype(int)
         start = 0.5 * (corner + far) - 0.5 * spacing * (shape - 1)
         grid = Grid(frame.to_patient(start), np.full(3, spacing), shape[::-1], frame.slab_stack.axes)
-        dose = dosimetry.dose(grid, implants, formalism=formalism, days=days)
+        dose = tg43.dose(grid, implants, formalism=formalism, days=days)
         gy = np.asarray(dose.gy)
         grows = np.zeros((2, 3), dtype=bool)
         for axis in range(3):  # u, v, w are the array's last, middle and first axis
@@ -433,16 +430,4 @@ def _rois(
     return [s.name for s in structures if s.role == wanted.casefold() and s.name in evaluated]
 
 
-__all__ = [
-    "DVH",
-    "METRICS",
-    "Metric",
-    "TargetDose",
-    "Uncertainty",
-    "dvh",
-    "evaluate",
-    "interpolated",
-    "judge",
-    "metric",
-    "parse_metric",
-]
+__all__ = ["METRICS", "TargetDose", "evaluate", "judge"]

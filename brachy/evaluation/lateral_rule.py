@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.lateral import edge_points
-from brachy.needle_path import skin_entry, target_span
-from brachy.planfile import PlanTemplate, RuleResult
-from brachy.protocol import Protocol
-from brachy.structures import Structure
-from brachy.template import TemplateLayout
+from brachy.geometry.structures import Structure
+from brachy.needles.lateral import edge_points
+from brachy.needles.needle_path import skin_entry, target_span
+from brachy.needles.template import TemplateLayout
+from brachy.patient.plan import PlanTemplate, RuleResult
+from brachy.patient.protocol import Protocol
 
 Float = NDArray[np.float64]
 

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy import dosimetry
+from brachy.dosimetry import tg43
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.metrics import DVH, metric, parse_metric
+from brachy.dosimetry.sampling import lattice_for, sample
+from brachy.dosimetry.source import Source
 from brachy.errors import BrachyError, UsageError
-from brachy.implant import Implant
-from brachy.metrics import DVH, metric, parse_metric
-from brachy.needle_path import one_thread
-from brachy.planfile import Plan
-from brachy.sampling import lattice_for, sample
-from brachy.scenarios import Layout, Scenario, Uncertainties, draw, load_uncertainties, nominal
-from brachy.source import Source
-from brachy.structures import Structure
+from brachy.evaluation.scenarios import Layout, Scenario, Uncertainties, draw, load_uncertainties, nominal
+from brachy.geometry.structures import Structure
+from brachy.needles.needle_path import one_thread
+from brachy.patient.plan import Plan
 
 Float = NDArray[np.float64]
 
@@ -106,8 +106,8 @@ def robust(
     Examples
     --------
     >>> from brachy.optimise import plan as make
-    >>> from brachy.phantom import load_phantom
-    >>> from brachy.protocol import change, load_protocol
+    >>> from brachy.io.phantom.file import load_phantom
+    >>> from brachy.patient.protocol import change, load_protocol
     >>> case = load_phantom("sphere-35mm")
     >>> quick = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
     >>> made = make(case, quick, direction=(0, 0))
@@ -167,7 +167,7 @@ def robust_folder(
         ...
     brachy.errors.BrachyError: no plan at no-such-plan: give a plan folder or its plan.json
     """
-    from brachy.dicom.read import read_structures
+    from brachy.io.dicom.read import read_structures
 
     place = Path(folder)
     plan = Plan.load(place)
@@ -243,7 +243,7 @@ class _Engine:
                 )
         if not implants:
             return np.zeros(len(points))
-        return np.asarray(dosimetry.dose(points, implants, formalism=self._formalism, method="direct"))
+        return np.asarray(tg43.dose(points, implants, formalism=self._formalism, method="direct"))
 
     def influence(self, needle: int, errors: Uncertainties, seed: int, count: int) -> float:
         """Standard deviation of the first target's D90, Gy, when this needle alone errs."""

@@ -10,14 +10,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from brachy.dosimetry.source import Source
 from brachy.errors import UsageError
-from brachy.lateral_rule import SAMPLE_MM, TOLERANCE_MM, LateralRule, distance_to_segment, nearest_on_path
-from brachy.needle_path import AIR_GAP_MM, SLIVER_MM, one_thread
-from brachy.planfile import PlanNeedle, PlanTemplate, RuleResult
-from brachy.protocol import Protocol
-from brachy.source import Source
-from brachy.structures import Structure
-from brachy.template import parse_hole
+from brachy.evaluation.lateral_rule import (
+    SAMPLE_MM,
+    TOLERANCE_MM,
+    LateralRule,
+    distance_to_segment,
+    nearest_on_path,
+)
+from brachy.geometry.structures import Structure
+from brachy.needles.needle_path import AIR_GAP_MM, SLIVER_MM, one_thread
+from brachy.needles.template import parse_hole
+from brachy.patient.plan import PlanNeedle, PlanTemplate, RuleResult
+from brachy.patient.protocol import Protocol
 
 Float = NDArray[np.float64]
 
@@ -107,8 +113,8 @@ def check_rules(
 
     Examples
     --------
-    >>> from brachy.protocol import load_protocol
-    >>> from brachy.source import load_source
+    >>> from brachy.patient.protocol import load_protocol
+    >>> from brachy.dosimetry.source import load_source
     >>> square = [[-90, -90, 0], [90, -90, 0], [90, 90, 0], [-90, 90, 0]]
     >>> body = Structure("Body", [square], role="external")
     >>> liver, seed = load_protocol("liver-metastasis"), load_source("amersham_6711")

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from brachy import resources
 from brachy.errors import UsageError
-from brachy.planfile import Plan
+from brachy.patient.plan import Plan
 
 Float = NDArray[np.float64]
 
@@ -112,7 +112,7 @@ def load_uncertainties(path: str | Path | None = None) -> Uncertainties:
     >>> load_uncertainties().seed.lost_probability
     0.006
     """
-    file = Path(path) if path is not None else resources.folder("sources").parent / "uncertainty.toml"
+    file = Path(path) if path is not None else resources.data_file("uncertainty.toml")
     if not file.is_file():
         raise UsageError(f"no file {file}: give a TOML file like brachy/data/uncertainty.toml")
     data = resources.toml_of(resources.read_bounded(file, file.name), file.name)

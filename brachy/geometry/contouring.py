@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from contourpy import contour_generator
@@ -10,16 +10,20 @@ from numpy.typing import ArrayLike
 
 from brachy.core.polygon import Float, Stack, distance_parallel, inside, make_stack
 from brachy.core.slabs import Slabs
-from brachy.grid import Grid
-
-if TYPE_CHECKING:
-    from brachy.structures import Structure
+from brachy.geometry.grid import Grid
 
 RASTER_MM = 1.0
 """Pitch of the raster on which a margin is drawn (engineering choice)."""
 
 STEP_MM = 1.0
 """Longest step between the layers interpolated between two contours (engineering choice)."""
+
+
+class Region(Protocol):
+    """Something that a margin may be clipped to; a `Structure` is one."""
+
+    def signed_distance_mm(self, points_mm: ArrayLike, cutoff_mm: float = np.inf) -> Float:
+        """Distance (n,), mm, of points (n, 3) to the surface, negative inside."""
 
 
 def mask_contours(mask: ArrayLike, grid: Grid) -> list[Float]:
@@ -113,7 +117,7 @@ def _along_edges(stack: Stack, rings: list[Float], normal: Float, step_mm: float
     return edge
 
 
-def expanded_contours(slabs: Slabs, margin_mm: float, clip: Sequence["Structure"]) -> list[Float]:
+def expanded_contours(slabs: Slabs, margin_mm: float, clip: Sequence[Region]) -> list[Float]:
     """Contours (n, 3), mm, of a structure with a three-dimensional margin, kept within every structure of
     `clip`.
 

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from brachy.contouring import expanded_contours, mask_contours, section_points
 from brachy.core import polygon, raster, slabs
 from brachy.errors import BrachyError
-from brachy.grid import Grid
+from brachy.geometry.contouring import expanded_contours, mask_contours, section_points
+from brachy.geometry.grid import Grid
 
 Float = NDArray[np.float64]
 
@@ -53,7 +53,7 @@ class Structure:
         Closed polygons (the last point need not repeat the first), patient frame (LPS), mm, in parallel
         planes of any orientation. Their order, direction and start do not matter.
     role : str
-        One of `brachy.roles.ROLES`, or "" while undecided.
+        One of `brachy.patient.roles.ROLES`, or "" while undecided.
     interpreted_type : str
         RT ROI Interpreted Type, or "".
     number : int, optional

@@ -5,8 +5,8 @@ from os import PathLike
 from pathlib import Path
 
 from brachy import resources
-from brachy.case import Case
 from brachy.errors import BrachyError, UsageError
+from brachy.patient.case import Case
 
 _KINDS = "a DICOM file, folder or zip, a CT in NIfTI/NRRD/MHA, or a phantom"
 
@@ -43,7 +43,7 @@ def load_case(path: str | PathLike[str], masks: Mapping[str, str | PathLike[str]
     file, given = Path(path), str(path)
     if not given.strip():
         raise UsageError(f"no case is named: give {_KINDS}")
-    from brachy import volumes
+    from brachy.io import volumes
 
     if _exists(file):
         if file.is_file() and volumes.is_volume(file):
@@ -68,7 +68,7 @@ def _exists(file: Path) -> bool:
 
 
 def _phantom(name: str | Path) -> Case:
-    from brachy.phantom import load_phantom
+    from brachy.io.phantom.file import load_phantom
 
     return load_phantom(name)
 
@@ -81,7 +81,7 @@ def _dicom(file: Path) -> Case:
     elif not _entries(file):
         raise UsageError(f"the folder {file.name} is empty: give {_KINDS}")
     # pydicom takes a quarter of a second to import: only where there is DICOM to read
-    from brachy.dicom.read import read_case
+    from brachy.io.dicom.read import read_case
 
     return read_case(file)
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.case import Case, InputFile
 from brachy.errors import BrachyError, UsageError
-from brachy.grid import Grid
-from brachy.structures import Structure
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
+from brachy.patient.case import Case, InputFile
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 """Formats that hold a volume and its geometry in one file."""

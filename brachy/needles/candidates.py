@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from brachy.lateral import Axes, edge_causes, edge_points, needed_tips
-from brachy.needle_path import (
+from brachy.geometry.structures import Structure
+from brachy.needles.lateral import Axes, edge_causes, edge_points, needed_tips
+from brachy.needles.needle_path import (
     RELATIVE_DIGITS,
     contact_depth,
     one_thread,
@@ -22,9 +23,8 @@ from brachy.needle_path import (
     skin_entry,
     target_span,
 )
-from brachy.protocol import Protocol
-from brachy.structures import Structure
-from brachy.template import TemplateLayout
+from brachy.needles.template import TemplateLayout
+from brachy.patient.protocol import Protocol
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -151,7 +151,7 @@ def offer(
     obstacles : sequence of Structure
         What a needle must not meet; the caller chooses them by role.
     layout : TemplateLayout
-        Where the holes are, from `brachy.template.lay_out`.
+        Where the holes are, from `brachy.needles.template.lay_out`.
     protocol : Protocol
         Margins, clearances, step, needle length.
     capsule_length_mm : float
@@ -170,7 +170,7 @@ def offer(
     the last time, the others every `step_mm` before it to where the axis first enters. A needle that an
     obstacle, its length or the skin on the far side keeps from there is offered shortened: its candidates are
     counted from the deepest centre that is legal, so that none of its reach is lost. The path from hole to
-    tip is judged as a whole, with `brachy.needle_path.contact_depth`, at radius + clearance.
+    tip is judged as a whole, with `brachy.needles.needle_path.contact_depth`, at radius + clearance.
 
     References
     ----------
@@ -178,8 +178,8 @@ def offer(
 
     Examples
     --------
-    >>> from brachy.protocol import load_protocol
-    >>> from brachy.template import lay_out, needle_direction
+    >>> from brachy.patient.protocol import load_protocol
+    >>> from brachy.needles.template import lay_out, needle_direction
     >>> square = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])
     >>> tumour = Structure("GTV", [12 * square + [0, 0, z] for z in range(-10, 11, 2)])
     >>> body = Structure("Body", [90 * square + [0, 0, z] for z in range(-90, 91, 2)])

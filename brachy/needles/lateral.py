@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.needle_path import RELATIVE_DIGITS
-from brachy.structures import Structure
-from brachy.template import TemplateLayout
+from brachy.geometry.structures import Structure
+from brachy.needles.needle_path import RELATIVE_DIGITS
+from brachy.needles.template import TemplateLayout
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]

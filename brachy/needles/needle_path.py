@@ -8,7 +8,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.structures import Structure
+from brachy.geometry.structures import Structure
 
 Float = NDArray[np.float64]
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brachy.errors import BrachyError, UsageError
-from brachy.grid import Grid
-from brachy.needle_path import RELATIVE_DIGITS, one_thread, skin_entry, target_span
-from brachy.structures import Structure
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
+from brachy.needles.needle_path import RELATIVE_DIGITS, one_thread, skin_entry, target_span
 
 Float = NDArray[np.float64]
 

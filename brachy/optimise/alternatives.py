@@ -17,7 +17,7 @@ from brachy.core.loading import exact_dose
 from brachy.optimise.goals import least_v100_pct, reach_goals
 from brachy.optimise.objective import hinge_terms
 from brachy.optimise.search import Control, Found, Game, anneal, generator, moves_for
-from brachy.protocol import Objective, Protocol
+from brachy.patient.protocol import Objective, Protocol
 
 Float = NDArray[np.float64]
 

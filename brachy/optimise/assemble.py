@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy import __version__
-from brachy.case import Case
-from brachy.dose_volume import TargetDose, evaluate, judge
-from brachy.needles import Offer
+from brachy.dosimetry.source import Source
+from brachy.evaluation.goals import TargetDose, evaluate, judge
+from brachy.evaluation.rules import check_rules
+from brachy.geometry.structures import Structure
+from brachy.needles.candidates import Offer
 from brachy.optimise.candidates import Candidates
-from brachy.planfile import (
+from brachy.patient.case import Case
+from brachy.patient.plan import (
     Evaluation,
     Plan,
     PlanCase,
@@ -23,13 +25,11 @@ from brachy.planfile import (
     PlanSource,
     PlanTarget,
     PlanTemplate,
-    rounded,
 )
-from brachy.protocol import Protocol
-from brachy.rules import check_rules
-from brachy.source import Source
-from brachy.structures import Structure
+from brachy.patient.protocol import Protocol
 from brachy.units import mci_from_strength
+from brachy.version import __version__
+from brachy.writing import rounded
 
 Float = NDArray[np.float64]
 

@@ -10,10 +10,10 @@ from scipy.spatial import cKDTree
 
 from brachy.core.influence import fill_rows
 from brachy.core.loading import Board, State
-from brachy.dosimetry import influence
-from brachy.needles import Offer, conflicts_between
-from brachy.protocol import Protocol
-from brachy.source import Source
+from brachy.dosimetry.source import Source
+from brachy.dosimetry.tg43 import influence
+from brachy.needles.candidates import Offer, conflicts_between
+from brachy.patient.protocol import Protocol
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.errors import BrachyError
-from brachy.needles import Offer, offer
+from brachy.geometry.structures import Structure
+from brachy.needles.candidates import Offer, offer
+from brachy.needles.template import lay_out, needle_direction
 from brachy.optimise.candidates import Candidates, SeedTable
 from brachy.optimise.points import SCAN, Dosed, Samples
 from brachy.optimise.search import Control, Game, anneal, generator, greedy
-from brachy.protocol import Protocol
-from brachy.structures import Structure
-from brachy.template import lay_out, needle_direction
+from brachy.patient.protocol import Protocol
 
 Float = NDArray[np.float64]
 

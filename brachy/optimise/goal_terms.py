@@ -17,11 +17,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from brachy.dosimetry.metrics import parse_metric
 from brachy.errors import UsageError
-from brachy.metrics import parse_metric
+from brachy.geometry.structures import Structure
 from brachy.optimise.points import FINE, LEVELS, Dosed, Samples, sequence
-from brachy.protocol import Goal, Protocol
-from brachy.structures import Structure
+from brachy.patient.protocol import Goal, Protocol
 
 Float = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from brachy.core.loading import exact_dose
 from brachy.optimise.objective import coverage, hinge_terms
 from brachy.optimise.search import Control, Found, Game, anneal, generator, moves_for
-from brachy.protocol import Protocol
+from brachy.patient.protocol import Protocol
 
 RAISE = 1.15
 """Factor of a raise (engineering choice: small, so that no more dose is given than the goal needs)."""

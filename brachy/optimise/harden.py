@@ -1,6 +1,6 @@
 """Robust planning: a loading that covers the target also when needles and seeds deviate.
 
-A fixed set of scenarios is drawn for all candidates at once (`brachy.scenarios.draw`, the figures of
+A fixed set of scenarios is drawn for all candidates at once (`brachy.evaluation.scenarios.draw`, the figures of
 brachy/data/uncertainty.toml), and the objective gets, for every scenario, the underdose of each target in it:
 
     F + robust * sum_s w_s <(Rx - D_s)+> / Rx,    sum_s w_s = 1
@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.core.loading import exact_dose
+from brachy.evaluation.scenarios import Layout, Uncertainties, draw
 from brachy.optimise.candidates import Candidates, SeedTable
 from brachy.optimise.objective import hinge_terms
 from brachy.optimise.points import SCAN, Samples
 from brachy.optimise.search import Control, Found, Game, anneal, generator, moves_for
-from brachy.protocol import Protocol
-from brachy.scenarios import Layout, Uncertainties, draw
+from brachy.patient.protocol import Protocol
 
 Float = NDArray[np.float64]
 

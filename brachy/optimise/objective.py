@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from brachy.core.loading import Terms, hinge_sums
 from brachy.optimise.points import Samples
-from brachy.protocol import Objective
+from brachy.patient.protocol import Objective
 
 Float = NDArray[np.float64]
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy import anatomy, strength
-from brachy.case import Case
+from brachy.dosimetry import strength
+from brachy.dosimetry.source import Source, load_source, source_warnings
 from brachy.errors import BrachyError, UsageError
+from brachy.evaluation.scenarios import Uncertainties, load_uncertainties
 from brachy.optimise.alternatives import different
 from brachy.optimise.assemble import Chosen, Prescribed, assemble
 from brachy.optimise.candidates import Candidates, SeedTable
@@ -25,10 +26,10 @@ from brachy.optimise.points import FINE, SEARCH, Dosed, Samples, sample, spared_
 from brachy.optimise.reach import out_of_reach
 from brachy.optimise.search import Control, Found, Game, Progress, anneal, generator, greedy, moves_for
 from brachy.optimise.targets import prescribed_targets
-from brachy.planfile import Plan
-from brachy.protocol import Protocol, change
-from brachy.scenarios import Uncertainties, load_uncertainties
-from brachy.source import Source, load_source, source_warnings
+from brachy.patient import anatomy
+from brachy.patient.case import Case
+from brachy.patient.plan import Plan
+from brachy.patient.protocol import Protocol, change
 from brachy.units import days_between, decay_factor, strength_from_mci
 
 Float = NDArray[np.float64]
@@ -69,7 +70,7 @@ def plan(
     Parameters
     ----------
     case : Case
-        CT and structures; roles that are not given are found by `brachy.anatomy.prepare`.
+        CT and structures; roles that are not given are found by `brachy.patient.anatomy.prepare`.
     protocol : Protocol
         What the clinic wants; see `brachy protocols`.
     targets : sequence of (ROI, Gy or None), optional
@@ -112,8 +113,8 @@ def plan(
 
     Examples
     --------
-    >>> from brachy.phantom import load_phantom
-    >>> from brachy.protocol import change, load_protocol
+    >>> from brachy.io.phantom.file import load_phantom
+    >>> from brachy.patient.protocol import change, load_protocol
     >>> quick = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
     >>> made = plan(load_phantom("sphere-35mm"), quick, direction=(0, 0))
     >>> made.evaluation.structures["GTV"]["V100_pct"] > 95
@@ -170,8 +171,8 @@ def plan_alternatives(
 
     Examples
     --------
-    >>> from brachy.phantom import load_phantom
-    >>> from brachy.protocol import change, load_protocol
+    >>> from brachy.io.phantom.file import load_phantom
+    >>> from brachy.patient.protocol import change, load_protocol
     >>> quick = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 2000})
     >>> named = plan_alternatives(load_phantom("sphere-35mm"), quick, 2, direction=(0, 0))
     >>> named[0][0], len(named)

@@ -18,8 +18,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.protocol import Protocol
-from brachy.structures import Structure
+from brachy.geometry.structures import Structure
+from brachy.patient.protocol import Protocol
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]

@@ -16,7 +16,7 @@ from brachy.core import search as kernels
 from brachy.optimise.candidates import Candidates, SeedTable, empty_state, make_board
 from brachy.optimise.objective import coverage, dose_terms, hinge_terms
 from brachy.optimise.points import Samples
-from brachy.protocol import Protocol as PlanningProtocol
+from brachy.patient.protocol import Protocol as PlanningProtocol
 
 Float = NDArray[np.float64]
 Loading = NDArray[np.int8]

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from brachy.case import Case
 from brachy.errors import BrachyError, UsageError
+from brachy.geometry.structures import Structure
 from brachy.optimise.assemble import Prescribed
 from brachy.optimise.points import sequence
-from brachy.planfile import PlanTarget
-from brachy.protocol import Protocol
-from brachy.structures import Structure
+from brachy.patient.case import Case
+from brachy.patient.plan import PlanTarget
+from brachy.patient.protocol import Protocol
 
 NESTED_SHARE = 0.9
 """A target of which this part lies inside another is served by that one's template (engineering choice)."""

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from brachy.lateral_rule import nearest_on_path
-from brachy.placed import PLACED_HEADER
-from brachy.planfile import Plan, PlanNeedle
-from brachy.source import Source
-from brachy.structures import Structure
-from brachy.template import parse_hole
+from brachy.dosimetry.source import Source
+from brachy.evaluation.lateral_rule import nearest_on_path
+from brachy.geometry.structures import Structure
+from brachy.needles.template import parse_hole
+from brachy.optimise.replanning.implanted_so_far import PLACED_HEADER
+from brachy.patient.plan import Plan, PlanNeedle
 
 NEEDLES_HEADER = (
     "template",

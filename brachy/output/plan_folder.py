@@ -20,20 +20,24 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from brachy import csv_tables, dosimetry, interrupts, robustness
-from brachy.anatomy import prepare
-from brachy.case import Case
+from brachy import interrupts
 from brachy.check import check_plan
-from brachy.dicom.write import write_ct, write_dose, write_plan, write_structures
-from brachy.dose_volume import dvh
+from brachy.dosimetry import tg43
+from brachy.dosimetry.dvh import dvh
 from brachy.errors import BrachyError, UsageError
-from brachy.grid import Dose, Grid
-from brachy.guide import GuideOptions, write_guide
-from brachy.lineage import APPROVAL, write_chain
-from brachy.planfile import Plan, canonical, rounded, write_text_whole
-from brachy.report import write_report
-from brachy.structures import Structure
-from brachy.uids import identified
+from brachy.evaluation import robustness
+from brachy.geometry.grid import Dose, Grid
+from brachy.geometry.structures import Structure
+from brachy.io.dicom.write import write_ct, write_dose, write_plan, write_structures
+from brachy.output import csv_tables
+from brachy.output.printed_template import GuideOptions, write_guide
+from brachy.output.report import write_report
+from brachy.patient.anatomy import prepare
+from brachy.patient.case import Case
+from brachy.patient.lineage import APPROVAL, write_chain
+from brachy.patient.plan import Plan
+from brachy.patient.uids import identified
+from brachy.writing import canonical, rounded, write_text_whole
 
 if sys.platform != "win32":
     import fcntl
@@ -102,7 +106,7 @@ def write_outputs(
     with_ct : bool, optional
         Write ct/; by default for a case that was not DICOM.
     robust : bool
-        Also robust.json, a Monte Carlo of the plan (`brachy.robustness.robust`), and its section in the report.
+        Also robust.json, a Monte Carlo of the plan (`brachy.evaluation.robustness`), and its section in the report.
     threads : int, optional
         Of that Monte Carlo; by default one for each core.
     say : callable, optional
@@ -277,7 +281,7 @@ def plan_dose(plan: Plan) -> Dose:
     grid = Grid.around(
         seeds.min(axis=0) - DOSE_MARGIN_MM, seeds.max(axis=0) + DOSE_MARGIN_MM, DOSE_SPACING_MM
     )
-    return dosimetry.dose(grid, plan.implants(), formalism=plan.evaluation.formalism)
+    return tg43.dose(grid, plan.implants(), formalism=plan.evaluation.formalism)
 
 
 def plan_curves(plan: Plan, structures: Sequence[Structure]) -> Curves:

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from brachy import dosimetry
 from brachy.check.implanted import check_implanted
-from brachy.csv_tables import number, safe_text, table
-from brachy.dicom.write import write_ct, write_dose, write_structures
-from brachy.dicom.write.implanted import write_implanted
-from brachy.grid import Dose, Grid
-from brachy.output import DOSE_MARGIN_MM, DOSE_SPACING_MM, check_destination, whole_folder
-from brachy.planfile import write_text_whole
-from brachy.privacy import anonymised, nameless, scrubbed
-from brachy.report import PlannedSeeds, write_verification_report
-from brachy.uids import identified, uid
-from brachy.verification.record import Verification
-from brachy.verification.seed_files import GivenSeeds, doubtful
+from brachy.dosimetry import tg43
+from brachy.geometry.grid import Dose, Grid
+from brachy.io.dicom.write import write_ct, write_dose, write_structures
+from brachy.io.dicom.write.implanted import write_implanted
+from brachy.output.csv_tables import number, safe_text, table
+from brachy.output.plan_folder import DOSE_MARGIN_MM, DOSE_SPACING_MM, check_destination, whole_folder
+from brachy.output.report import PlannedSeeds, write_verification_report
+from brachy.patient.privacy import anonymised, nameless, scrubbed
+from brachy.patient.uids import identified, uid
+from brachy.postimplant.record import Verification
+from brachy.postimplant.seed_files import GivenSeeds, doubtful
+from brachy.writing import write_text_whole
 
 SEEDS_HEADER = (
     "seed", "x_mm", "y_mm", "z_mm", "axis_x", "axis_y", "axis_z", "confidence", "mass", "sd_x_mm", "sd_y_mm", "sd_z_mm",
@@ -39,7 +39,7 @@ FAR_MM = 60.0
 
 
 def anonymised_verification(found: Verification) -> Verification:
-    """The same verification without what names the patient (`brachy.privacy`); dates that it states are gone too."""
+    """The same verification without what names the patient (`brachy.patient.privacy`), and without dates."""
     case = anonymised(found.case)
     data = scrubbed(found.data, found.case)
     for key in ("assumed", "warnings"):
@@ -96,7 +96,7 @@ def write_verification(
     with whole_folder(out, force) as folder:
         structure_set = ""
         if case.structures and (carried or not case.identity.is_dicom):
-            from brachy.dicom.write.rtstruct import structure_set_uid
+            from brachy.io.dicom.write.rtstruct import structure_set_uid
 
             write_structures(case.structures, case, folder / "RTSTRUCT.dcm")
             structure_set = structure_set_uid(case.structures, case)
@@ -142,9 +142,7 @@ def implanted_dose(found: Verification) -> Dose:
     boxes = np.vstack([target.bounds_mm for target, _ in found.targets])
     inner = np.vstack([seeds[away <= FAR_MM], boxes])
     low, high = inner.min(axis=0) - DOSE_MARGIN_MM, inner.max(axis=0) + DOSE_MARGIN_MM
-    return dosimetry.dose(
-        Grid.around(low, high, DOSE_SPACING_MM), list(found.implants), formalism=found.formalism
-    )
+    return tg43.dose(Grid.around(low, high, DOSE_SPACING_MM), list(found.implants), formalism=found.formalism)
 
 
 def _short(values: Sequence[float | None]) -> list[str]:
@@ -205,7 +203,7 @@ def review_csv(seeds: GivenSeeds, pictures: dict[int, str] | None = None) -> str
 
 def write_review(found: Verification, folder: Path) -> None:
     """review.csv, and review/NAME.png of everything doubtful."""
-    from brachy.review_figure import review_figure
+    from brachy.output.figures.review_figure import review_figure
 
     pictures: dict[int, str] = {}
     marked = doubtful(found.seeds)

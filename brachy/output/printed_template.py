@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy import cuts
-from brachy.case import Case
 from brachy.errors import BrachyError, UsageError
-from brachy.planfile import Plan, write_bytes_whole
-from brachy.structures import Structure
-from brachy.template import column_letters, parse_hole
+from brachy.geometry.structures import Structure
+from brachy.needles.template import column_letters, parse_hole
+from brachy.output.figures import cuts
+from brachy.patient.case import Case
+from brachy.patient.overrides import number
+from brachy.patient.plan import Plan
+from brachy.writing import write_bytes_whole
 
 Float = NDArray[np.float64]
 Solid = Any
@@ -185,6 +187,42 @@ def stl_bytes(solid: Solid) -> bytes:
 def _modeller() -> Any:
     """The library of solids, loaded when one is made."""
     return import_module("manifold3d")
+
+
+def guide_of(given: str | None, needle_radius_mm: float | None = None) -> GuideOptions | None:
+    """Measures of the printed template of `hole=MM,plate=MM,sleeve=MM,wall=MM,standoff=MM,all`.
+
+    They are checked where the needle is known, so that nothing is planned first.
+
+    Examples
+    --------
+    >>> guide_of("hole=1.6,sleeve=12,all").sleeve_mm
+    12.0
+    """
+    if given is None:
+        return None
+    fields = {
+        "hole": "hole_diameter_mm",
+        "plate": "thickness_mm",
+        "sleeve": "sleeve_mm",
+        "wall": "wall_mm",
+        "standoff": "standoff_mm",
+    }
+    chosen: dict[str, Any] = {}
+    for part in given.split(","):
+        name, equals, value = part.strip().partition("=")
+        if name == "all" and not equals:
+            chosen["whole_grid"] = True
+        elif name in fields and value:
+            chosen[fields[name]] = number(value, f"--guide {name}")
+        else:
+            raise UsageError(
+                f"--guide {part.strip()}: give {'=MM, '.join(fields)}=MM or all, separated by commas"
+            )
+    options = GuideOptions(**chosen)
+    if needle_radius_mm is not None:
+        check_measures(options, needle_radius_mm)
+    return options
 
 
 def check_measures(options: GuideOptions, needle_radius_mm: float) -> float:

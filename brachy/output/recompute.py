@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.case import Identity
-from brachy.csv_tables import safe_text
+from brachy.dosimetry.implant import Implant
 from brachy.errors import BrachyError, UsageError
-from brachy.grid import Dose, Grid
-from brachy.implant import Implant
-from brachy.privacy import nameless_identity
-from brachy.uids import uid
+from brachy.geometry.grid import Dose, Grid
+from brachy.output.csv_tables import safe_text
+from brachy.patient.case import Identity
+from brachy.patient.privacy import nameless_identity
+from brachy.patient.uids import uid
 
 if TYPE_CHECKING:
-    from brachy.dose_volume import DVH
-    from brachy.planfile import Plan
+    from brachy.dosimetry.metrics import DVH
+    from brachy.patient.plan import Plan
 
 BOX_MARGIN_MM = 50.0
 """Without --like the grid is the seeds' bounding box and this much more (engineering choice)."""
@@ -47,7 +47,7 @@ class DoseResult:
 
     def summary(self) -> dict[str, Any]:
         """The object printed by --json."""
-        from brachy.planfile import rounded
+        from brachy.writing import rounded
 
         data: dict[str, Any] = rounded({"output": self.output, "max_gy": self.max_gy, "seeds": self.seeds})
         return data
@@ -116,8 +116,8 @@ def recompute(
     --------
     >>> from tempfile import TemporaryDirectory
     >>> from brachy.optimise import plan
-    >>> from brachy.phantom import load_phantom
-    >>> from brachy.protocol import change, load_protocol
+    >>> from brachy.io.phantom.file import load_phantom
+    >>> from brachy.patient.protocol import change, load_protocol
     >>> quick = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
     >>> made = plan(load_phantom("sphere-35mm"), quick, direction=(0, 0))
     >>> with TemporaryDirectory() as folder:
@@ -126,7 +126,7 @@ def recompute(
     >>> found.seeds == made.seed_count, found.formalism
     (True, '1D')
     """
-    from brachy.dosimetry import dose
+    from brachy.dosimetry.tg43 import dose
 
     if like is not None and spacing_mm is not None:
         raise UsageError("--like and --grid exclude each other: the dose file brings its own grid")
@@ -139,7 +139,7 @@ def recompute(
     seeds = _load(Path(plan), source, formalism, accept_unverified)
     reference = None
     if like is not None:
-        from brachy.dicom.read import read_dose
+        from brachy.io.dicom.read import read_dose
 
         reference = read_dose(like)
         frames = {reference.frame_of_reference_uid, seeds.identity.frame_of_reference_uid} - {""}
@@ -190,8 +190,8 @@ def _load(path: Path, source: str | None, formalism: str | None, accept_unverifi
         raise BrachyError(f"no plan at {path}: give a plan folder, a plan.json or an RTPLAN")
     if path.is_dir() or path.suffix == ".json":
         return _own(path, source, formalism, accept_unverified)
-    from brachy.dicom.read import read_plan
-    from brachy.source import source_warnings
+    from brachy.dosimetry.source import source_warnings
+    from brachy.io.dicom.read import read_plan
 
     imported = read_plan(path)
     identity, uid = _identity(path)
@@ -202,8 +202,8 @@ def _load(path: Path, source: str | None, formalism: str | None, accept_unverifi
 
 
 def _own(path: Path, source: str | None, formalism: str | None, accept_unverified: bool) -> _Loaded:
-    from brachy.planfile import Plan
-    from brachy.source import load_source, source_warnings
+    from brachy.dosimetry.source import load_source, source_warnings
+    from brachy.patient.plan import Plan
 
     made = Plan.load(path)
     implants = made.implants()
@@ -248,8 +248,8 @@ def _identity_of(made: "Plan") -> Identity:
 
 def _identity(path: Path) -> tuple[Identity, str]:
     """Patient, study and frame of reference of a DICOM file, for objects written beside it; and its own UID."""
-    from brachy.dicom.ct import patient_and_study
-    from brachy.dicom.files import declared_charset, parse, reading, text
+    from brachy.io.dicom.ct import patient_and_study
+    from brachy.io.dicom.files import declared_charset, parse, reading, text
 
     with reading(path.name):
         content = parse(path.read_bytes(), path.name)
@@ -280,7 +280,7 @@ def ratios(
 
     Examples
     --------
-    >>> from brachy.source import load_source
+    >>> from brachy.dosimetry.source import load_source
     >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], strength_U=1.0)
     >>> grid = Grid.around([-10, -10, -10], [10, 10, 10], 5.0)
     >>> twice, once = Dose(grid, np.full(grid.shape, 240.0)), Dose(grid, np.full(grid.shape, 120.0))
@@ -301,7 +301,7 @@ def ratios(
 
 
 def _write(found: Dose, seeds: _Loaded, out: Path, days: float | None) -> None:
-    from brachy.dicom.write import write_dose
+    from brachy.io.dicom.write import write_dose
 
     until = "to complete decay" if days is None else f"to day {days:g}"
     reference = seeds.plan_uid or uid("plan", seeds.identity.study_uid, seeds.identity.patient_id)
@@ -343,8 +343,8 @@ def dose_volume_table(
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
-    >>> from brachy.dicom.write import write_dose, write_structures
-    >>> from brachy.phantom import load_phantom
+    >>> from brachy.io.dicom.write import write_dose, write_structures
+    >>> from brachy.io.phantom.file import load_phantom
     >>> case = load_phantom("sphere-35mm")
     >>> flat = Dose(case.grid, np.full(case.grid.shape, 120.0))
     >>> with TemporaryDirectory() as folder:
@@ -355,9 +355,10 @@ def dose_volume_table(
     >>> table.values["GTV"]
     {'V100_pct': 100.0}
     """
-    from brachy.bed import TG_137
-    from brachy.dicom.read import read_dose, read_structure_set
-    from brachy.dose_volume import dvh, metric, parse_metric
+    from brachy.dosimetry.bed import TG_137
+    from brachy.dosimetry.dvh import dvh
+    from brachy.dosimetry.metrics import metric, parse_metric
+    from brachy.io.dicom.read import read_dose, read_structure_set
 
     names = tuple(parse_metric(name).name for name in metrics) or _default_metrics(prescriptions)
     found = read_dose(dose_file)

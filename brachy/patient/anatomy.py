@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brachy.case import Case
 from brachy.errors import BrachyError
-from brachy.grid import Grid
-from brachy.protocol import Protocol
-from brachy.roles import check_overrides, guess_role
-from brachy.structures import Structure
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
+from brachy.patient.case import Case
+from brachy.patient.protocol import Protocol
+from brachy.patient.roles import check_overrides, guess_role
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -90,8 +90,8 @@ def prepare(case: Case, protocol: Protocol, target: str | Sequence[str] | None =
 
     Examples
     --------
-    >>> from brachy.phantom import load_phantom
-    >>> from brachy.protocol import load_protocol
+    >>> from brachy.io.phantom.file import load_phantom
+    >>> from brachy.patient.protocol import load_protocol
     >>> case = prepare(load_phantom("sphere-35mm"), load_protocol("liver-metastasis"))
     >>> [s.role for s in case.structures]
     ['external', 'target']

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.errors import UsageError
-from brachy.grid import Grid
-from brachy.structures import Structure
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
 
 
 @dataclass(frozen=True)

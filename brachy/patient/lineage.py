@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from brachy.errors import BrachyError, UsageError
-from brachy.planfile import Plan, canonical, write_text_whole
+from brachy.patient.plan import Plan
+from brachy.writing import canonical, write_text_whole
 
 CHAIN = "chain"
 APPROVAL = "approval.json"

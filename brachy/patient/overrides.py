@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from brachy.errors import UsageError
 
 if TYPE_CHECKING:
-    from brachy.guide import GuideOptions
-    from brachy.protocol import Protocol
+    from brachy.patient.protocol import Protocol
 
 
 def changed_protocol(
@@ -27,7 +26,7 @@ def changed_protocol(
 ) -> "Protocol":
     """A protocol by name or file, with what the options change in it."""
     from brachy import units
-    from brachy.protocol import change, load_protocol
+    from brachy.patient.protocol import change, load_protocol
 
     if activity is not None and strength is not None:
         raise UsageError("--activity and --strength exclude each other: give mCi or U, not both")
@@ -72,7 +71,7 @@ def _apparent_mci(text: str, model: str, accept_unverified: bool) -> tuple[float
     A number alone is apparent mCi. Contained activity needs the factor of the source file.
     """
     from brachy import units
-    from brachy.source import load_source
+    from brachy.dosimetry.source import load_source
 
     match = _ACTIVITY.fullmatch(text)
     if match is None:
@@ -162,44 +161,6 @@ def prescriptions_of(given: list[str] | None) -> dict[str | None, float]:
             raise UsageError(f"--prescription {text}: give a dose above 0 Gy")
         found[name or None] = value
     return found
-
-
-def guide_of(given: str | None, needle_radius_mm: float | None = None) -> "GuideOptions | None":
-    """Measures of the printed template of `hole=MM,plate=MM,sleeve=MM,wall=MM,standoff=MM,all`.
-
-    They are checked where the needle is known, so that nothing is planned first.
-
-    Examples
-    --------
-    >>> guide_of("hole=1.6,sleeve=12,all").sleeve_mm
-    12.0
-    """
-    if given is None:
-        return None
-    from brachy.guide import GuideOptions, check_measures
-
-    fields = {
-        "hole": "hole_diameter_mm",
-        "plate": "thickness_mm",
-        "sleeve": "sleeve_mm",
-        "wall": "wall_mm",
-        "standoff": "standoff_mm",
-    }
-    chosen: dict[str, Any] = {}
-    for part in given.split(","):
-        name, equals, value = part.strip().partition("=")
-        if name == "all" and not equals:
-            chosen["whole_grid"] = True
-        elif name in fields and value:
-            chosen[fields[name]] = number(value, f"--guide {name}")
-        else:
-            raise UsageError(
-                f"--guide {part.strip()}: give {'=MM, '.join(fields)}=MM or all, separated by commas"
-            )
-    options = GuideOptions(**chosen)
-    if needle_radius_mm is not None:
-        check_measures(options, needle_radius_mm)
-    return options
 
 
 def date_of(text: str | None, option: str) -> date | None:

@@ -10,12 +10,12 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from brachy.case import Case, Identity, InputFile
 from brachy.errors import UsageError
-from brachy.uids import digest, identified, uid
+from brachy.patient.case import Case, Identity, InputFile
+from brachy.patient.uids import digest, identified, uid
 
 if TYPE_CHECKING:
-    from brachy.planfile import Plan
+    from brachy.patient.plan import Plan
 
 PREFIX = "ANON-"
 
@@ -34,7 +34,7 @@ def anonymised(case: Case) -> Case:
     Examples
     --------
     >>> import numpy as np
-    >>> from brachy.grid import Grid
+    >>> from brachy.geometry.grid import Grid
     >>> who = Identity(patient_id="4711", patient_name="Doe^J", study_uid="1.2.3", is_dicom=True)
     >>> case = Case(np.zeros((2, 3, 3), np.int16), Grid((0, 0, 0), (1, 1, 1), (2, 3, 3)), identity=who)
     >>> found = anonymised(case).identity
@@ -58,7 +58,7 @@ def scrubbed(value: Any, case: Case) -> Any:
     Examples
     --------
     >>> import numpy as np
-    >>> from brachy.grid import Grid
+    >>> from brachy.geometry.grid import Grid
     >>> case = Case(np.zeros((1, 1, 1)), Grid((0, 0, 0), (1, 1, 1), (1, 1, 1)), identity=Identity(patient_id="4711"))
     >>> scrubbed({"note": ["of patient 4711", 4711]}, case)
     {'note': ['of patient (removed)', 4711]}

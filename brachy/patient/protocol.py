@@ -4,7 +4,6 @@ A protocol says what the clinic wants. Where each number comes from stands in th
 keyed by the dotted name of the field, and travels into plan.json with it.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,8 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from brachy import resources
+from brachy.dosimetry.metrics import parse_metric
 from brachy.errors import UsageError
-from brachy.metrics import parse_metric
+from brachy.messages import first_problem
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -403,35 +403,6 @@ def _bound(goal: Goal, prescription_gy: float) -> tuple[float, float] | None:
         dose = metric.value if metric.kind == "VGy" else metric.value * prescription_gy / 100.0
         return dose, float(goal.limit)
     return None
-
-
-def plainly(message: str) -> str:
-    """A message of pydantic in words that say what to do.
-
-    Examples
-    --------
-    >>> plainly("Field required"), plainly("Input should be a valid number, unable to parse string as a number")
-    ('is missing: add it', 'give a number')
-    """
-    message = message.removeprefix("Value error, ").replace("Field required", "is missing: add it")
-    message = message.replace("Extra inputs are not permitted", "there is no such field: leave it out")
-    message = re.sub(
-        r"Input should be a valid integer(, unable to parse string as an integer)?",
-        "give a whole number",
-        message,
-    )
-    return re.sub(
-        r"Input should be a valid number(, unable to parse string as a number)?", "give a number", message
-    )
-
-
-def first_problem(error: ValidationError) -> str:
-    """One line for a pydantic error: where it is and what is wrong with it."""
-    problem = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in problem["loc"]) or "the file"
-    what = plainly(str(problem["msg"]))
-    more = len(error.errors()) - 1
-    return f"{where}: {what}" + (f" (and {more} more)" if more else "")
 
 
 def load_protocol(name: str | Path) -> Protocol:

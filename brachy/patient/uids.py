@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from brachy.case import Case, Identity, SliceReference
+from brachy.patient.case import Case, Identity, SliceReference
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 """SOP class of a CT image (PS3.4 table B.5-1)."""
@@ -46,7 +46,7 @@ def identified(case: Case) -> Case:
 
     Examples
     --------
-    >>> from brachy.grid import Grid
+    >>> from brachy.geometry.grid import Grid
     >>> case = identified(Case(np.zeros((2, 3, 3), np.int16), Grid((0, 0, 0), (1, 1, 1), (2, 3, 3))))
     >>> case.identity.study_uid[:5], len(case.identity.slices), identified(case).identity == case.identity
     ('2.25.', 2, True)

@@ -7,24 +7,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy import __version__
-from brachy.anatomy import prepare
-from brachy.case import Case
-from brachy.dose_volume import TargetDose, evaluate, judge
+from brachy.dosimetry.implant import Implant
 from brachy.errors import BrachyError, UsageError
-from brachy.implant import Implant
-from brachy.matching import moved_by
-from brachy.planfile import PlanTarget
-from brachy.protocol import Goal, Protocol, load_protocol
-from brachy.registration import Registration
-from brachy.roles import guess_role
-from brachy.structures import Structure
-from brachy.verification import coverage
-from brachy.verification.compare import Comparison, Implanted, seed_rows, shift_report
-from brachy.verification.intervals import LEVEL, SAMPLES, Errors, intervals, uncertainties
-from brachy.verification.planned import Planned
-from brachy.verification.record import FORMAT, VERSION, CarriedPlan, Verification
-from brachy.verification.seed_files import GivenSeeds
+from brachy.evaluation.goals import TargetDose, evaluate, judge
+from brachy.geometry.structures import Structure
+from brachy.patient.anatomy import prepare
+from brachy.patient.case import Case
+from brachy.patient.plan import PlanTarget
+from brachy.patient.protocol import Goal, Protocol, load_protocol
+from brachy.patient.roles import guess_role
+from brachy.postimplant import coverage
+from brachy.postimplant.compare import Comparison, Implanted, seed_rows, shift_report
+from brachy.postimplant.intervals import LEVEL, SAMPLES, Errors, intervals, uncertainties
+from brachy.postimplant.matching import moved_by
+from brachy.postimplant.planned import Planned
+from brachy.postimplant.record import FORMAT, VERSION, CarriedPlan, Verification
+from brachy.postimplant.registration import Registration
+from brachy.postimplant.seed_files import GivenSeeds
+from brachy.version import __version__
 
 Float = NDArray[np.float64]
 

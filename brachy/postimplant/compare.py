@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import load_source, source_warnings
+from brachy.dosimetry.strength import strength_on_day
 from brachy.errors import BrachyError, UsageError
-from brachy.implant import Implant
-from brachy.matching import Matching, Shifts, match, moved_by, shifts, statistics
-from brachy.registration import Registration
-from brachy.source import load_source, source_warnings
-from brachy.strength import strength_on_day
-from brachy.verification.planned import Planned
-from brachy.verification.seed_files import GivenSeeds
+from brachy.postimplant.matching import Matching, Shifts, match, moved_by, shifts, statistics
+from brachy.postimplant.planned import Planned
+from brachy.postimplant.registration import Registration
+from brachy.postimplant.seed_files import GivenSeeds
 
 Float = NDArray[np.float64]
 

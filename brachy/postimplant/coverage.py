@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.dosimetry import dose
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.tg43 import dose
 from brachy.errors import UsageError
-from brachy.grid import Grid
-from brachy.implant import Implant
-from brachy.structures import Structure
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
 
 Float = NDArray[np.float64]
 

@@ -4,17 +4,17 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.dosimetry import dose
-from brachy.grid import Grid
-from brachy.implant import Implant
-from brachy.structures import Structure
-from brachy.verification.coverage import dose_to
+from brachy import resources
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.tg43 import dose
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
+from brachy.postimplant.coverage import dose_to
 
 Float = NDArray[np.float64]
 
@@ -24,7 +24,7 @@ POINTS = 4000
 SAMPLES = 200
 LEVEL = 0.95
 
-_FILE = Path(__file__).parent.parent / "data" / "verification_uncertainty.toml"
+_FILE = resources.data_file("verification_uncertainty.toml")
 
 
 @cache
@@ -99,8 +99,8 @@ def intervals(
 
     Examples
     --------
-    >>> from brachy.histograms import dvh
-    >>> from brachy.source import load_source
+    >>> from brachy.dosimetry.dvh import dvh
+    >>> from brachy.dosimetry.source import load_source
     >>> ring = 8 * np.array([[np.cos(a), np.sin(a), 0] for a in np.linspace(0, 6.2, 40)])
     >>> ball = Structure("ball", [ring + [0, 0, z] for z in (-4, -2, 0, 2, 4)])
     >>> implant = Implant(load_source("amersham_6711"), [[0, 0, 0]], strength_U=5.0)

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import source_warnings
 from brachy.errors import BrachyError
-from brachy.implant import Implant
-from brachy.planfile import Plan
-from brachy.source import source_warnings
-from brachy.structures import Structure
+from brachy.geometry.structures import Structure
+from brachy.patient.plan import Plan
 
 Float = NDArray[np.float64]
 
@@ -98,7 +98,7 @@ def planned_of(plan: Plan, folder: Path | None = None) -> Planned:
             rows.append((f"{hole}.{number}", hole, seed.position_mm, needle.direction, seed.source))
     frame, structures = plan.case.frame_of_reference_uid, tuple[Structure, ...]()
     if folder is not None and (folder / "RTSTRUCT.dcm").is_file():
-        from brachy.dicom.read import read_structure_set
+        from brachy.io.dicom.read import read_structure_set
 
         drawn = read_structure_set(folder / "RTSTRUCT.dcm")
         structures = drawn.structures
@@ -125,7 +125,7 @@ def planned_of(plan: Plan, folder: Path | None = None) -> Planned:
 
 
 def _of_vendor(file: Path, source: str | None, accept_unverified: bool) -> Planned:
-    from brachy.dicom.read import read_plan
+    from brachy.io.dicom.read import read_plan
 
     read = read_plan(file)
     implants = read.implants(source=source, accept_unverified=accept_unverified)

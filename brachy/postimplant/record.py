@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.case import Case
-from brachy.implant import Implant
-from brachy.planfile import Plan, canonical, rounded
-from brachy.structures import Structure
-from brachy.verification.seed_files import GivenSeeds
+from brachy.dosimetry.implant import Implant
+from brachy.geometry.structures import Structure
+from brachy.patient.case import Case
+from brachy.patient.plan import Plan
+from brachy.postimplant.seed_files import GivenSeeds
+from brachy.writing import canonical, rounded
 
 Float = NDArray[np.float64]
 

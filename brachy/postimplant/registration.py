@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brachy import resources
-from brachy.case import Case
 from brachy.errors import BrachyError, UsageError
-from brachy.matching import GATE_MM, assign, common_shift, moved_by, rigid_fit
-from brachy.structures import Structure
+from brachy.geometry.structures import Structure
+from brachy.patient.case import Case
+from brachy.postimplant.matching import GATE_MM, assign, common_shift, moved_by, rigid_fit
 
 Float = NDArray[np.float64]
 
@@ -127,9 +127,9 @@ def by_seeds(planned_mm: ArrayLike, found_mm: ArrayLike, gate_mm: float = GATE_M
 
     Notes
     -----
-    From each of 27 turns the shift with most votes (`brachy.matching.common_shift`) starts a sequence of assignments
-    and rigid fits in which the gate shrinks; the start that brings most seeds together wins. What the whole implant
-    moved within the organ is thereby taken for a move of the patient.
+    From each of 27 turns the shift with most votes (`brachy.postimplant.matching.common_shift`) starts a sequence
+    of assignments and rigid fits in which the gate shrinks; the start that brings most seeds together wins. What the
+    whole implant moved within the organ is thereby taken for a move of the patient.
 
     Examples
     --------
@@ -429,7 +429,8 @@ def _from_itk(file: Path) -> Float:
 def _of_child(file: Path) -> Float:
     """HDF5 is read in a process of its own: a damaged file may end it."""
     code = (
-        "import sys; from brachy.registration import read_itk; print(*read_itk(sys.argv[1]).ravel().tolist())"
+        "import sys; from brachy.postimplant.registration import read_itk; "
+        "print(*read_itk(sys.argv[1]).ravel().tolist())"
     )
     try:
         done = subprocess.run(

@@ -14,8 +14,8 @@ from brachy import resources
 from brachy.errors import BrachyError, UsageError
 
 if TYPE_CHECKING:
-    from brachy.dicom.read import ImportedPlan
-    from brachy.verification.seeds import Findings
+    from brachy.io.dicom.read import ImportedPlan
+    from brachy.postimplant.seed_finder.seeds import Findings
 
 Float = NDArray[np.float64]
 
@@ -112,7 +112,7 @@ def read_seeds(path: str | Path) -> GivenSeeds:
 
 
 def _of_plan(file: Path) -> GivenSeeds:
-    from brachy.dicom.read import read_plan
+    from brachy.io.dicom.read import read_plan
 
     read = read_plan(file)
     n = len(read)

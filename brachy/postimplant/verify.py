@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from brachy.case import Case
 from brachy.errors import BrachyError, UsageError
-from brachy.matching import GATE_MM
-from brachy.planfile import Plan
-from brachy.registration import METHODS, Registration, by_file, by_frame, by_image, by_seeds
-from brachy.structures import Structure
-from brachy.verification import assess, compare
-from brachy.verification.planned import Planned, planned_from, planned_of
-from brachy.verification.record import Verification
-from brachy.verification.seed_files import GivenSeeds, of_findings, read_seeds
+from brachy.geometry.structures import Structure
+from brachy.patient.case import Case
+from brachy.patient.plan import Plan
+from brachy.postimplant import assess, compare
+from brachy.postimplant.matching import GATE_MM
+from brachy.postimplant.planned import Planned, planned_from, planned_of
+from brachy.postimplant.record import Verification
+from brachy.postimplant.registration import METHODS, Registration, by_file, by_frame, by_image, by_seeds
+from brachy.postimplant.seed_files import GivenSeeds, of_findings, read_seeds
 
 Progress = Callable[[str], None]
 
@@ -71,15 +71,15 @@ def verify(
     post : Case or path
         CT after the implant, with its structures.
     seeds : optional
-        A CSV or RTPLAN (`brachy.verification.seed_files.read_seeds`), or centres (m, 3) in the frame of the CT, mm.
+        A CSV or RTPLAN (`brachy.postimplant.seed_files.read_seeds`), or centres (m, 3) in the frame of the CT, mm.
         By default they are found on the CT.
     count : int, optional
         Seeds implanted; compared with what was found, never used to fill.
     region : str, optional
         ROI round which seeds are looked for, with 15 mm; "target" for the targets; by default the whole CT.
     register : str or path
-        "frame", "image", "seeds", a file (`brachy.registration.by_file`), or "auto": a common frame of reference,
-        else the images where the planning CT is at hand, else the seeds.
+        "frame", "image", "seeds", a file (`brachy.postimplant.registration.by_file`), or "auto": a common frame of
+        reference, else the images where the planning CT is at hand, else the seeds.
     planning_case : Case or path, optional
         Planning CT with structures for the registration by image; by default the one in the plan's folder.
     source, strength_U, prescription_gy
@@ -123,7 +123,7 @@ def verify(
 
     Examples
     --------
-    >>> from brachy.phantom import load_phantom
+    >>> from brachy.io.phantom.file import load_phantom
     >>> case = load_phantom("sphere-35mm")
     >>> places = case.structure("GTV").centroid_mm + 8 * np.array([[1, 1, 0], [-1, -1, 0], [1, -1, 1], [-1, 1, -1]])
     >>> found = verify(None, case, seeds=places, source="amersham_6711", strength_U=3.0, prescription_gy=60.0)
@@ -202,7 +202,7 @@ def _check_options(
 def _case(post: Case | str | Path) -> Case:
     if isinstance(post, Case):
         return post
-    from brachy.reading import load_case
+    from brachy.io.load import load_case
 
     return load_case(post)
 
@@ -314,9 +314,9 @@ def _find(
     accept_unverified: bool,
     tell: Progress,
 ) -> GivenSeeds:
-    from brachy.source import load_source
-    from brachy.verification.finder import find_seeds
-    from brachy.verification.seeds import Capsule
+    from brachy.dosimetry.source import load_source
+    from brachy.postimplant.seed_finder.find import find_seeds
+    from brachy.postimplant.seed_finder.seeds import Capsule
 
     capsule: Any = Capsule()
     if source is not None:
@@ -395,7 +395,7 @@ def _has_planning_case(planned: Planned) -> bool:
 
 
 def _frame(case: Case) -> str:
-    from brachy.uids import identified
+    from brachy.patient.uids import identified
 
     return identified(case).identity.frame_of_reference_uid
 

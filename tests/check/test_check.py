@@ -8,21 +8,22 @@ import numpy as np
 import pydicom
 import pytest
 
-from brachy import output
 from brachy.check import check_plan
 from brachy.check.clinical import clinical_items
 from brachy.check.commission import commission, commissioning_files
 from brachy.check.shapes import METRICS, SHAPES, exact
-from brachy.dosimetry import dose
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import load_source
+from brachy.dosimetry.tg43 import dose
 from brachy.errors import BrachyError
-from brachy.grid import Dose, Grid
-from brachy.implant import Implant
+from brachy.geometry.grid import Dose, Grid
+from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan
-from brachy.phantom import load_phantom
-from brachy.planfile import Plan, canonical, checksum_of
-from brachy.protocol import change, load_protocol
-from brachy.source import load_source
-from brachy.uids import identified
+from brachy.output import plan_folder
+from brachy.patient.plan import Plan, checksum_of
+from brachy.patient.protocol import change, load_protocol
+from brachy.patient.uids import identified
+from brachy.writing import canonical
 
 QUICK = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 10_000, "fine_moves": 5_000})
 
@@ -41,7 +42,7 @@ def made(case):
 def sound(case, made, tmp_path_factory):
     """A plan folder as the program writes it, with a coarse dose to be quick."""
     out = tmp_path_factory.mktemp("sound") / "out"
-    return output.write_outputs(made, case, out, dose=coarse(made), curves={})
+    return plan_folder.write_outputs(made, case, out, dose=coarse(made), curves={})
 
 
 def coarse(made: Plan) -> Dose:
@@ -60,7 +61,7 @@ def changed(made: Plan, edit) -> Plan:
 
 def rewritten(case, faulty: Plan, folder, gy: Dose | None = None):
     """Folder of a faulty plan; its dose is that of the faulty plan unless given."""
-    return output.write_outputs(faulty, case, folder / "out", dose=gy or coarse(faulty), curves={})
+    return plan_folder.write_outputs(faulty, case, folder / "out", dose=gy or coarse(faulty), curves={})
 
 
 def failed(report) -> list[str]:

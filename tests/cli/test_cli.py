@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
-from brachy import __version__, cli
-from brachy.options import changed_protocol
+from brachy.cli import app
+from brachy.patient.overrides import changed_protocol
+from brachy.version import __version__
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 
 
 def run(capsys, monkeypatch, *words: str) -> tuple[int, str, str]:
     """Run the program in this process; exit code, stdout, stderr."""
     monkeypatch.setattr(sys, "argv", ["brachy", *words])
     with pytest.raises(SystemExit) as leave:
-        cli.main()
+        app.main()
     shown = capsys.readouterr()
     return int(leave.value.code or 0), shown.out, shown.err
 
@@ -42,7 +43,7 @@ def test_version(capsys, monkeypatch):
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; sys.argv = ['brachy', 'plan', '--help']\n"
-        "from brachy.cli import main\n"
+        "from brachy.cli.app import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'numba', 'pydicom', 'SimpleITK', 'pyvista', 'matplotlib', 'scipy'} & set(sys.modules)\n"
@@ -208,8 +209,8 @@ def test_ctrl_c_inside_a_compiled_function_is_no_internal_error(capsys, monkeypa
         except KeyboardInterrupt as cause:
             raise SystemError("returned a result with an exception set") from cause
 
-    monkeypatch.setattr(cli, "app", interrupted)
-    monkeypatch.setattr(cli.interrupts, "WRITTEN", [])
+    monkeypatch.setattr(app, "app", interrupted)
+    monkeypatch.setattr(app.interrupts, "WRITTEN", [])
     code, _, told = run(capsys, monkeypatch, "plan")
     assert (code, told) == (130, "brachy: interrupted; nothing was written\n")
 
@@ -218,5 +219,5 @@ def test_an_error_of_the_program_itself_says_so(capsys, monkeypatch):
     def broken(**_):
         raise SystemError("returned a result with an exception set")
 
-    monkeypatch.setattr(cli, "app", broken)
+    monkeypatch.setattr(app, "app", broken)
     refused(run(capsys, monkeypatch, "plan"), 1, "internal error", "report it")

@@ -12,13 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from brachy import cli
+from brachy.cli import app
 from brachy.cohort import run_cohort
 from brachy.cohort.running import _clean
 from brachy.cohort.table import table_csv
 from brachy.cohort.work import run_case
-from brachy.output import write_outputs
-from brachy.phantom import load_phantom
+from brachy.io.phantom.file import load_phantom
+from brachy.output.plan_folder import write_outputs
 
 CASES = 6
 BRACHY = [sys.executable, "-m", "brachy"]
@@ -173,7 +173,7 @@ def test_ctrl_c_keeps_what_is_finished_and_leaves_no_worker(tmp_path, listed):
 def run(capsys, monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["brachy", *map(str, words)])
     with pytest.raises(SystemExit) as leave:
-        cli.main()
+        app.main()
     return int(leave.value.code or 0), capsys.readouterr()
 
 
@@ -202,8 +202,8 @@ def test_what_cannot_be_used_is_told_before_any_work(tmp_path, listed, capsys, m
 def test_robust_over_plans_with_outcomes_and_kept_folders(tmp_path, capsys, monkeypatch):
     """One local worker; the metrics are those of `brachy robust`, and a second run does nothing again."""
     import brachy
-    from brachy.protocol import change, load_protocol
-    from brachy.robustness import robust_folder
+    from brachy.evaluation.robustness import robust_folder
+    from brachy.patient.protocol import change, load_protocol
 
     quick = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
     case = load_phantom("sphere-35mm")

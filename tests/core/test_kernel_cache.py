@@ -60,7 +60,7 @@ def test_a_home_that_cannot_be_written(tmp_path):
 
 
 def test_reading_help_needs_no_compiler():
-    code = "import sys, brachy, brachy.source, brachy.dosimetry; print('numba' in sys.modules)"
+    code = "import sys, brachy, brachy.dosimetry.source, brachy.dosimetry.tg43; print('numba' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
 
@@ -73,7 +73,7 @@ def test_the_second_dose_compiles_nothing(tmp_path):
     said = []
     for name in ("first.dcm", "second.dcm"):
         words = f"import sys; sys.argv[1:] = ['dose', {str(plan)!r}, '-o', {str(tmp_path / name)!r}]"
-        result = run(f"{words}; from brachy.cli import main; main()", tmp_path, check=False)
+        result = run(f"{words}; from brachy.cli.app import main; main()", tmp_path, check=False)
         assert result.returncode == 0, result.stderr
         said.append(result.stderr.count("compiling kernels, once"))
     assert said == [1, 0]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from brachy.bed import TG_137, Radiobiology, bed, effective_days
+from brachy.dosimetry.bed import TG_137, Radiobiology, bed, effective_days
+from brachy.dosimetry.metrics import DVH, metric
 from brachy.errors import UsageError
-from brachy.metrics import DVH, metric
 
 
 def integrated(dose, half_life, tissue, days):

@@ -3,20 +3,20 @@
 import numpy as np
 import pytest
 
-from brachy import dosimetry
 from brachy.core import histogram, raster
 from brachy.core.polygon import make_stack
-from brachy.dose_volume import TargetDose, dvh, evaluate, interpolated, judge, metric, parse_metric
+from brachy.dosimetry import tg43
+from brachy.dosimetry.dvh import dose_from_seeds, dvh, interpolated, regions_of, voxel_curves
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.metrics import DVH, metric, parse_metric
+from brachy.dosimetry.sampling import Lattice, lattice_for, sample
+from brachy.dosimetry.source import load_source
 from brachy.errors import UsageError
-from brachy.grid import Dose, Grid
-from brachy.histograms import dose_from_seeds, regions_of, voxel_curves
-from brachy.implant import Implant
-from brachy.metrics import DVH
-from brachy.planfile import Evaluation
-from brachy.protocol import Goal
-from brachy.sampling import Lattice, lattice_for, sample
-from brachy.source import load_source
-from brachy.structures import Structure
+from brachy.evaluation.goals import TargetDose, evaluate, judge
+from brachy.geometry.grid import Dose, Grid
+from brachy.geometry.structures import Structure
+from brachy.patient.plan import Evaluation
+from brachy.patient.protocol import Goal
 
 SHIFT = np.array([13.3, -7.1, 4.9])
 K = 14_500.0  # Gy mm^2
@@ -55,7 +55,7 @@ def nearest_seed_counts(monkeypatch):
         gy = K / np.maximum(away2, 1e-6)
         return Dose(where, gy.reshape(where.shape)) if isinstance(where, Grid) else gy
 
-    monkeypatch.setattr(dosimetry, "dose", dose)
+    monkeypatch.setattr(tg43, "dose", dose)
 
 
 def radius_of(gy):

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 import brachy
-from brachy.dosimetry import METHODS, dose, influence
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import load_source
+from brachy.dosimetry.tg43 import METHODS, dose, influence
 from brachy.errors import BrachyError, UsageError
-from brachy.grid import Dose, Grid
-from brachy.implant import Implant
-from brachy.source import load_source
+from brachy.geometry.grid import Dose, Grid
 
 
 @pytest.fixture(scope="module")

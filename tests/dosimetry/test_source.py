@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from brachy import resources
+from brachy.dosimetry.source import Source, available_sources, load_source, source_warnings, unverified_names
 from brachy.errors import UsageError
-from brachy.planfile import rounded
-from brachy.source import Source, available_sources, load_source, source_warnings, unverified_names
+from brachy.writing import rounded
 
-DOCS = Path(__file__).parent.parent / "docs" / "source-files.md"
+DOCS = Path(__file__).parents[2] / "docs" / "source-files.md"
 
 
 @pytest.fixture
@@ -262,7 +262,8 @@ def test_what_a_plan_says_of_its_seed():
 
 def test_reading_a_source_imports_no_compiler():
     code = (
-        "import sys, brachy.source; brachy.source.load_source('amersham_6711'); print('numba' in sys.modules)"
+        "import sys; from brachy.dosimetry.source import load_source; "
+        "load_source('amersham_6711'); print('numba' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"

@@ -5,9 +5,10 @@ from datetime import date, datetime
 
 import pytest
 
-from brachy import strength, units
+from brachy import units
+from brachy.dosimetry import strength
+from brachy.dosimetry.source import load_source
 from brachy.errors import UsageError
-from brachy.source import load_source
 
 
 def test_order_of_two_strengths_in_order_of_use():

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from brachy.case import Case
 from brachy.check import check_plan
-from brachy.grid import Grid
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
+from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan
-from brachy.output import write_outputs
-from brachy.phantom import load_phantom
-from brachy.protocol import change, load_protocol
-from brachy.structures import Structure
+from brachy.output.plan_folder import write_outputs
+from brachy.patient.case import Case
+from brachy.patient.protocol import change, load_protocol
 
 QUICK = change(
     load_protocol("liver-metastasis"),
@@ -123,7 +123,7 @@ def test_two_tumours_have_a_template_each_and_their_own_prescriptions(tmp_path):
         if goal.metric == "D90_gy":
             assert goal.limit == {"M1": 120.0, "M2": 150.0}[goal.roi]
     # the dose is the sum of both implants: one alone gives the other's target less
-    from brachy.dosimetry import dose
+    from brachy.dosimetry.tg43 import dose
 
     both = dose(np.array([[0.0, 2.0, 3.0]]), found.implants())[0]
     alone = []

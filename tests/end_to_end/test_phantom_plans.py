@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan
-from brachy.phantom import load_phantom
-from brachy.protocol import change, load_protocol
+from brachy.patient.protocol import change, load_protocol
 
 PROTOCOL = load_protocol("liver-metastasis")
 LIFT = np.array([0.0, 0.0, 10.0])

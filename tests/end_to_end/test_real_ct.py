@@ -7,9 +7,9 @@ import numpy as np
 import pydicom
 import pytest
 
+from brachy.io.load import load_case
 from brachy.optimise import plan
-from brachy.protocol import load_protocol
-from brachy.reading import load_case
+from brachy.patient.protocol import load_protocol
 
 PROTOCOL = load_protocol("liver-metastasis")
 SHIFT = np.array([13.3, -7.1, 4.9])

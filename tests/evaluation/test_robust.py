@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 import brachy
-from brachy.dosimetry import dose
+from brachy.dosimetry.dvh import dvh
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import load_source
+from brachy.dosimetry.tg43 import dose
 from brachy.errors import BrachyError, UsageError
-from brachy.histograms import dvh
-from brachy.implant import Implant
-from brachy.phantom import load_phantom
-from brachy.protocol import change, load_protocol
-from brachy.robustness import robust, robust_folder
-from brachy.scenarios import Layout, Uncertainties, draw, load_uncertainties, nominal
-from brachy.source import load_source
+from brachy.evaluation.robustness import robust, robust_folder
+from brachy.evaluation.scenarios import Layout, Uncertainties, draw, load_uncertainties, nominal
+from brachy.io.phantom.file import load_phantom
+from brachy.patient.protocol import change, load_protocol
 
 QUICK = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 10_000, "fine_moves": 5_000})
 

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
+from brachy.dosimetry.source import load_source
 from brachy.errors import UsageError
-from brachy.lateral_rule import nearest_on_path
-from brachy.needles import offer
-from brachy.planfile import PlanNeedle, PlanSeed, PlanTemplate, rounded
-from brachy.rules import check_rules
-from brachy.source import load_source
-from brachy.structures import Structure
-from brachy.template import lay_out, needle_direction
+from brachy.evaluation.lateral_rule import nearest_on_path
+from brachy.evaluation.rules import check_rules
+from brachy.geometry.structures import Structure
+from brachy.needles.candidates import offer
+from brachy.needles.template import lay_out, needle_direction
+from brachy.patient.plan import PlanNeedle, PlanSeed, PlanTemplate
+from brachy.writing import rounded
 from tests.needle_cases import SHIFT, box, ellipsoid, plan_needles, plan_template, protocol, shifted
 
 WATER = box("Body", (-150, -100, -100), (150, 100, 100), "external")

@@ -135,7 +135,7 @@ def _slices():
 def _ct_files():
     from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
-    from tests.dicom.test_read_ct import compress
+    from tests.io.dicom.test_read_ct import compress
 
     slices = _slices()
     found = [slices[1], slices[1], slices[1]]
@@ -163,7 +163,7 @@ def _beside(folder):
 
 
 def _read_case(path):
-    from brachy.reading import load_case
+    from brachy.io.load import load_case
 
     return load_case(path.parent / "RS.dcm")
 
@@ -181,7 +181,7 @@ def _structure_sets():
 
 
 def _read_structures(path):
-    from brachy.dicom.read import read_structures
+    from brachy.io.dicom.read import read_structures
 
     for structure in read_structures(path):
         if not structure.is_empty:
@@ -189,25 +189,25 @@ def _read_structures(path):
 
 
 def _plans():
-    from tests.dicom.test_read_plan import A, B, plan_set, seed
+    from tests.io.dicom.test_read_plan import A, B, plan_set, seed
 
     return [plan_set([[seed(A), seed(B, 2, axis=(0, 0, 1))]])]
 
 
 def _read_plan(path):
-    from brachy.dicom.read import read_plan
+    from brachy.io.dicom.read import read_plan
 
     return read_plan(path)
 
 
 def _doses():
-    from tests.dicom.test_read_dose import dose_set
+    from tests.io.dicom.test_read_dose import dose_set
 
     return [dose_set(), dose_set(bits=16, scaling=1e-2), dose_set(order="descending", offsets="absolute")]
 
 
 def _read_dose(path):
-    from brachy.dicom.read import read_dose
+    from brachy.io.dicom.read import read_dose
 
     return read_dose(path)
 
@@ -225,7 +225,7 @@ def _zipped():
 
 
 def _load_case(path):
-    from brachy.reading import load_case
+    from brachy.io.load import load_case
 
     return load_case(path)
 
@@ -241,7 +241,7 @@ def _plan_tree():
 
 
 def _plan_json(rng):
-    from brachy.planfile import checksum_of
+    from brachy.patient.plan import checksum_of
 
     tree = _plan_tree()
     if rng.random() < 0.25:
@@ -261,8 +261,8 @@ def _plan_json(rng):
 
 
 def _read_plan_json(path):
-    from brachy.csv_tables import needles_csv, placed_csv
-    from brachy.planfile import Plan
+    from brachy.output.csv_tables import needles_csv, placed_csv
+    from brachy.patient.plan import Plan
 
     plan = Plan.load(path)
     plan.implants()
@@ -286,13 +286,13 @@ def _toml(*files):
 
 
 def _read_protocol(path):
-    from brachy.protocol import load_protocol
+    from brachy.patient.protocol import load_protocol
 
     return load_protocol(path)
 
 
 def _read_source(path):
-    from brachy.source import load_source, source_warnings
+    from brachy.dosimetry.source import load_source, source_warnings
 
     source = load_source(path, accept_unverified=True)
     source_warnings(source)
@@ -303,14 +303,14 @@ _SMALL_PHANTOM = "tests/fuzz/phantom.toml"
 
 
 def _read_phantom(path):
-    from brachy.phantom import load_phantom, phantom_seeds
+    from brachy.io.phantom.file import load_phantom, phantom_seeds
 
     load_phantom(path)
     phantom_seeds(path)
 
 
 def _read_uncertainties(path):
-    from brachy.scenarios import load_uncertainties
+    from brachy.evaluation.scenarios import load_uncertainties
 
     return load_uncertainties(path)
 
@@ -340,7 +340,7 @@ def _csv(text):
 
 
 def _read_seeds(path):
-    from brachy.verification.seed_files import read_seeds
+    from brachy.postimplant.seed_files import read_seeds
 
     return read_seeds(path)
 
@@ -384,7 +384,7 @@ def _placed_files():
 
 
 def _read_placed(path):
-    from brachy.placed import read_placed
+    from brachy.optimise.replanning.implanted_so_far import read_placed
 
     return read_placed(path, _small_plan())
 
@@ -400,7 +400,7 @@ def _edits(rng):
 
 
 def _read_edits(path):
-    from brachy.edits import edited_needles, read_edits
+    from brachy.optimise.replanning.edits import edited_needles, read_edits
 
     return edited_needles(read_edits(path, _small_plan()), _small_plan())
 
@@ -434,7 +434,7 @@ def _transforms():
 
 
 def _read_transform(path):
-    from brachy.registration import by_file
+    from brachy.postimplant.registration import by_file
 
     return by_file(path)
 

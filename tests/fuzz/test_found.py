@@ -6,13 +6,13 @@ import zlib
 
 import pytest
 
-from brachy.dicom.files import _check_inflated_size, printable
+from brachy.dosimetry.source import load_source
 from brachy.errors import BrachyError, UsageError
-from brachy.phantom import load_phantom
-from brachy.reading import load_case
-from brachy.registration import by_file
-from brachy.source import load_source
-from brachy.verification.seed_files import read_seeds
+from brachy.io.dicom.files import _check_inflated_size, printable
+from brachy.io.load import load_case
+from brachy.io.phantom.file import load_phantom
+from brachy.postimplant.registration import by_file
+from brachy.postimplant.seed_files import read_seeds
 from tests.fuzz.targets import ROOT, SOURCE
 
 TFM = """#Insight Transform File V1.0

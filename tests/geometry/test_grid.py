@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from brachy.grid import Dose, Grid
+from brachy.geometry.grid import Dose, Grid
 
 
 @given(st.integers(0, 2**32 - 1))

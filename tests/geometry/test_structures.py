@@ -7,8 +7,8 @@ import pytest
 
 from brachy.core import polygon, raster
 from brachy.errors import BrachyError
-from brachy.grid import Grid
-from brachy.structures import Structure
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
 
 SHIFT = np.array([13.3, -7.1, 4.9])
 

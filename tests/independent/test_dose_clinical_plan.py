@@ -9,10 +9,10 @@ import pydicom
 import pytest
 from scipy.spatial import cKDTree
 
-from brachy.dosimetry import dose
-from brachy.grid import Grid
-from brachy.implant import Implant
-from brachy.source import load_source
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import load_source
+from brachy.dosimetry.tg43 import dose
+from brachy.geometry.grid import Grid
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from scipy.spatial.transform import Rotation
 
 from brachy import resources
 from brachy.core import tables, tree
-from brachy.dosimetry import dose, dose_table, influence
-from brachy.grid import Grid
-from brachy.implant import Implant
-from brachy.source import load_source, unverified_names
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import load_source, unverified_names
+from brachy.dosimetry.tg43 import dose, dose_table, influence
+from brachy.geometry.grid import Grid
 
 PROMISE = 1e-3
 JIT = not numba.config.DISABLE_JIT

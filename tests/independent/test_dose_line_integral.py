@@ -8,10 +8,10 @@ import pytest
 from scipy.integrate import quad
 from scipy.spatial.transform import Rotation
 
-from brachy.dosimetry import dose
-from brachy.grid import Grid
-from brachy.implant import Implant
-from brachy.source import load_source
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import load_source
+from brachy.dosimetry.tg43 import dose
+from brachy.geometry.grid import Grid
 
 HOURS = 59.4 * 24 / np.log(2)
 

@@ -11,10 +11,10 @@ CODE = """
 import sys
 from pathlib import Path
 import numpy as np
-from brachy.dosimetry import dose
-from brachy.grid import Grid
-from brachy.implant import Implant
-from brachy.source import load_source
+from brachy.dosimetry.tg43 import dose
+from brachy.geometry.grid import Grid
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import load_source
 
 positions = np.random.default_rng(1).uniform(-30, 30, (120, 3))
 implant = Implant(load_source("amersham_6711"), positions, axes=[0, 0, 1], strength_U=0.7)

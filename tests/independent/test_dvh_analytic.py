@@ -9,12 +9,12 @@ import json
 import numpy as np
 import pytest
 
-from brachy import histograms
-from brachy.dose_volume import dvh
-from brachy.grid import Dose, Grid
-from brachy.implant import Implant
-from brachy.source import load_source
-from brachy.structures import Structure
+from brachy.dosimetry import dvh as histograms
+from brachy.dosimetry.dvh import dvh
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import load_source
+from brachy.geometry.grid import Dose, Grid
+from brachy.geometry.structures import Structure
 
 R, H = 12.0, 24.0
 RANGE = 24.0
@@ -123,7 +123,7 @@ def test_volumes_round_one_point_follow_the_inverse_square(monkeypatch, centre):
         away2 = ((np.asarray(points)[:, None] - implants[0].positions_mm[None]) ** 2).sum(axis=2)
         return (14_500.0 / away2).sum(axis=1)
 
-    monkeypatch.setattr(histograms.dosimetry, "dose", inverse_square)
+    monkeypatch.setattr(histograms.tg43, "dose", inverse_square)
     angle = 2 * np.pi * np.arange(360) / 360
     unit = np.column_stack([np.cos(angle), np.sin(angle), 0 * angle])
     z = np.arange(-17.5, 18, 1.0)

@@ -10,11 +10,11 @@ import numpy as np
 import pydicom
 import pytest
 
-from brachy.dose_volume import dvh
-from brachy.grid import Dose, Grid
-from brachy.implant import Implant
-from brachy.source import load_source
-from brachy.structures import Structure
+from brachy.dosimetry.dvh import dvh
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import load_source
+from brachy.geometry.grid import Dose, Grid
+from brachy.geometry.structures import Structure
 
 
 def read_structures(path):

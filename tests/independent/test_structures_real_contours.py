@@ -5,8 +5,8 @@ import pydicom
 import pytest
 from matplotlib.path import Path as Polygon
 
-from brachy.grid import Grid
-from brachy.structures import Structure
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
 
 
 def read(path):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from brachy.errors import BrachyError, UsageError
-from brachy.reading import load_case
+from brachy.io.load import load_case
 from tests import scanner
-from tests.test_volumes import box_mask, ct, write
+from tests.io.test_volumes import box_mask, ct, write
 
 
 def refused(path, *parts, kind=UsageError, **options):

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK
 
 from brachy.errors import BrachyError, UsageError
-from brachy.volumes import add_masks, read_volume
+from brachy.io.volumes import add_masks, read_volume
 from tests.scanner import hu_at
 
 SHAPE = (6, 10, 12)
@@ -100,7 +100,7 @@ def test_nifti_typed_from_its_definition(tmp_path):
 
 
 def test_liver_is_the_same_as_nifti_and_as_dicom(shared):
-    from brachy.dicom.read import read_case
+    from brachy.io.dicom.read import read_case
 
     folder = shared / "data" / "liver_abdomen"
     masks = {name: f"{folder / 'labels.nii.gz'}:{label}" for name, label in [("Liver", 2), ("Aorta", 12)]}
@@ -208,7 +208,7 @@ def test_masks_that_are_none(tmp_path):
 
 
 def test_masks_added_to_a_dicom_case(shared):
-    from brachy.dicom.read import read_case
+    from brachy.io.dicom.read import read_case
 
     folder = shared / "data" / "ct_jpeg2000"
     case = add_masks(read_case(folder), {"Label 1": f"{folder / 'labels_totalseg.nii.gz'}:1"})

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from brachy.needle_path import contact_depth
-from brachy.needles import conflicts_between, offer
-from brachy.structures import Structure
-from brachy.template import lay_out, needle_direction
+from brachy.geometry.structures import Structure
+from brachy.needles.candidates import conflicts_between, offer
+from brachy.needles.needle_path import contact_depth
+from brachy.needles.template import lay_out, needle_direction
 from tests.needle_cases import SHIFT, box, ellipsoid, protocol, shifted
 
 WATER = box("Body", (-150, -100, -100), (150, 100, 100), "external")

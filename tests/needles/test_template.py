@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize
 
 from brachy.errors import BrachyError, UsageError
-from brachy.needle_path import AIR_GAP_MM, contact_depth, segment_distances, skin_entry, target_span
-from brachy.structures import Structure
-from brachy.template import (
+from brachy.geometry.structures import Structure
+from brachy.needles.needle_path import AIR_GAP_MM, contact_depth, segment_distances, skin_entry, target_span
+from brachy.needles.template import (
     column_letters,
     largest_section_centroid,
     lay_out,

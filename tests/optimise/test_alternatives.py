@@ -7,13 +7,14 @@ import sys
 import numpy as np
 import pytest
 
-from brachy import cli, resources
+from brachy import resources
+from brachy.cli import app
 from brachy.errors import UsageError
+from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan, plan_alternatives
 from brachy.optimise.alternatives import WISHES, weighted
-from brachy.phantom import load_phantom
-from brachy.planfile import Plan
-from brachy.protocol import Objective, change, load_protocol
+from brachy.patient.plan import Plan
+from brachy.patient.protocol import Objective, change, load_protocol
 
 QUICK = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 20_000, "fine_moves": 10_000})
 
@@ -76,7 +77,7 @@ def test_less_than_one_is_refused():
 def run(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["brachy", *words])
     with pytest.raises(SystemExit) as leave:
-        cli.main()
+        app.main()
     return int(leave.value.code or 0)
 
 

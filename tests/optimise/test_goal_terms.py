@@ -5,13 +5,13 @@ import pytest
 
 from brachy.core.loading import hinge_sums
 from brachy.errors import UsageError
+from brachy.geometry.structures import Structure
+from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan
 from brachy.optimise.goal_terms import goal_samples
 from brachy.optimise.objective import hinge_terms
 from brachy.optimise.points import FINE, SCAN, Dosed
-from brachy.phantom import load_phantom
-from brachy.protocol import Objective, Protocol, change, load_protocol
-from brachy.structures import Structure
+from brachy.patient.protocol import Objective, Protocol, change, load_protocol
 
 QUICK = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 10_000, "fine_moves": 5_000})
 

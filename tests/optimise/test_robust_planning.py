@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 import brachy
+from brachy.evaluation.robustness import robust
+from brachy.evaluation.scenarios import Layout, Uncertainties
+from brachy.io.phantom.file import load_phantom
 from brachy.optimise.candidates import SeedTable
 from brachy.optimise.harden import SCENARIOS, _Trials, harden, layout_of
-from brachy.optimise.reopen import game_with, loading_of, reopen
+from brachy.optimise.replanning.reopen import game_with, loading_of, reopen
 from brachy.optimise.search import Control, Found
-from brachy.phantom import load_phantom
-from brachy.protocol import change, load_protocol
-from brachy.robustness import robust
-from brachy.scenarios import Layout, Uncertainties
+from brachy.patient.protocol import change, load_protocol
 
 SPHERE = load_phantom("sphere-35mm")
 QUICK = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 10_000, "fine_moves": 5_000})

@@ -5,11 +5,11 @@ import pytest
 
 from brachy.check import check_plan
 from brachy.errors import BrachyError, UsageError
+from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan
 from brachy.optimise.candidates import Candidates
-from brachy.output import write_outputs
-from brachy.phantom import load_phantom
-from brachy.protocol import Protocol, change, load_protocol
+from brachy.output.plan_folder import write_outputs
+from brachy.patient.protocol import Protocol, change, load_protocol
 
 QUICK = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 10_000, "fine_moves": 5_000})
 SPHERE = load_phantom("sphere-35mm")

@@ -15,12 +15,12 @@ import pydicom
 import pytest
 from markupsafe import escape
 
-from brachy import csv_tables, output
-from brachy.dicom.read import read_structures
 from brachy.errors import BrachyError, UsageError
-from brachy.guide import GuideOptions
-from brachy.planfile import Plan
-from brachy.structures import Structure
+from brachy.geometry.structures import Structure
+from brachy.io.dicom.read import read_structures
+from brachy.output import csv_tables, plan_folder
+from brachy.output.printed_template import GuideOptions
+from brachy.patient.plan import Plan
 from tests.small_plan import circle, dicom_identity, small_case, small_dose, small_plan
 
 FILES = {"plan.json", "RTPLAN.dcm", "RTDOSE.dcm", "RTSTRUCT.dcm", "needles.csv", "dvh.csv", "placed.csv"}
@@ -28,7 +28,7 @@ CURVES = {"GTV": ([0.0, 100.0, 200.0], [3.0, 2.0, 0.5]), "=cmd|' /C calc'!A0": (
 
 
 def write(out, case=None, plan=None, **options):
-    """The small plan is made up and would not stand a second opinion: tests/test_check.py has plans that do."""
+    """The small plan is made up and would not stand a second opinion: tests/check/test_check.py has plans that do."""
     case = case or small_case(dicom_identity())
     given = {
         "structures": case.structures,
@@ -38,7 +38,7 @@ def write(out, case=None, plan=None, **options):
         "pictures": False,
         **options,
     }
-    return output.write_outputs(plan or small_plan(), case, out, **given)
+    return plan_folder.write_outputs(plan or small_plan(), case, out, **given)
 
 
 def rows(path):
@@ -260,7 +260,7 @@ def test_no_permission(tmp_path, monkeypatch):
         write(tmp_path / "out")
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(BrachyError, match="no permission"):
-        output.check_destination(tmp_path / "out")
+        plan_folder.check_destination(tmp_path / "out")
 
 
 def test_disk_full(tmp_path):
@@ -298,7 +298,7 @@ def test_leftovers_of_killed_runs_go_and_living_runs_stay(tmp_path):
     for folder in (dead, alive, other):
         folder.mkdir()
         (folder / "plan.json").write_text("{}")
-    lock = output._lock(alive)
+    lock = plan_folder._lock(alive)
     try:
         write(tmp_path / "out")
     finally:
@@ -307,7 +307,7 @@ def test_leftovers_of_killed_runs_go_and_living_runs_stay(tmp_path):
 
 
 def test_without_an_exchange_the_folder_is_replaced_all_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(output, "_exchange", lambda *_: False)
+    monkeypatch.setattr(plan_folder, "_exchange", lambda *_: False)
     write(tmp_path / "out")
     write(tmp_path / "out", plan=small_plan(assumed=("another",)), force=True)
     assert Plan.load(tmp_path / "out").assumed == ("another",)
@@ -318,7 +318,7 @@ def test_two_runs_into_one_folder(tmp_path):
     """The later one to finish is refused, or with force takes its place; each folder is whole."""
 
     def run_with_another_inside(force):
-        with output.whole_folder(tmp_path / "out", force) as building:
+        with plan_folder.whole_folder(tmp_path / "out", force) as building:
             (building / "plan.json").write_text("late")
             write(tmp_path / "out", force=force)
 
@@ -335,8 +335,8 @@ def test_two_runs_into_one_folder(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from brachy import output
-from brachy.planfile import write_text_whole
+from brachy.output import plan_folder
+from brachy.writing import write_text_whole
 from tests.small_plan import dicom_identity, small_case, small_dose, small_plan
 
 base = Path(sys.argv[1])
@@ -345,10 +345,10 @@ plans = {word: small_plan(assumed=(word,)).sealed() for word in ("old", "new")}
 
 def whole_plan(out, word, force):
     given = {"structures": case.structures, "dose": small_dose(), "curves": {}, "pictures": False}
-    output.write_outputs(plans[word], case, out, force=force, second_opinion=False, **given)
+    plan_folder.write_outputs(plans[word], case, out, force=force, second_opinion=False, **given)
 
 def few_files(out, word, force):
-    with output.whole_folder(out, force) as folder:
+    with plan_folder.whole_folder(out, force) as folder:
         (folder / "ct").mkdir()
         for name in ("plan.json", "ct/1", "ct/2"):
             write_text_whole(folder / name, word)
@@ -381,7 +381,7 @@ for run, stride in ((few_files, 1), (whole_plan, 9)):
                 left = [moment]
                 for name in ("mkdir", "replace", "rename", "fsync", "close"):
                     setattr(os, name, counted(getattr(os, name), left))
-                output._exchange = counted(output._exchange, left)
+                plan_folder._exchange = counted(plan_folder._exchange, left)
                 run(out, "new", force)
                 os._exit(0)
             _, status = os.waitpid(child, 0)
@@ -408,7 +408,7 @@ def test_killed_at_every_step(tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(textwrap.dedent(KILLED))
     (tmp_path / "runs").mkdir()
-    top = str(Path(__file__).resolve().parents[1])
+    top = str(Path(__file__).resolve().parents[2])
     run = subprocess.run(
         [sys.executable, "-W", "error", script, tmp_path / "runs"],
         capture_output=True,
@@ -423,28 +423,28 @@ def test_killed_at_every_step(tmp_path):
 
 def test_a_case_alone(tmp_path):
     case = small_case()
-    output.write_case(case, tmp_path / "case")
+    plan_folder.write_case(case, tmp_path / "case")
     assert names(tmp_path / "case") == {"ct", "RTSTRUCT.dcm"}
     assert len(names(tmp_path / "case" / "ct")) == 12
-    output.check_destination(tmp_path / "case", force=True)
+    plan_folder.check_destination(tmp_path / "case", force=True)
     with pytest.raises(UsageError, match="--force"):
-        output.write_case(case, tmp_path / "case")
-    output.write_case(case, tmp_path / "case", force=True)
-    output.write_case(small_case().__class__(case.ct_hu, case.grid), tmp_path / "bare")
+        plan_folder.write_case(case, tmp_path / "case")
+    plan_folder.write_case(case, tmp_path / "case", force=True)
+    plan_folder.write_case(small_case().__class__(case.ct_hu, case.grid), tmp_path / "bare")
     assert names(tmp_path / "bare") == {"ct"}
 
 
 def test_dose_round_the_seeds(monkeypatch):
-    assert output.DOSE_SPACING_MM <= 2.0
-    monkeypatch.setattr(output, "DOSE_SPACING_MM", 4.0)  # less to compute
+    assert plan_folder.DOSE_SPACING_MM <= 2.0
+    monkeypatch.setattr(plan_folder, "DOSE_SPACING_MM", 4.0)  # less to compute
     plan = small_plan().sealed()
-    dose = output.plan_dose(plan)
+    dose = plan_folder.plan_dose(plan)
     seeds = np.array([s.position_mm for n in plan.needles for s in n.seeds])
     assert dose.grid.spacing_mm.tolist() == [4.0, 4.0, 4.0]
     low, high = dose.grid.corners_mm().min(axis=0), dose.grid.corners_mm().max(axis=0)
     assert (low <= seeds.min(axis=0) - 50).all()
     assert (high >= seeds.max(axis=0) + 50).all()
-    from brachy.dosimetry import dose as at_points
+    from brachy.dosimetry.tg43 import dose as at_points
 
     chosen = [[0, 0, 0], [10, 12, 15], [14, 15, 14]]
     points = dose.grid.index_to_mm(chosen)
@@ -456,7 +456,7 @@ def test_dose_round_the_seeds(monkeypatch):
 def test_curves_of_what_the_plan_evaluates():
     plan = small_plan()
     ring = Structure("GTV", tuple(circle((-20, 0, z), 6) for z in (104, 106, 108)))
-    curves = output.plan_curves(plan, (ring, Structure("not evaluated", ring.contours_mm)))
+    curves = plan_folder.plan_curves(plan, (ring, Structure("not evaluated", ring.contours_mm)))
     assert list(curves) == ["GTV"]
     doses, volumes = (np.asarray(each) for each in curves["GTV"])
     assert volumes[0] == pytest.approx(ring.volume_cc, rel=1e-3)
@@ -470,7 +470,7 @@ def test_the_planned_target_is_among_the_structures(tmp_path):
     templates = (plan.templates[0],)
     plan = small_plan(targets=targets, templates=templates, needles=plan.needles[:5])
     case = small_case(dicom_identity())
-    output.write_outputs(plan, case, tmp_path / "out", dose=small_dose(), curves={}, pictures=False)
+    plan_folder.write_outputs(plan, case, tmp_path / "out", dose=small_dose(), curves={}, pictures=False)
     read = {structure.name: structure for structure in read_structures(tmp_path / "out" / "RTSTRUCT.dcm")}
     assert {"BODY", "GTV", "GTV + 2 mm", "Rippe löst"} <= read.keys()
     planned, drawn = read["GTV + 2 mm"], read["GTV"]

@@ -5,8 +5,8 @@ import pytest
 import trimesh
 
 from brachy.errors import BrachyError, UsageError
-from brachy.guide import GuideOptions, build_guide, stl_bytes, write_guide
-from brachy.structures import Structure
+from brachy.geometry.structures import Structure
+from brachy.output.printed_template import GuideOptions, build_guide, stl_bytes, write_guide
 from tests.small_plan import TILTED, small_case, small_plan
 
 BORE = 1.5  # needle of 1.3 mm and 0.2 mm

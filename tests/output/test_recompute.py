@@ -7,7 +7,7 @@ import pydicom
 import pytest
 
 from brachy.errors import BrachyError, UsageError
-from brachy.recompute import dose_volume_table, ratios, recompute
+from brachy.output.recompute import dose_volume_table, ratios, recompute
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def day1(shared):
 
 def test_a_clinical_plan_again(day1, tmp_path):
     """54 seeds of STM1251, 1D: median 1.000 +- 0.001 over 100 Gy beyond 3 mm; 1.000 +- 0.004 over 5 Gy beyond 5 mm."""
-    from brachy.dicom.read import read_dose, read_plan
+    from brachy.io.dicom.read import read_dose, read_plan
 
     out = tmp_path / "dose.dcm"
     found = recompute(day1 / "dicom" / "PL001.dcm", like=day1 / "dicom" / "DO001.dcm", out=out)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from brachy.anatomy import BONE_NAME, EXTERNAL_NAME, external_from_ct, prepare
-from brachy.case import Case
 from brachy.errors import BrachyError, UsageError
-from brachy.grid import Grid
-from brachy.phantom import load_phantom
-from brachy.protocol import change, load_protocol
-from brachy.reading import load_case
-from brachy.structures import Structure
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
+from brachy.io.load import load_case
+from brachy.io.phantom.file import load_phantom
+from brachy.patient.anatomy import BONE_NAME, EXTERNAL_NAME, external_from_ct, prepare
+from brachy.patient.case import Case
+from brachy.patient.protocol import change, load_protocol
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from brachy import planfile
 from brachy.errors import BrachyError
-from brachy.planfile import Plan, PlanSeed, checksum_of, rounded, write_bytes_whole
+from brachy.patient import plan as plan_file
+from brachy.patient.plan import Plan, PlanSeed, checksum_of
+from brachy.writing import rounded, write_bytes_whole
 from tests.small_plan import small_plan
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -120,7 +121,7 @@ def test_rounding_twice_changes_nothing_more(value):
 @given(st.dictionaries(st.text(), FINITE | st.integers() | st.lists(FINITE, max_size=3), max_size=5))
 def test_any_numbers_survive_the_way_through_json(values):
     data = rounded({"values": values})
-    assert json.loads(planfile.canonical(data)) == data
+    assert json.loads(plan.canonical(data)) == data
 
 
 def test_what_rounding_knows():
@@ -222,7 +223,7 @@ def test_a_file_that_may_not_be_read(file, monkeypatch):
 
 
 def test_a_file_too_large_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(planfile, "MAX_BYTES", 1000)
+    monkeypatch.setattr(plan_file, "MAX_BYTES", 1000)
     (tmp_path / "plan.json").write_bytes(b" " * 1001)
     assert "larger than" in refused(tmp_path)
 

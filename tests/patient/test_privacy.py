@@ -6,9 +6,9 @@ import zipfile
 import pytest
 from pydicom import dcmread
 
-from brachy import cli
-from brachy.case import Identity
-from brachy.privacy import PREFIX, scrubbed
+from brachy.cli import app
+from brachy.patient.case import Identity
+from brachy.patient.privacy import PREFIX, scrubbed
 from tests.small_plan import small_case
 
 SECRETS = {
@@ -50,7 +50,7 @@ def run(*words):
     argv, sys.argv = sys.argv, ["brachy", *map(str, words)]
     try:
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            app.main()
     finally:
         sys.argv = argv
     return left.value.code

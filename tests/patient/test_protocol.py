@@ -4,7 +4,7 @@ import pytest
 
 from brachy import resources
 from brachy.errors import UsageError
-from brachy.protocol import change, load_protocol
+from brachy.patient.protocol import change, load_protocol
 
 
 @pytest.mark.parametrize("name", resources.names("plans"))

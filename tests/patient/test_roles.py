@@ -4,7 +4,7 @@ import pydicom
 import pytest
 
 from brachy.errors import UsageError
-from brachy.roles import ROLES, check_overrides, guess_role
+from brachy.patient.roles import ROLES, check_overrides, guess_role
 
 # Names of AAPM TG-263 (Mayo et al., IJROBP 100, 1057 (2018)), of TotalSegmentator's list of classes, of the real data
 # beside this checkout, and synonyms in use. The role is what a planner would say.

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from brachy import dose_volume
-from brachy.dicom.read import read_dose, read_structures
-from brachy.planfile import Plan
+from brachy.evaluation import goals
+from brachy.io.dicom.read import read_dose, read_structures
+from brachy.patient.plan import Plan
 
 HERE = Path(__file__).resolve().parent
 PEERS = {"pygrpm": ["pygrpm"], "dicompyler": ["dicompyler-core", "pydicom<3", "numpy<2"]}
@@ -71,7 +71,7 @@ def main():
             continue
         if not dose.grid.contains(np.concatenate(structure.contours_mm)).all():
             continue
-        found = dose_volume.dvh(dose, structure)
+        found = goals.dvh(dose, structure)
         pairs = {
             "volume": (structure.volume_cc, entry["volume_cc"]),
             "D90": (found.D(90), entry["D90_gy"]),

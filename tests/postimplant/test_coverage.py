@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from brachy.dose_volume import dvh
-from brachy.dosimetry import dose
+from brachy.dosimetry.dvh import dvh
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import load_source
+from brachy.dosimetry.tg43 import dose
 from brachy.errors import UsageError
-from brachy.implant import Implant
-from brachy.source import load_source
-from brachy.structures import Structure
-from brachy.verification.coverage import (
+from brachy.geometry.structures import Structure
+from brachy.postimplant.coverage import (
     cold_spots,
     dose_to,
     further_seed,
@@ -18,7 +18,7 @@ from brachy.verification.coverage import (
     sector_names,
     sector_table,
 )
-from brachy.verification.intervals import Errors, intervals, uncertainties
+from brachy.postimplant.intervals import Errors, intervals, uncertainties
 
 SOURCE = load_source("amersham_6711")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from brachy.errors import UsageError
-from brachy.matching import assign, common_shift, match, moved_by, rigid_fit, shifts, statistics
+from brachy.postimplant.matching import assign, common_shift, match, moved_by, rigid_fit, shifts, statistics
 
 
 def needles(columns=4, rows=3, seeds=5, pitch=10.0, step=5.0):

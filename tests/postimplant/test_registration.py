@@ -7,13 +7,13 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from brachy import registration
-from brachy.case import Case
 from brachy.errors import BrachyError, UsageError
-from brachy.grid import Grid
-from brachy.matching import moved_by
-from brachy.registration import by_file, by_frame, by_image, by_seeds
-from brachy.structures import Structure
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
+from brachy.patient.case import Case
+from brachy.postimplant import registration
+from brachy.postimplant.matching import moved_by
+from brachy.postimplant.registration import by_file, by_frame, by_image, by_seeds
 
 
 def motion(degrees, shift, about=(0.0, 0.0, 0.0)):

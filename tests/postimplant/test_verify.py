@@ -9,19 +9,19 @@ import pytest
 from typer.testing import CliRunner
 
 import brachy
-from brachy.case import Case
-from brachy.cli import app
-from brachy.dicom.read import read_dose, read_plan
+from brachy.cli.app import app
 from brachy.errors import BrachyError, UsageError
-from brachy.grid import Grid
-from brachy.output import write_outputs
-from brachy.phantom import load_phantom
-from brachy.protocol import change, load_protocol
-from brachy.structures import Structure
-from brachy.uids import identified
-from brachy.verification.planned import planned_from
-from brachy.verification.seed_files import GivenSeeds, doubtful, read_seeds
-from brachy.verified_output import review_csv, write_verification
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
+from brachy.io.dicom.read import read_dose, read_plan
+from brachy.io.phantom.file import load_phantom
+from brachy.output.plan_folder import write_outputs
+from brachy.output.postimplant_folder import review_csv, write_verification
+from brachy.patient.case import Case
+from brachy.patient.protocol import change, load_protocol
+from brachy.patient.uids import identified
+from brachy.postimplant.planned import planned_from
+from brachy.postimplant.seed_files import GivenSeeds, doubtful, read_seeds
 
 QUICK = {"starts": 1, "moves": 2000, "fine_moves": 0}
 
@@ -307,7 +307,7 @@ def test_what_is_not_known_is_asked_before_seeds_are_looked_for(day1, monkeypatc
     def never(*given, **keys):
         raise AssertionError("the finder was called")
 
-    monkeypatch.setattr("brachy.verification.finder.find_seeds", never)
+    monkeypatch.setattr("brachy.postimplant.seed_finder.find.find_seeds", never)
     plan = day1 / "dicom" / "PL001.dcm"
     for register, message in (("sideways", "no such file"), ("image", "--planning-ct CASE")):
         with pytest.raises(UsageError, match=message):

@@ -15,13 +15,13 @@ import jsonschema
 import pytest
 import typer
 
-from brachy import cli
-from brachy.phantom import load_phantom
-from brachy.protocol import Goal, load_protocol
-from brachy.scenarios import load_uncertainties
-from brachy.source import load_source
+from brachy.cli import app
+from brachy.dosimetry.source import load_source
+from brachy.evaluation.scenarios import load_uncertainties
+from brachy.io.phantom.file import load_phantom
+from brachy.patient.protocol import Goal, load_protocol
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
@@ -29,7 +29,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)
-COMMANDS = typer.main.get_command(cli.app).commands
+COMMANDS = typer.main.get_command(app.app).commands
 
 
 def blocks(page):
@@ -42,7 +42,7 @@ def run(words):
     told, out = io.StringIO(), contextlib.redirect_stdout(io.StringIO())
     try:
         with out, contextlib.redirect_stderr(told), pytest.raises(SystemExit) as left:
-            cli.main()
+            app.main()
     finally:
         sys.argv = argv
     assert left.value.code in (0, None), f"{' '.join(words)}: {told.getvalue()}"

@@ -2,26 +2,28 @@
 
 import inspect
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 import brachy
+import brachy.dosimetry
 
-ROOMS = [
-    *("bed", "dosimetry", "dose_volume", "histograms", "implant", "metrics", "recompute", "sampling"),
-    *("source", "source_file", "source_figure", "strength", "units", "grid"),
+MODULES = [
+    *(f"dosimetry.{path.stem}" for path in Path(brachy.dosimetry.__file__).parent.glob("[a-z]*.py")),
+    *("units", "geometry.grid", "output.recompute", "output.figures.source_figure"),
 ]
 
 
 def functions():
     found = {name: getattr(brachy, name) for name in brachy.__all__}
-    for room in ROOMS:
-        module = import_module(f"brachy.{room}")
+    for name in MODULES:
+        module = import_module(f"brachy.{name}")
         own = inspect.getmembers(module, inspect.isfunction)
         found |= {
-            f"{room}.{name}": value
-            for name, value in own
-            if value.__module__ == module.__name__ and not name.startswith("_")
+            f"{module.__name__}.{function}": value
+            for function, value in own
+            if value.__module__ == module.__name__ and not function.startswith("_")
         }
     return {name: value for name, value in found.items() if inspect.isfunction(value)}
 

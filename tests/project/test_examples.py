@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def load(name):
@@ -35,7 +35,7 @@ def test_compare_protocols(capsys):
 
 
 def test_post_implant(capsys):
-    from brachy.phantom import phantom_seeds
+    from brachy.io.phantom.file import phantom_seeds
 
     found = load("post_implant").main("post-implant")
     placed = phantom_seeds("post-implant").placed

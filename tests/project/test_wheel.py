@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_holds_what_the_program_needs_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for needed in (
         "brachy/py.typed", "brachy/data/plans/liver-metastasis.toml", "brachy/data/phantoms/sphere-35mm.toml",
-        "brachy/data/sources/amersham_6711.toml", "brachy/report/page/plan.html",
+        "brachy/data/sources/amersham_6711.toml", "brachy/output/report/page/plan.html",
     ):  # fmt: skip
         assert needed in names
     assert all(name.startswith(("brachy/", "brachy-")) for name in names)

@@ -4,12 +4,12 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from brachy.case import Case
 from brachy.errors import BrachyError
-from brachy.grid import Grid
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
 from brachy.optimise import plan
-from brachy.protocol import change, load_protocol
-from brachy.structures import Structure
+from brachy.patient.case import Case
+from brachy.patient.protocol import change, load_protocol
 
 CAPSULE_MM = 4.5
 """Of the 6711 (AAPM TG-43U1)."""

@@ -1,6 +1,6 @@
 """Whatever the target, the obstacles, the direction and the protocol: every loading that is offered obeys every rule.
 
-The rules are recomputed by `brachy.rules` from the plan's geometry alone, after it went through plan.json's rounding.
+The rules are recomputed by `brachy.evaluation.rules` from the plan's geometry alone, after plan.json's rounding.
 """
 
 import numpy as np
@@ -8,14 +8,15 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from brachy.dosimetry.source import load_source
 from brachy.errors import BrachyError
-from brachy.lateral_rule import TOLERANCE_MM
-from brachy.needles import offer
-from brachy.planfile import PlanNeedle, PlanTemplate, rounded
-from brachy.rules import check_rules
-from brachy.source import load_source
-from brachy.structures import Structure
-from brachy.template import lay_out, needle_direction
+from brachy.evaluation.lateral_rule import TOLERANCE_MM
+from brachy.evaluation.rules import check_rules
+from brachy.geometry.structures import Structure
+from brachy.needles.candidates import offer
+from brachy.needles.template import lay_out, needle_direction
+from brachy.patient.plan import PlanNeedle, PlanTemplate
+from brachy.writing import rounded
 from tests.needle_cases import SHIFT, box, ellipsoid, plan_needles, plan_template, protocol, shifted
 
 SEED = load_source("amersham_6711")

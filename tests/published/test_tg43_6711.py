@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from brachy.dosimetry import dose
-from brachy.implant import Implant
-from brachy.source import load_source
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import load_source
+from brachy.dosimetry.tg43 import dose
 
 # TG-43U1, dose rates per unit strength in the 1D formalism of eq. (11), model 6711: (r in cm, cGy/h/U, half a unit
 # of the last printed digit). At 5 cm the tables' own product is 0.013358: 0.31 % from its printed rounding.

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from brachy import resources
-from brachy.dosimetry import dose
-from brachy.implant import Implant
-from brachy.source import load_source, unverified_names
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import load_source, unverified_names
+from brachy.dosimetry.tg43 import dose
 
 VERIFIED = resources.names("sources")
 ALL = VERIFIED + unverified_names()

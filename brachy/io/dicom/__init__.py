@@ -1,1 +1,1 @@
-"""DICOM in (`brachy.dicom.read`) and out (`brachy.dicom.write`)."""
+"""DICOM in (`brachy.io.dicom.read`) and out (`brachy.io.dicom.write`)."""

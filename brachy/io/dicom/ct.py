@@ -9,12 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from brachy.case import Identity, InputFile, SliceReference
-from brachy.dicom.files import declared_charset, integer, items, numbers, parse, reading, sha256, shown, text
-from brachy.dicom.find import Series
-from brachy.dicom.pixels import MAX_VOXELS, Decoder, check_size
 from brachy.errors import BrachyError
-from brachy.grid import Grid
+from brachy.geometry.grid import Grid
+from brachy.io.dicom.files import (
+    declared_charset,
+    integer,
+    items,
+    numbers,
+    parse,
+    reading,
+    sha256,
+    shown,
+    text,
+)
+from brachy.io.dicom.find import Series
+from brachy.io.dicom.pixels import MAX_VOXELS, Decoder, check_size
+from brachy.patient.case import Identity, InputFile, SliceReference
 
 Float = NDArray[np.float64]
 

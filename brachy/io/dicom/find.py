@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from pydicom.dataset import Dataset
 
-from brachy.dicom.files import (
+from brachy.errors import BrachyError, UsageError
+from brachy.io.dicom.files import (
     StoredFile,
     declared_charset,
     is_zip,
@@ -18,7 +19,6 @@ from brachy.dicom.files import (
     shown,
     text,
 )
-from brachy.errors import BrachyError, UsageError
 
 CT, STRUCTURES, PLAN, DOSE = "CT", "RTSTRUCT", "RTPLAN", "RTDOSE"
 
@@ -216,7 +216,7 @@ def find_case(given: Path, batches: Iterable[list[StoredFile]]) -> Found:
     given : Path
         What the caller was given.
     batches : iterable of lists of StoredFile
-        Files to look through, nearest first (`brachy.dicom.files.stages`); later ones are read only if needed.
+        Files to look through, nearest first (`brachy.io.dicom.files.stages`); later ones are read only if needed.
 
     Raises
     ------

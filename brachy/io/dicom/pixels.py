@@ -16,8 +16,8 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
 
-from brachy.dicom.files import integer, shown, text
 from brachy.errors import BrachyError
+from brachy.io.dicom.files import integer, shown, text
 
 MAX_VOXELS = 400_000_000
 MAX_SIDE = 8192

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from brachy.case import Case, InputFile
-from brachy.dicom.ct import Volume, read_series
-from brachy.dicom.files import (
+from brachy.errors import BrachyError, UsageError
+from brachy.geometry.structures import Structure
+from brachy.io.dicom.ct import Volume, read_series
+from brachy.io.dicom.files import (
     StoredFile,
     is_zip,
     looks_like_dicom,
@@ -22,12 +23,11 @@ from brachy.dicom.files import (
     stages,
     text,
 )
-from brachy.dicom.find import DOSE, PLAN, STRUCTURES, Found, find_case
-from brachy.dicom.rtdose import ImportedDose, ImportedDvh, imported_dose
-from brachy.dicom.rtplan import ImportedPlan, ImportedSetup, ImportedSource, imported_plan
-from brachy.dicom.structure_set import StructureSet, image_heights, structure_set
-from brachy.errors import BrachyError, UsageError
-from brachy.structures import Structure
+from brachy.io.dicom.find import DOSE, PLAN, STRUCTURES, Found, find_case
+from brachy.io.dicom.rtdose import ImportedDose, ImportedDvh, imported_dose
+from brachy.io.dicom.rtplan import ImportedPlan, ImportedSetup, ImportedSource, imported_plan
+from brachy.io.dicom.structure_set import StructureSet, image_heights, structure_set
+from brachy.patient.case import Case, InputFile
 
 __all__ = [
     "ImportedDose",
@@ -74,8 +74,8 @@ def read_case(path: str | PathLike[str]) -> Case:
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
-    >>> from brachy.dicom.write import write_ct
-    >>> from brachy.phantom import load_phantom
+    >>> from brachy.io.dicom.write import write_ct
+    >>> from brachy.io.phantom.file import load_phantom
     >>> with TemporaryDirectory() as folder:
     ...     _ = write_ct(load_phantom("sphere-35mm"), folder)
     ...     case = read_case(folder)
@@ -178,8 +178,8 @@ def read_structures(path: str | PathLike[str]) -> tuple[Structure, ...]:
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
-    >>> from brachy.dicom.write import write_structures
-    >>> from brachy.phantom import load_phantom
+    >>> from brachy.io.dicom.write import write_structures
+    >>> from brachy.io.phantom.file import load_phantom
     >>> with TemporaryDirectory() as folder:
     ...     case = load_phantom("sphere-35mm")
     ...     _ = write_structures(case.structures, case, f"{folder}/RS.dcm")
@@ -215,9 +215,9 @@ def read_dose(path: str | PathLike[str]) -> ImportedDose:
     --------
     >>> from tempfile import TemporaryDirectory
     >>> import numpy as np
-    >>> from brachy.dicom.write import write_dose
-    >>> from brachy.grid import Dose, Grid
-    >>> from brachy.phantom import load_phantom
+    >>> from brachy.io.dicom.write import write_dose
+    >>> from brachy.geometry.grid import Dose, Grid
+    >>> from brachy.io.phantom.file import load_phantom
     >>> dose = Dose(Grid((0, 0, 0), (1, 1, 2.5), (4, 3, 2)), np.full((4, 3, 2), 145.0))
     >>> with TemporaryDirectory() as folder:
     ...     _ = write_dose(dose, None, load_phantom("sphere-35mm"), f"{folder}/RD.dcm", plan_instance_uid="2.25.1")

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from brachy.dicom.files import integer, items, number, numbers, shown, text
-from brachy.dicom.pixels import Decoder, check_size
 from brachy.errors import BrachyError
-from brachy.grid import Dose, Grid
+from brachy.geometry.grid import Dose, Grid
+from brachy.io.dicom.files import integer, items, number, numbers, shown, text
+from brachy.io.dicom.pixels import Decoder, check_size
 
 Float = NDArray[np.float64]
 
@@ -51,7 +51,7 @@ class ImportedDose(Dose):
 
 
 def imported_dose(dataset: Dataset, name: str) -> ImportedDose:
-    """Dose of a parsed RTDOSE; see `brachy.dicom.read.read_dose`."""
+    """Dose of a parsed RTDOSE; see `brachy.io.dicom.read.read_dose`."""
     where = shown(name)
     units = text(dataset, "DoseUnits").upper()
     if units != "GY":

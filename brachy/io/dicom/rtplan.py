@@ -6,18 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, time
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from brachy import units
-from brachy.dicom.ct import day
-from brachy.dicom.files import declared_charset, integer, items, number, numbers, shown, text
+from brachy import resources, units
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import load_source
 from brachy.errors import BrachyError
-from brachy.implant import Implant
-from brachy.source import load_source
+from brachy.io.dicom.ct import day
+from brachy.io.dicom.files import declared_charset, integer, items, number, numbers, shown, text
 
 Float = NDArray[np.float64]
 
@@ -29,7 +28,7 @@ SAME_PLACE_MM = 0.01
 MOST_SEEDS = 5000
 TIME_TOLERANCE = 0.02
 
-_VENDOR_MODELS = Path(__file__).parent.parent / "data" / "vendor_models.toml"
+_VENDOR_MODELS = resources.data_file("vendor_models.toml")
 _NUCLIDE = re.compile(r"^(?:i125|125i|iodine125|iod125)")
 
 
@@ -173,7 +172,7 @@ def _vendor_models() -> dict[str, str]:
 
 
 def imported_plan(dataset: Dataset, name: str, sha256: str = "") -> ImportedPlan:
-    """Seeds of a parsed RTPLAN; see `brachy.dicom.read.read_plan`."""
+    """Seeds of a parsed RTPLAN; see `brachy.io.dicom.read.read_plan`."""
     where = shown(name)
     _refuse_others(dataset, where)
     notes: dict[str, None] = {}

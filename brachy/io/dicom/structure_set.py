@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from brachy.dicom.files import declared_charset, guessed, integer, items, numbers, shown, text
 from brachy.errors import BrachyError
-from brachy.grid import Grid
-from brachy.structures import Structure
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
+from brachy.io.dicom.files import declared_charset, guessed, integer, items, numbers, shown, text
 
 Float = NDArray[np.float64]
 

@@ -1,7 +1,8 @@
 """Digital phantoms: phantoms/*.toml -> Case (CT in HU, exact contours) and the seeds it declares.
 
-A phantom is a list of structures made of solids (`brachy.shapes`), painted in that order with partial volume. Contours
-are cut from the solids themselves on every slice, not from the painted image. docs/phantoms.md says how to write one.
+A phantom is a list of structures made of solids (`brachy.io.phantom.solids`), painted in that order with partial
+volume. Contours are cut from the solids themselves on every slice, not from the painted image. docs/phantoms.md
+says how to write one.
 """
 
 import datetime
@@ -17,17 +18,17 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from brachy import resources
-from brachy.case import Case, Identity, InputFile
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import load_source
 from brachy.errors import UsageError
-from brachy.grid import Grid
-from brachy.implant import Implant
-from brachy.metal import Metal, add_seeds
-from brachy.protocol import first_problem
-from brachy.shapes import Length, Number, Shape, Triple, voxel_share
-from brachy.source import load_source
-from brachy.structures import Structure
-from brachy.template import needle_direction
-from brachy.uids import uid
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
+from brachy.io.phantom.metal import Metal, add_seeds
+from brachy.io.phantom.solids import Length, Number, Shape, Triple, voxel_share
+from brachy.messages import first_problem
+from brachy.needles.template import needle_direction
+from brachy.patient.case import Case, Identity, InputFile
+from brachy.patient.uids import uid
 from brachy.units import strength_from_mci
 
 Float = NDArray[np.float64]

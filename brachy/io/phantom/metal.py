@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 from scipy.special import erf
 
-from brachy.grid import Grid
+from brachy.geometry.grid import Grid
 
 Float = NDArray[np.float64]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

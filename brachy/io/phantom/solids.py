@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy.spatial import cKDTree
 
 from brachy.errors import UsageError
-from brachy.grid import Grid
+from brachy.geometry.grid import Grid
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]

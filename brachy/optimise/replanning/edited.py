@@ -5,15 +5,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from brachy.case import Case
-from brachy.edits import Edit, EditedNeedle, edited_needles, in_words
 from brachy.errors import BrachyError
-from brachy.needle_path import skin_entry
+from brachy.needles.needle_path import skin_entry
+from brachy.needles.template import parse_hole
 from brachy.optimise.goals import reach_goals
-from brachy.optimise.reopen import Opened, completed, game_with, loading_of, reopen, searched_needles
+from brachy.optimise.replanning.edits import Edit, EditedNeedle, edited_needles, in_words
+from brachy.optimise.replanning.reopen import (
+    Opened,
+    completed,
+    game_with,
+    loading_of,
+    reopen,
+    searched_needles,
+)
 from brachy.optimise.search import Control, Found, Progress, anneal, generator, moves_for
-from brachy.planfile import Plan, PlanNeedle, PlanSeed, rounded
-from brachy.template import parse_hole
+from brachy.patient.case import Case
+from brachy.patient.plan import Plan, PlanNeedle, PlanSeed
+from brachy.writing import rounded
 
 
 def plan_edited(
@@ -36,7 +44,7 @@ def plan_edited(
     case : Case
         Its case.
     edits : sequence of Edit
-        Of `brachy.edits.read_edits`.
+        Of `brachy.optimise.replanning.edits.read_edits`.
     optimise_rest : bool
         Fix the needles that are edited (one that is removed stays out) and optimise all others again.
     seed, threads, time_limit, progress

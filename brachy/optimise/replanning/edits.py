@@ -11,8 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from brachy.errors import UsageError
-from brachy.planfile import Plan, PlanNeedle
-from brachy.template import parse_hole
+from brachy.needles.template import parse_hole
+from brachy.patient.plan import Plan, PlanNeedle
 
 _Place = tuple[float, int, tuple[float, float, float] | None]
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from brachy.edits import needle_at, place_of
 from brachy.errors import UsageError
-from brachy.planfile import Plan, PlanNeedle
+from brachy.optimise.replanning.edits import needle_at, place_of
+from brachy.patient.plan import Plan, PlanNeedle
 
 PLACED_HEADER = ("template", "hole", "seed", "state", "x_mm", "y_mm", "z_mm")
 SEED_STATES = ("", "planned", "measured", "lost")

@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy import anatomy
-from brachy.case import Case
+from brachy.dosimetry.source import Source
 from brachy.errors import BrachyError
-from brachy.lateral_rule import layout_of
-from brachy.needle_path import segment_distances
-from brachy.needles import Offer, offer
+from brachy.evaluation.lateral_rule import layout_of
+from brachy.needles.candidates import Offer, offer
+from brachy.needles.needle_path import segment_distances
 from brachy.optimise.assemble import Chosen, Prescribed, judged, needles_of
-from brachy.optimise.cache import rows
 from brachy.optimise.candidates import Candidates, SeedTable
 from brachy.optimise.goal_terms import goal_samples
 from brachy.optimise.points import FINE, Dosed, Samples, sample, spared_organs
+from brachy.optimise.replanning.cache import rows
 from brachy.optimise.search import Game
 from brachy.optimise.targets import prescribed_targets
-from brachy.planfile import Plan, PlanNeedle, PlanSource
-from brachy.protocol import change
-from brachy.source import Source
+from brachy.patient import anatomy
+from brachy.patient.case import Case
+from brachy.patient.plan import Plan, PlanNeedle, PlanSource
+from brachy.patient.protocol import change
 from brachy.units import days_between, decay_factor, strength_from_mci
 
 Float = NDArray[np.float64]
@@ -292,13 +292,13 @@ def completed(
 
 
 def _row(needle: PlanNeedle) -> int:
-    from brachy.template import parse_hole
+    from brachy.needles.template import parse_hole
 
     return parse_hole(needle.hole)[1]
 
 
 def _column(needle: PlanNeedle) -> int:
-    from brachy.template import parse_hole
+    from brachy.needles.template import parse_hole
 
     return parse_hole(needle.hole)[0]
 

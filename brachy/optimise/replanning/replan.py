@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.case import Case
 from brachy.core.loading import exact_dose
-from brachy.edits import in_words
 from brachy.errors import BrachyError
 from brachy.optimise.goals import SURE_PCT, least_v100_pct
 from brachy.optimise.objective import hinge_terms
-from brachy.optimise.reopen import Opened, completed, game_with, loading_of, searched_needles
+from brachy.optimise.replanning.edits import in_words
+from brachy.optimise.replanning.implanted_so_far import Placed
+from brachy.optimise.replanning.reopen import Opened, completed, game_with, loading_of, searched_needles
+from brachy.optimise.replanning.state import Key, Standing, opened_for, stand
 from brachy.optimise.search import Control, Found, Game, Progress, anneal, generator, moves_for
-from brachy.optimise.standing import Key, Standing, opened_for, stand
-from brachy.placed import Placed
-from brachy.planfile import Plan, PlanNeedle, PlanSource
-from brachy.protocol import Protocol
+from brachy.patient.case import Case
+from brachy.patient.plan import Plan, PlanNeedle, PlanSource
+from brachy.patient.protocol import Protocol
 
 Float = NDArray[np.float64]
 
@@ -57,7 +57,7 @@ def replan(
     case : Case
         The plan's case.
     placed : Placed
-        Of `brachy.placed.read_placed`.
+        Of `brachy.optimise.replanning.implanted_so_far.read_placed`.
     seed, threads, time_limit, progress
         As for `brachy.plan`.
     cache : Path, optional
@@ -84,8 +84,8 @@ def replan(
     Examples
     --------
     >>> from brachy.optimise.planner import plan
-    >>> from brachy.phantom import load_phantom
-    >>> from brachy.protocol import change, load_protocol
+    >>> from brachy.io.phantom.file import load_phantom
+    >>> from brachy.patient.protocol import change, load_protocol
     >>> quick = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
     >>> sphere = load_phantom("sphere-35mm")
     >>> before = plan(sphere, quick, direction=(0, 0))

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.case import Case
-from brachy.needle_path import target_span
-from brachy.needles import Needle, Offer
+from brachy.needles.candidates import Needle, Offer
+from brachy.needles.needle_path import target_span
+from brachy.needles.template import column_letters, parse_hole
 from brachy.optimise.assemble import blocked_in
 from brachy.optimise.candidates import Candidates
-from brachy.optimise.reopen import Opened, reopen
-from brachy.placed import Placed
-from brachy.planfile import Plan, PlanNeedle, PlanSeed, rounded
-from brachy.template import column_letters, parse_hole
+from brachy.optimise.replanning.implanted_so_far import Placed
+from brachy.optimise.replanning.reopen import Opened, reopen
+from brachy.patient.case import Case
+from brachy.patient.plan import Plan, PlanNeedle, PlanSeed
+from brachy.writing import rounded
 
 Float = NDArray[np.float64]
 Key = tuple[int, str]

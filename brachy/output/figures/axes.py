@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy import cuts
-from brachy.case import Case
-from brachy.curves import FAR, Curves, far_from_dose, percent_curve, reach_of
+from brachy.dosimetry.metrics import DVH
 from brachy.errors import UsageError
-from brachy.grid import Grid
-from brachy.metrics import DVH
-from brachy.palette import (
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
+from brachy.needles.template import column_letters
+from brachy.output.figures import cuts
+from brachy.output.figures.curves import FAR, Curves, far_from_dose, percent_curve, reach_of
+from brachy.output.figures.palette import (
     BLACK,
     BLUE,
     GREY,
@@ -33,9 +34,8 @@ from brachy.palette import (
     role_of,
     shown,
 )
-from brachy.planfile import Plan
-from brachy.structures import Structure
-from brachy.template import column_letters
+from brachy.patient.case import Case
+from brachy.patient.plan import Plan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -143,7 +143,7 @@ def plot_slice(
     index : int, optional
         Slice of the CT; by default the one nearest to the middle of the first target's seeds.
     cut : Grid, optional
-        Any other plane instead, from `brachy.cuts`.
+        Any other plane instead, from `brachy.output.figures.cuts`.
     structures : sequence of Structure, optional
         Outlines; by default the case's.
     levels_pct : sequence of float
@@ -170,8 +170,8 @@ def plot_slice(
     Examples
     --------
     >>> from brachy.optimise import plan as make
-    >>> from brachy.phantom import load_phantom
-    >>> from brachy.protocol import change, load_protocol
+    >>> from brachy.io.phantom.file import load_phantom
+    >>> from brachy.patient.protocol import change, load_protocol
     >>> case = load_phantom("sphere-35mm")
     >>> quick = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
     >>> plan = make(case, quick, direction=(0, 0))
@@ -358,8 +358,8 @@ def plot_template(
     Examples
     --------
     >>> from brachy.optimise import plan as make
-    >>> from brachy.phantom import load_phantom
-    >>> from brachy.protocol import change, load_protocol
+    >>> from brachy.io.phantom.file import load_phantom
+    >>> from brachy.patient.protocol import change, load_protocol
     >>> case = load_phantom("sphere-35mm")
     >>> quick = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
     >>> plan = make(case, quick, direction=(0, 0))

@@ -12,13 +12,13 @@ import numpy as np
 from contourpy import contour_generator
 from numpy.typing import ArrayLike, NDArray
 
-from brachy import dosimetry
-from brachy.case import Case
-from brachy.grid import Grid
-from brachy.implant import Implant
-from brachy.planfile import Plan, PlanNeedle
-from brachy.structures import Structure
-from brachy.template import HEAD, largest_section_centroid
+from brachy.dosimetry import tg43
+from brachy.dosimetry.implant import Implant
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
+from brachy.needles.template import HEAD, largest_section_centroid
+from brachy.patient.case import Case
+from brachy.patient.plan import Plan, PlanNeedle
 
 Float = NDArray[np.float64]
 
@@ -205,7 +205,7 @@ def outlines_on(cut: Grid, structure: Structure) -> list[Float]:
 
 def dose_on(cut: Grid, implants: Sequence[Implant], formalism: str = "1D") -> Float:
     """Dose (rows, columns) in Gy, evaluated from the seeds."""
-    found: Float = np.asarray(dosimetry.dose(cut, implants, formalism=formalism).gy, dtype=np.float64)[0]
+    found: Float = np.asarray(tg43.dose(cut, implants, formalism=formalism).gy, dtype=np.float64)[0]
     return found
 
 

@@ -11,9 +11,9 @@ Okabe & Ito, Color Universal Design, J*FLY (2002, 2008).
 from dataclasses import dataclass
 
 from brachy.errors import UsageError
-from brachy.planfile import Plan
-from brachy.roles import guess_role
-from brachy.structures import Structure
+from brachy.geometry.structures import Structure
+from brachy.patient.plan import Plan
+from brachy.patient.roles import guess_role
 
 BLACK = "#000000"
 ORANGE = "#E69F00"

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.case import Case
-from brachy.verification.seed_files import GivenSeeds
+from brachy.patient.case import Case
+from brachy.postimplant.seed_files import GivenSeeds
 
 Float = NDArray[np.float64]
 

@@ -12,16 +12,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy import cuts, dosimetry
-from brachy.case import Case
+from brachy.dosimetry import tg43
+from brachy.dosimetry.source import Source
 from brachy.errors import BrachyError
-from brachy.grid import Dose, Grid
-from brachy.palette import BLACK, BLUE, GREEN, GREY, PURPLE, VERMILION, WHITE, isodose_colour, role_of, shown
-from brachy.planfile import Plan, write_bytes_whole
-from brachy.source import Source
-from brachy.structures import Structure
-from brachy.surfaces import dose_surface, structure_surface
-from brachy.template import largest_section_centroid
+from brachy.geometry.grid import Dose, Grid
+from brachy.geometry.structures import Structure
+from brachy.needles.template import largest_section_centroid
+from brachy.output.figures import cuts
+from brachy.output.figures.palette import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    PURPLE,
+    VERMILION,
+    WHITE,
+    isodose_colour,
+    role_of,
+    shown,
+)
+from brachy.output.figures.surfaces import dose_surface, structure_surface
+from brachy.patient.case import Case
+from brachy.patient.plan import Plan
+from brachy.writing import write_bytes_whole
 
 Float = NDArray[np.float64]
 
@@ -97,8 +110,8 @@ def scene(
     Examples
     --------
     >>> from brachy.optimise import plan as make
-    >>> from brachy.phantom import load_phantom
-    >>> from brachy.protocol import change, load_protocol
+    >>> from brachy.io.phantom.file import load_phantom
+    >>> from brachy.patient.protocol import change, load_protocol
     >>> case = load_phantom("sphere-35mm")
     >>> quick = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
     >>> plan = make(case, quick, direction=(0, 0))
@@ -149,7 +162,7 @@ def dose_round_seeds(plan: Plan, spacing_mm: float = 2.0, margin_mm: float = 25.
     if not len(seeds):
         return None
     grid = Grid.around(seeds.min(axis=0) - margin_mm, seeds.max(axis=0) + margin_mm, spacing_mm)
-    return dosimetry.dose(grid, plan.implants(), formalism=plan.evaluation.formalism)
+    return tg43.dose(grid, plan.implants(), formalism=plan.evaluation.formalism)
 
 
 def show(plan: Plan, case: Case, **options: Any) -> None:

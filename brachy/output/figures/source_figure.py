@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from brachy.dosimetry.source import Source
 from brachy.errors import UsageError
-from brachy.palette import BLACK, BLUE, GREY, PATTERNS, SERIES, VERMILION
-from brachy.planfile import write_bytes_whole
-from brachy.source import Source
+from brachy.output.figures.palette import BLACK, BLUE, GREY, PATTERNS, SERIES, VERMILION
 from brachy.units import total_dose_hours
+from brachy.writing import write_bytes_whole
 
 ROUND_MM = 20.0
 """The dose is drawn this far from the seed's centre (engineering choice)."""
@@ -32,7 +32,7 @@ def plot_source(source: Source) -> Any:
 
     Examples
     --------
-    >>> from brachy.source import load_source
+    >>> from brachy.dosimetry.source import load_source
     >>> len(plot_source(load_source("amersham_6711")).axes)
     3
     """
@@ -112,7 +112,7 @@ def write_source_figure(source: Source, path: Path, *, force: bool = False) -> N
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
-    >>> from brachy.source import load_source
+    >>> from brachy.dosimetry.source import load_source
     >>> with TemporaryDirectory() as folder:
     ...     write_source_figure(load_source("best_2301"), Path(folder) / "best.png")
     ...     (Path(folder) / "best.png").stat().st_size > 10_000

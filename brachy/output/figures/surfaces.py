@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.grid import Dose, Grid
-from brachy.structures import Structure
+from brachy.geometry.grid import Dose, Grid
+from brachy.geometry.structures import Structure
 
 Float = NDArray[np.float64]
 

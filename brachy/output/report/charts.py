@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy import cuts
-from brachy.curves import Curves, far_from_dose, percent_curve
-from brachy.grid import Dose, Grid
-from brachy.palette import (
+from brachy.dosimetry.source import Source
+from brachy.geometry.grid import Dose, Grid
+from brachy.geometry.structures import Structure
+from brachy.output.figures import cuts
+from brachy.output.figures.curves import Curves, far_from_dose, percent_curve
+from brachy.output.figures.palette import (
     BLACK,
     BLUE,
     PATTERNS,
@@ -23,11 +25,9 @@ from brachy.palette import (
     role_of,
     shown,
 )
-from brachy.planfile import Plan
-from brachy.source import Source
-from brachy.structures import Structure
-from brachy.surfaces import Surface, dose_surface, structure_surface
-from brachy.view import AROUND_MM, HIDDEN, SOLIDS
+from brachy.output.figures.scene import AROUND_MM, HIDDEN, SOLIDS
+from brachy.output.figures.surfaces import Surface, dose_surface, structure_surface
+from brachy.patient.plan import Plan
 
 Float = NDArray[np.float64]
 Figure = dict[str, Any]

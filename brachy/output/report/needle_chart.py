@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from brachy import csv_tables
-from brachy.cuts import needle_name
-from brachy.planfile import Plan
-from brachy.source import Source
-from brachy.structures import Structure
+from brachy.dosimetry.source import Source
+from brachy.geometry.structures import Structure
+from brachy.output import csv_tables
+from brachy.output.figures.cuts import needle_name
+from brachy.patient.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy import cuts
-from brachy.case import Case
-from brachy.grid import Grid
-from brachy.implant import Implant
-from brachy.palette import WEIGHTS, isodose_colour, line_of, role_of, shown
-from brachy.planfile import Plan, PlanNeedle
-from brachy.structures import Structure
-from brachy.template import column_letters, parse_hole
+from brachy.dosimetry.implant import Implant
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
+from brachy.needles.template import column_letters, parse_hole
+from brachy.output.figures import cuts
+from brachy.output.figures.palette import WEIGHTS, isodose_colour, line_of, role_of, shown
+from brachy.patient.case import Case
+from brachy.patient.plan import Plan, PlanNeedle
 
 Float = NDArray[np.float64]
 
@@ -40,7 +40,7 @@ HALF_SEED_MM = 2.25
 """Half a capsule: a found seed so far beyond a slice may still show in it, and is drawn pale."""
 
 DASHES = {"solid": "", "dashed": "6 4", "dashdot": "8 3 2 3", "dotted": "2 3"}
-"""The patterns of `brachy.palette` in SVG's words."""
+"""The patterns of `brachy.output.figures.palette` in SVG's words."""
 
 
 @dataclass(frozen=True)

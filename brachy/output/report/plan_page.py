@@ -7,20 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from brachy import cuts
-from brachy.case import Case
-from brachy.csv_tables import in_order_of_insertion
-from brachy.curves import Curves
-from brachy.grid import Dose
-from brachy.planfile import Plan, write_text_whole
-from brachy.privacy import identifying
-from brachy.report.charts import dvh_figure, scene_figure
-from brachy.report.needle_chart import chart_rows
-from brachy.report.picture import slice_pictures, template_pictures
-from brachy.report.rendering import render, viewer
-from brachy.report.robust_section import robust_section
-from brachy.strength import air_kerma_rate_at_1m, order_list
-from brachy.structures import Structure
+from brachy.dosimetry.strength import air_kerma_rate_at_1m, order_list
+from brachy.geometry.grid import Dose
+from brachy.geometry.structures import Structure
+from brachy.output.csv_tables import in_order_of_insertion
+from brachy.output.figures import cuts
+from brachy.output.figures.curves import Curves
+from brachy.output.report.charts import dvh_figure, scene_figure
+from brachy.output.report.needle_chart import chart_rows
+from brachy.output.report.picture import slice_pictures, template_pictures
+from brachy.output.report.rendering import render, viewer
+from brachy.output.report.robust_section import robust_section
+from brachy.patient.case import Case
+from brachy.patient.plan import Plan
+from brachy.patient.privacy import identifying
+from brachy.writing import write_text_whole
 
 TARGET_METRICS = ("volume_cc", "D90_gy", "D100_gy", "V100_pct", "V150_pct", "V200_pct", "CI", "EI", "HI")
 ORGAN_METRICS = ("volume_cc", "mean_gy", "max_gy", "D2cc_gy", "D1cc_gy", "D0.1cc_gy", "V100_pct", "V100_cc")
@@ -65,7 +66,7 @@ def render_report(
     template_notes : sequence of str
         What there is to know of the printed template.
     robust : dict, optional
-        Contents of robust.json (`brachy.robustness.robust`).
+        Contents of robust.json (`brachy.evaluation.robustness.robust`).
 
     Returns
     -------
@@ -144,13 +145,13 @@ def write_report(plan: Plan, case: Case, path: str | os.PathLike[str], **given: 
     Examples
     --------
     >>> from brachy.optimise import plan as make
-    >>> from brachy.phantom import load_phantom
-    >>> from brachy.protocol import change, load_protocol
+    >>> from brachy.io.phantom.file import load_phantom
+    >>> from brachy.patient.protocol import change, load_protocol
     >>> case = load_phantom("sphere-35mm")
     >>> quick = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
     >>> plan = make(case, quick, direction=(0, 0))
     >>> from tempfile import TemporaryDirectory
-    >>> from brachy.output import plan_curves, plan_dose
+    >>> from brachy.output.plan_folder import plan_curves, plan_dose
     >>> made = {"structures": case.structures, "dose": plan_dose(plan), "curves": plan_curves(plan, case.structures)}
     >>> with TemporaryDirectory() as folder:
     ...     write_report(plan, case, f"{folder}/report.html", **made).stat().st_size > 100_000
@@ -215,7 +216,7 @@ def _known(metrics: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _start(pictures: Sequence[Any], plan: Plan, case: Case) -> int:
-    """The slice to show first: the one of `brachy.cuts.middle_slice`."""
+    """The slice to show first: the one of `brachy.output.figures.cuts.middle_slice`."""
     wanted = f"(CT slice {cuts.middle_slice(plan, case.grid) + 1})"
     found = [k for k, picture in enumerate(pictures) if picture.title.endswith(wanted)]
     return found[0] if found else len(pictures) // 2

@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from brachy import __version__
-from brachy.figures import WINDOW_HU
-from brachy.report.picture import HU_KNOTS, Picture, legend_of, window_table
+from brachy.output.figures.axes import WINDOW_HU
+from brachy.output.report.picture import HU_KNOTS, Picture, legend_of, window_table
+from brachy.version import __version__
 
 WINDOWS = (
     ("soft tissue", 40, 400),
@@ -22,14 +22,14 @@ WINDOWS = (
 def render(page: str, *, identifies: str = "", **values: Any) -> str:
     """Text of a page from its template and values; whatever a value holds is shown as text.
 
-    `identifies` is what of the page identifies the patient (`brachy.privacy.identifying`).
+    `identifies` is what of the page identifies the patient (`brachy.patient.privacy.identifying`).
     """
     import jinja2
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("brachy.report", "page"),
+        loader=jinja2.PackageLoader("brachy.output.report", "page"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

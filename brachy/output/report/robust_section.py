@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from brachy.curves import far_from_dose
-from brachy.palette import PURPLE, curve_line
-from brachy.planfile import Plan
-from brachy.report.charts import FONT, array, axis, prescription_line, text
-from brachy.report.rendering import render
+from brachy.output.figures.curves import far_from_dose
+from brachy.output.figures.palette import PURPLE, curve_line
+from brachy.output.report.charts import FONT, array, axis, prescription_line, text
+from brachy.output.report.rendering import render
+from brachy.patient.plan import Plan
 
 BAND_OPACITY = 0.22
 
@@ -19,7 +19,7 @@ def robust_section(found: dict[str, Any], plan: Plan) -> dict[str, Any]:
     Parameters
     ----------
     found : dict
-        Of `brachy.robustness.robust`.
+        Of `brachy.evaluation.robustness.robust`.
     plan : Plan
         The plan it was made for.
     """
@@ -97,7 +97,7 @@ def render_robust(found: dict[str, Any], plan: Plan) -> str:
     Parameters
     ----------
     found : dict
-        Of `brachy.robustness.robust`.
+        Of `brachy.evaluation.robustness.robust`.
     plan : Plan
         The plan it was made for.
 

@@ -9,22 +9,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy import dosimetry
-from brachy.case import Case
-from brachy.curves import FAR, Curves
-from brachy.cuts import ROUND_MM
-from brachy.dose_volume import dvh
+from brachy.dosimetry import tg43
+from brachy.dosimetry.dvh import dvh
+from brachy.dosimetry.implant import Implant
 from brachy.errors import UsageError
-from brachy.grid import Grid
-from brachy.implant import Implant
-from brachy.palette import BLUE, VERMILION
-from brachy.planfile import Evaluation, Plan, PlanTarget, write_text_whole
-from brachy.privacy import identifying
-from brachy.protocol import load_protocol
-from brachy.report.charts import SEED_PIXELS, dvh_figure, scene_figure, sticks
-from brachy.report.picture import slice_pictures
-from brachy.report.rendering import render, viewer
-from brachy.structures import Structure
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
+from brachy.output.figures.curves import FAR, Curves
+from brachy.output.figures.cuts import ROUND_MM
+from brachy.output.figures.palette import BLUE, VERMILION
+from brachy.output.report.charts import SEED_PIXELS, dvh_figure, scene_figure, sticks
+from brachy.output.report.picture import slice_pictures
+from brachy.output.report.rendering import render, viewer
+from brachy.patient.case import Case
+from brachy.patient.plan import Evaluation, Plan, PlanTarget
+from brachy.patient.privacy import identifying
+from brachy.patient.protocol import load_protocol
+from brachy.writing import write_text_whole
 
 Float = NDArray[np.float64]
 
@@ -251,7 +252,7 @@ def _dose(found: Sequence[Implant], formalism: str) -> Any:
     if not len(seeds):
         return None
     grid = Grid.around(seeds.min(axis=0) - ROUND_MM, seeds.max(axis=0) + ROUND_MM, SCENE_MM)
-    return dosimetry.dose(grid, list(found), formalism=formalism)
+    return tg43.dose(grid, list(found), formalism=formalism)
 
 
 def _sticks(

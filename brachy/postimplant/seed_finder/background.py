@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brachy.core import capsule as kernel
-from brachy.verification.fit import Image
+from brachy.postimplant.seed_finder.fit import Image
 
 Float = NDArray[np.float64]
 

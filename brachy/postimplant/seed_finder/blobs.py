@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brachy.verification.fit import Image, Scale, make
+from brachy.postimplant.seed_finder.fit import Image, Scale, make
 
 Float = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.core import capsule as kernel
-from brachy.verification.fit import (
+from brachy.postimplant.seed_finder.fit import (
     Image,
     Scale,
     around,

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brachy.case import Case
 from brachy.core import capsule as kernel
 from brachy.errors import BrachyError, UsageError
-from brachy.structures import Structure
-from brachy.verification import background, blobs, moves
-from brachy.verification.calibrate import (
+from brachy.geometry.structures import Structure
+from brachy.patient.case import Case
+from brachy.postimplant.seed_finder import background, blobs, moves
+from brachy.postimplant.seed_finder.calibrate import (
     ENOUGH,
     calibrate,
     calibrate_again,
@@ -21,9 +21,9 @@ from brachy.verification.calibrate import (
     least_peak,
     start,
 )
-from brachy.verification.fit import Image, Scale, covariance, groups, make, refine
-from brachy.verification.judge import CROWDED, accepted, blob_share, count_blob, crowded, standing
-from brachy.verification.seeds import Calibration, Doubt, Findings, FoundSeed, HasCapsule
+from brachy.postimplant.seed_finder.fit import Image, Scale, covariance, groups, make, refine
+from brachy.postimplant.seed_finder.judge import CROWDED, accepted, blob_share, count_blob, crowded, standing
+from brachy.postimplant.seed_finder.seeds import Calibration, Doubt, Findings, FoundSeed, HasCapsule
 
 Float = NDArray[np.float64]
 Progress = Callable[[str, float], None]
@@ -209,8 +209,8 @@ def find_seeds(
     Four upright seeds painted on an empty scan:
 
     >>> from brachy.core.capsule import add_images
-    >>> from brachy.grid import Grid
-    >>> from brachy.verification import Capsule, find_seeds
+    >>> from brachy.geometry.grid import Grid
+    >>> from brachy.postimplant.seed_finder import Capsule, find_seeds
     >>> spacing, hu = np.array([0.5, 0.5, 2.0]), np.zeros((20, 80, 80))
     >>> seeds = np.array([[x, y, 20.0, 0.0, 0.0, 1.0, 32_000.0] for x in (10.0, 25.0) for y in (10.0, 25.0)])
     >>> add_images(seeds, np.array([0.5, 0.5, 4.2]), spacing, np.zeros(3, dtype=np.int64), hu, 1.0)

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.core import capsule as kernel
-from brachy.verification import blobs, moves
-from brachy.verification.calibrate import explained, least_peak
-from brachy.verification.fit import Image, Scale, bounds, cost, groups, refine, residual
+from brachy.postimplant.seed_finder import blobs, moves
+from brachy.postimplant.seed_finder.calibrate import explained, least_peak
+from brachy.postimplant.seed_finder.fit import Image, Scale, bounds, cost, groups, refine, residual
 
 Float = NDArray[np.float64]
 

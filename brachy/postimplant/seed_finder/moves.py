@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brachy.core import capsule as kernel
-from brachy.verification import blobs
-from brachy.verification.background import seedlike
-from brachy.verification.calibrate import explained
-from brachy.verification.fit import (
+from brachy.postimplant.seed_finder import blobs
+from brachy.postimplant.seed_finder.background import seedlike
+from brachy.postimplant.seed_finder.calibrate import explained
+from brachy.postimplant.seed_finder.fit import (
     Image,
     Scale,
     around,

@@ -38,7 +38,7 @@ class Capsule:
 
     Examples
     --------
-    >>> from brachy.verification.seeds import Capsule
+    >>> from brachy.postimplant.seed_finder.seeds import Capsule
     >>> Capsule(4.5, 0.8).capsule_length_mm
     4.5
     """

@@ -9,8 +9,8 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
-from brachy.dicom.read import read_case
 from brachy.errors import BrachyError, UsageError
+from brachy.io.dicom.read import read_case
 from tests import scanner
 
 
@@ -184,7 +184,7 @@ def test_broken_and_locked_zip(tmp_path):
 
 
 def test_zip_bomb_is_refused_by_its_declared_size(tmp_path, monkeypatch):
-    from brachy.dicom import files as room
+    from brachy.io.dicom import files as room
 
     files, structures, _ = scanner.box_case(tmp_path / "case")
     path = zipped(tmp_path / "case.zip", [*files, structures])

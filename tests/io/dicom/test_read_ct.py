@@ -21,8 +21,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from brachy.dicom.read import read_case
 from brachy.errors import BrachyError
+from brachy.io.dicom.read import read_case
 from tests import scanner
 
 TURN = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]]) @ np.array(

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from pydicom.uid import RLELossless
 
-from brachy.dicom.read import read_dose
 from brachy.errors import BrachyError, UsageError
-from brachy.grid import Dose
+from brachy.geometry.grid import Dose
+from brachy.io.dicom.read import read_dose
 from tests import scanner
-from tests.dicom.test_read_ct import ORIENTATIONS
+from tests.io.dicom.test_read_ct import ORIENTATIONS
 
 SHAPE = (5, 6, 7)
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from brachy.dicom import files as room
-from brachy.dicom.pixels import codestream_size
-from brachy.dicom.read import read_case, read_dose, read_plan, read_structures
 from brachy.errors import BrachyError
+from brachy.io.dicom import files as room
+from brachy.io.dicom.pixels import codestream_size
+from brachy.io.dicom.read import read_case, read_dose, read_plan, read_structures
 from tests import scanner
-from tests.dicom.test_read_dose import dose_set
-from tests.dicom.test_read_plan import A, B, plan_set, seed
+from tests.io.dicom.test_read_dose import dose_set
+from tests.io.dicom.test_read_plan import A, B, plan_set, seed
 
 
 def one_line(caught, *parts):
@@ -121,7 +121,7 @@ def test_too_many_files(tmp_path, monkeypatch):
 def test_codestream_of_another_size(tmp_path):
     from pydicom.uid import JPEG2000Lossless
 
-    from tests.dicom.test_read_ct import compress
+    from tests.io.dicom.test_read_ct import compress
 
     files = scanner.save_all(scanner.ct_slices(shape=(3, 32, 40)), tmp_path / "case")
     for file in files:
@@ -149,8 +149,8 @@ def test_a_stream_that_ends_its_decoder_ends_no_more(tmp_path):
     from pydicom.encaps import encapsulate, get_frame
     from pydicom.uid import JPEGLSLossless
 
-    from brachy.dicom.pixels import Decoder
-    from tests.dicom.test_read_ct import compress
+    from brachy.io.dicom.pixels import Decoder
+    from tests.io.dicom.test_read_ct import compress
 
     files = scanner.save_all(scanner.ct_slices(shape=(3, 32, 40)), tmp_path / "case")
     for file in files:

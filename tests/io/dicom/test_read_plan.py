@@ -8,9 +8,9 @@ import pytest
 from pydicom.dataset import Dataset
 
 from brachy import resources
-from brachy.dicom.read import read_plan
-from brachy.dicom.rtplan import mapped_model
 from brachy.errors import BrachyError
+from brachy.io.dicom.read import read_plan
+from brachy.io.dicom.rtplan import mapped_model
 from tests import scanner
 
 MEAN_LIFE_S = 59.4 * 86400 / np.log(2)
@@ -144,7 +144,7 @@ def test_other_plans_are_refused_with_the_reason(shared, name, parts):
 
 def test_our_own_plan_comes_back(tmp_path):
     """Two templates, two strengths, tilted needles."""
-    from brachy.dicom.write import write_plan
+    from brachy.io.dicom.write import write_plan
     from tests.small_plan import dicom_identity, small_case, small_plan
 
     plan = small_plan()
@@ -366,7 +366,7 @@ def test_names(written, model):
 
 
 def test_the_table_names_shipped_sources_alone_and_each_once():
-    from brachy.dicom.rtplan import _VENDOR_MODELS, _plain
+    from brachy.io.dicom.rtplan import _VENDOR_MODELS, _plain
 
     table = tomllib.loads(_VENDOR_MODELS.read_text())
     assert set(table) == set(resources.names("sources"))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from brachy.dicom.read import read_case, read_structure_set, read_structures
-from brachy.dicom.structure_set import usual_gap
 from brachy.errors import BrachyError, UsageError
+from brachy.io.dicom.read import read_case, read_structure_set, read_structures
+from brachy.io.dicom.structure_set import usual_gap
 from tests import scanner
 
 SQUARE = scanner.square(-45.0)

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from brachy import output
-from brachy.dicom.read import read_case, read_dose, read_plan, read_structures
-from brachy.dicom.write import write_dose, write_plan, write_structures
-from brachy.grid import Dose
-from brachy.volumes import read_volume
+from brachy.geometry.grid import Dose
+from brachy.io.dicom.read import read_case, read_dose, read_plan, read_structures
+from brachy.io.dicom.write import write_dose, write_plan, write_structures
+from brachy.io.volumes import read_volume
+from brachy.output import plan_folder
 from tests.small_plan import dicom_identity, small_case, small_dose, small_plan
 
 
@@ -65,7 +65,7 @@ def test_structures(tmp_path):
 def test_case(tmp_path, sign):
     case = small_case(direction=np.eye(3) * [1, 1, sign])
     case = replace(case, identity=replace(dicom_identity(), slices=(), is_dicom=False, structure_set_uid=""))
-    output.write_case(case, tmp_path / "case")
+    plan_folder.write_case(case, tmp_path / "case")
     read = read_case(tmp_path / "case")
     assert np.array_equal(read.ct_hu[::sign], case.ct_hu)
     assert np.allclose(np.sort(read.grid.corners_mm(), axis=0), np.sort(case.grid.corners_mm(), axis=0))
@@ -85,7 +85,7 @@ def test_case(tmp_path, sign):
 
 def test_files_of_one_plan_find_each_other(tmp_path):
     case = small_case()
-    out = output.write_outputs(
+    out = plan_folder.write_outputs(
         small_plan(), case, tmp_path / "out", structures=case.structures, dose=small_dose(), curves={}
     )
     for name in ("RTPLAN.dcm", "RTDOSE.dcm", "RTSTRUCT.dcm"):
@@ -125,7 +125,7 @@ def test_dose_of_a_real_case_to_the_quantum(shared, tmp_path):
 def test_a_volume_becomes_the_series_it_was_made_from(shared, tmp_path):
     """A NIfTI and the DICOM series of the same CT: independent of each other's geometry."""
     folder = shared / "data" / "liver_abdomen"
-    output.write_case(read_volume(folder / "ct.nii.gz"), tmp_path / "case")
+    plan_folder.write_case(read_volume(folder / "ct.nii.gz"), tmp_path / "case")
     ours, theirs = read_case(tmp_path / "case"), read_case(folder / "CT")
     assert np.array_equal(ours.ct_hu, theirs.ct_hu)
     assert np.abs(ours.grid.corners_mm() - theirs.grid.corners_mm()).max() < 0.001

@@ -10,7 +10,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from brachy.dicom.write import write_ct, write_dose, write_plan, write_structures
+from brachy.io.dicom.write import write_ct, write_dose, write_plan, write_structures
 from tests.small_plan import dicom_identity, small_case, small_dose, small_plan
 
 # Modules of each IOD (PS3.3 A.20, A.18, A.19, A.3): the mandatory ones, and the others that these files have.

@@ -7,9 +7,9 @@ import pydicom
 import pytest
 import SimpleITK
 
-from brachy.dicom.write import write_dose, write_plan
 from brachy.errors import BrachyError, UsageError
-from brachy.grid import Dose, Grid
+from brachy.geometry.grid import Dose, Grid
+from brachy.io.dicom.write import write_dose, write_plan
 from tests.small_plan import dicom_identity, small_case, small_dose, small_plan
 
 EYE = np.eye(3)

@@ -9,13 +9,13 @@ import numpy as np
 import pydicom
 import pytest
 
-from brachy.case import Identity
-from brachy.dicom.write import write_plan
-from brachy.dicom.write.rtplan import plan_uid
 from brachy.errors import BrachyError
-from brachy.planfile import Plan
-from brachy.structures import Structure
-from brachy.uids import identified, uid
+from brachy.geometry.structures import Structure
+from brachy.io.dicom.write import write_plan
+from brachy.io.dicom.write.rtplan import plan_uid
+from brachy.patient.case import Identity
+from brachy.patient.plan import Plan
+from brachy.patient.uids import identified, uid
 from tests.small_plan import TILTED, dicom_identity, plan_source, small_case, small_plan
 
 

@@ -7,10 +7,10 @@ import pydicom
 import pytest
 import SimpleITK
 
-from brachy.case import Case, Identity
-from brachy.dicom.write import write_ct, write_structures
 from brachy.errors import BrachyError
-from brachy.structures import Structure
+from brachy.geometry.structures import Structure
+from brachy.io.dicom.write import write_ct, write_structures
+from brachy.patient.case import Case, Identity
 from tests.small_plan import circle, dicom_identity, small_case
 
 

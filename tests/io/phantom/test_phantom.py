@@ -10,14 +10,14 @@ import pytest
 from scipy.spatial import cKDTree
 
 from brachy import resources
-from brachy.anatomy import prepare
 from brachy.errors import UsageError
-from brachy.grid import Grid
-from brachy.metal import Metal, add_seeds, capsule_points
-from brachy.needles import offer
-from brachy.phantom import load_phantom, phantom_seeds
-from brachy.protocol import load_protocol
-from brachy.template import lay_out, needle_direction
+from brachy.geometry.grid import Grid
+from brachy.io.phantom.file import load_phantom, phantom_seeds
+from brachy.io.phantom.metal import Metal, add_seeds, capsule_points
+from brachy.needles.candidates import offer
+from brachy.needles.template import lay_out, needle_direction
+from brachy.patient.anatomy import prepare
+from brachy.patient.protocol import load_protocol
 
 SMALL = """
 name = "mine"
@@ -456,7 +456,7 @@ def test_a_phantom_without_seeds_and_one_that_is_none():
 
 
 def test_the_example_of_the_documentation_is_a_phantom(tmp_path):
-    page = (Path(__file__).parents[1] / "docs" / "phantoms.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "phantoms.md").read_text()
     file = tmp_path / "mine.toml"
     file.write_text(page.split("```toml\n")[1].split("```")[0])
     assert load_phantom(file).structure("GTV").volume_cc == pytest.approx(

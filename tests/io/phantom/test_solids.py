@@ -10,8 +10,8 @@ from matplotlib.path import Path
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from brachy.grid import Grid
-from brachy.shapes import SAGITTA_MM, Arc, Box, Ellipsoid, EllipticCylinder, Tube, voxel_share
+from brachy.geometry.grid import Grid
+from brachy.io.phantom.solids import SAGITTA_MM, Arc, Box, Ellipsoid, EllipticCylinder, Tube, voxel_share
 
 size = st.floats(3, 40)
 place = st.floats(-30, 30)

@@ -7,16 +7,16 @@ import sys
 import numpy as np
 import pytest
 
-from brachy import cli
-from brachy.dosimetry import dose
-from brachy.edits import edited_needles, read_edits
+from brachy.cli import app
+from brachy.dosimetry.tg43 import dose
 from brachy.errors import BrachyError, UsageError
+from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan, plan_edited
-from brachy.optimise.reopen import game_with, loading_of, reopen
-from brachy.output import write_outputs
-from brachy.phantom import load_phantom
-from brachy.planfile import Plan
-from brachy.protocol import change, load_protocol
+from brachy.optimise.replanning.edits import edited_needles, read_edits
+from brachy.optimise.replanning.reopen import game_with, loading_of, reopen
+from brachy.output.plan_folder import write_outputs
+from brachy.patient.plan import Plan
+from brachy.patient.protocol import change, load_protocol
 
 SPHERE = load_phantom("sphere-35mm")
 QUICK = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 10_000, "fine_moves": 5_000})
@@ -195,7 +195,7 @@ def test_another_case_and_an_empty_plan_are_refused(tmp_path, before):
 def run(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["brachy", *map(str, words)])
     with pytest.raises(SystemExit) as leave:
-        cli.main()
+        app.main()
     return int(leave.value.code or 0)
 
 

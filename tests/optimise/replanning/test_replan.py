@@ -10,21 +10,22 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from brachy import cli, lineage
 from brachy.check import check_plan
-from brachy.csv_tables import placed_csv
-from brachy.dosimetry import dose
+from brachy.cli import app
+from brachy.dosimetry.source import load_source
+from brachy.dosimetry.tg43 import dose
 from brachy.errors import BrachyError, UsageError
+from brachy.evaluation.rules import check_rules
+from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan, replan
-from brachy.optimise.intraoperative import no_worse
-from brachy.optimise.standing import opened_for, stand
-from brachy.output import write_outputs
-from brachy.phantom import load_phantom
-from brachy.placed import PLACED_HEADER, Placed, read_placed
-from brachy.planfile import Plan
-from brachy.protocol import change, load_protocol
-from brachy.rules import check_rules
-from brachy.source import load_source
+from brachy.optimise.replanning.implanted_so_far import PLACED_HEADER, Placed, read_placed
+from brachy.optimise.replanning.replan import no_worse
+from brachy.optimise.replanning.state import opened_for, stand
+from brachy.output.csv_tables import placed_csv
+from brachy.output.plan_folder import write_outputs
+from brachy.patient import lineage
+from brachy.patient.plan import Plan
+from brachy.patient.protocol import change, load_protocol
 
 SPHERE = load_phantom("sphere-35mm")
 QUICK = change(
@@ -65,7 +66,7 @@ def test_placed_seeds_stand_to_the_last_digit_and_the_dose_has_them(before):
     # now: the dose of what is in, against a direct sum at points that are the search's own
     opened = opened_for(before, SPHERE)
     standing = stand(before, opened, Placed(seeds, frozenset(), frozenset(), {}))
-    from brachy.optimise.reopen import game_with
+    from brachy.optimise.replanning.reopen import game_with
 
     game = game_with(standing.opened, standing.fixed, standing.closed, standing.present)
     points = np.concatenate([p.points_mm[: p.counts[game.level]] for p in game.samples]) + opened.anchor_mm
@@ -113,7 +114,7 @@ def test_a_blocked_needle_is_out_with_its_neighbours(before):
     ).sealed()
     standing = stand(wide, opened_for(wide, SPHERE), blocked)
     layout = standing.opened.offers[0].layout
-    from brachy.template import parse_hole
+    from brachy.needles.template import parse_hole
 
     middle = layout.hole_mm(*parse_hole(hole))
     for _, closed in standing.closed:
@@ -342,7 +343,7 @@ def test_the_command_makes_a_child_or_writes_nothing(tmp_path, before, monkeypat
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["brachy", *map(str, words)])
         with pytest.raises(SystemExit) as leave:
-            cli.main()
+            app.main()
         return int(leave.value.code or 0), capsys.readouterr()
 
     folder = write_outputs(before, SPHERE, tmp_path / "plan", pictures=False)

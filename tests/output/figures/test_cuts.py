@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from brachy import cuts, dosimetry
-from brachy.case import Case
-from brachy.grid import Grid
-from brachy.implant import Implant
-from brachy.source import load_source
-from brachy.structures import Structure
+from brachy.dosimetry import tg43
+from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.source import load_source
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
+from brachy.output.figures import cuts
+from brachy.patient.case import Case
 from tests.small_plan import circle, small_case, small_plan
 
 STORED = {
@@ -100,7 +101,7 @@ def test_isodose_lines_run_where_the_dose_is():
         assert lines
         flat = np.concatenate(lines)
         places = flat @ cut.direction[:, :2].T + (cut.origin_mm @ cut.direction[:, 2]) * cut.direction[:, 2]
-        assert dosimetry.dose(places, seeds) == pytest.approx(level, rel=0.03)
+        assert tg43.dose(places, seeds) == pytest.approx(level, rel=0.03)
 
 
 def test_paths_and_seeds_belong_to_one_slice():

@@ -8,8 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from brachy.errors import UsageError
-from brachy.figures import plot_dvh, plot_slice, plot_template
-from brachy.palette import PURPLE, WHITE
+from brachy.output.figures.axes import plot_dvh, plot_slice, plot_template
+from brachy.output.figures.palette import PURPLE, WHITE
 from tests.small_plan import small_case, small_plan
 
 HOSTILE = "_$x^2$ <b>\\frac{</b>"
@@ -33,7 +33,7 @@ def legend(axes):
 
 def test_importing_the_package_imports_no_graphics():
     code = (
-        "import sys, brachy, brachy.figures, brachy.guide; "
+        "import sys, brachy, brachy.output.figures.axes, brachy.output.printed_template; "
         "print([m for m in ('matplotlib', 'pyvista', 'vtk', 'plotly', 'jinja2', 'manifold3d') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,11 +7,11 @@ import re
 import numpy as np
 import pytest
 
-from brachy.dose_volume import dvh
+from brachy.dosimetry.dvh import dvh
 from brachy.errors import UsageError
-from brachy.report import render_verification
+from brachy.output.report import render_verification
+from tests.output.report.test_report import Page
 from tests.report_cases import HOSTILE, QUOTED, verification
-from tests.test_report import Page
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brachy import csv_tables, cuts
 from brachy.errors import BrachyError
-from brachy.phantom import load_phantom
-from brachy.report import render_report, write_report
-from brachy.report.charts import dvh_figure
-from brachy.report.needle_chart import chart_rows
-from brachy.report.picture import HU_KNOTS, encode, path_of, slice_pictures, window_table
-from brachy.report.rendering import css_text
+from brachy.io.phantom.file import load_phantom
+from brachy.output import csv_tables
+from brachy.output.figures import cuts
+from brachy.output.report import render_report, write_report
+from brachy.output.report.charts import dvh_figure
+from brachy.output.report.needle_chart import chart_rows
+from brachy.output.report.picture import HU_KNOTS, encode, path_of, slice_pictures, window_table
+from brachy.output.report.rendering import css_text
 from tests.report_cases import HOSTILE, QUOTED, hostile_case, report_inputs, report_plan
 from tests.small_plan import needle
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brachy.report import write_report, write_verification_report
+from brachy.output.report import write_report, write_verification_report
 from tests.browser import chromium, complaints, open_page, requests, wait_for
 from tests.report_cases import HOSTILE, QUOTED, hostile_case, report_inputs, report_plan, verification
 

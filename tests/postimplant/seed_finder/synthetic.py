@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.special import j0
 
-from brachy.grid import Grid
+from brachy.geometry.grid import Grid
 
 Float = NDArray[np.float64]
 

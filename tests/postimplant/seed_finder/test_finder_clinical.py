@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 import brachy
-from brachy.verification import Capsule, Findings, find_seeds
+from brachy.postimplant.seed_finder import Capsule, Findings, find_seeds
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ Bounds of recall, precision and axis are the acceptance rows of the finder; the 
 import numpy as np
 import pytest
 
-from brachy.case import Case
 from brachy.errors import BrachyError, UsageError
-from brachy.grid import Grid
-from brachy.verification import Capsule, Findings, find_seeds
-from tests.verification import synthetic
-from tests.verification.synthetic import SCANNERS, Scene
+from brachy.geometry.grid import Grid
+from brachy.patient.case import Case
+from brachy.postimplant.seed_finder import Capsule, Findings, find_seeds
+from tests.postimplant.seed_finder import synthetic
+from tests.postimplant.seed_finder.synthetic import SCANNERS, Scene
 
 
 def _score(scene: Scene, found: Findings, gate_mm: float) -> synthetic.Score:

@@ -5,9 +5,9 @@ UID. The files of one plan refer to each other and to the CT. Nothing in them ho
 come from the content, dates from the case, and the same input gives the same bytes.
 """
 
-from brachy.dicom.write.ctseries import write_ct
-from brachy.dicom.write.rtdose import write_dose
-from brachy.dicom.write.rtplan import write_plan
-from brachy.dicom.write.rtstruct import write_structures
+from brachy.io.dicom.write.ctseries import write_ct
+from brachy.io.dicom.write.rtdose import write_dose
+from brachy.io.dicom.write.rtplan import write_plan
+from brachy.io.dicom.write.rtstruct import write_structures
 
 __all__ = ["write_ct", "write_dose", "write_plan", "write_structures"]

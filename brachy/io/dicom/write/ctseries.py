@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from brachy.case import Case
-from brachy.dicom.write import modules
-from brachy.dicom.write.modules import dataset
 from brachy.errors import BrachyError
-from brachy.uids import CT_IMAGE, identified
+from brachy.io.dicom.write import modules
+from brachy.io.dicom.write.modules import dataset
+from brachy.patient.case import Case
+from brachy.patient.uids import CT_IMAGE, identified
 
 
 def write_ct(case: Case, folder: str | PathLike[str]) -> str:

@@ -5,14 +5,14 @@ from os import PathLike
 
 from pydicom.dataset import Dataset
 
-from brachy.case import Case
-from brachy.dicom.write import modules
-from brachy.dicom.write.modules import dataset
-from brachy.dicom.write.rtplan import RT_PLAN, UNKNOWN_DATE, mean_life_seconds
-from brachy.dicom.write.rtstruct import STRUCTURE_SET
+from brachy.dosimetry.implant import Implant
 from brachy.errors import BrachyError
-from brachy.implant import Implant
-from brachy.uids import uid
+from brachy.io.dicom.write import modules
+from brachy.io.dicom.write.modules import dataset
+from brachy.io.dicom.write.rtplan import RT_PLAN, UNKNOWN_DATE, mean_life_seconds
+from brachy.io.dicom.write.rtstruct import STRUCTURE_SET
+from brachy.patient.case import Case
+from brachy.patient.uids import uid
 
 
 def write_implanted(

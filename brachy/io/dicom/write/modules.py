@@ -21,11 +21,11 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 
-from brachy import __version__
-from brachy.case import Case, Identity
 from brachy.errors import BrachyError
-from brachy.planfile import write_bytes_whole
-from brachy.uids import identified, identified_alone, uid
+from brachy.patient.case import Case, Identity
+from brachy.patient.uids import identified, identified_alone, uid
+from brachy.version import __version__
+from brachy.writing import write_bytes_whole
 
 SOFTWARE = "brachy"
 

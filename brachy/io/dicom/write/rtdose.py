@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from brachy.case import Case, Identity
-from brachy.dicom.write import modules
-from brachy.dicom.write.modules import dataset, decimal
-from brachy.dicom.write.rtplan import RT_PLAN, plan_uid
 from brachy.errors import BrachyError, UsageError
-from brachy.grid import Dose, Grid
-from brachy.planfile import Plan
-from brachy.uids import digest, uid
+from brachy.geometry.grid import Dose, Grid
+from brachy.io.dicom.write import modules
+from brachy.io.dicom.write.modules import dataset, decimal
+from brachy.io.dicom.write.rtplan import RT_PLAN, plan_uid
+from brachy.patient.case import Case, Identity
+from brachy.patient.plan import Plan
+from brachy.patient.uids import digest, uid
 
 Array = NDArray[Any]
 

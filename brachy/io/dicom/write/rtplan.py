@@ -10,15 +10,15 @@ from os import PathLike
 from pydicom.dataset import Dataset
 
 from brachy import units
-from brachy.case import Case, Identity
-from brachy.dicom.write import modules
-from brachy.dicom.write.modules import dataset
-from brachy.dicom.write.rtstruct import STRUCTURE_SET, roi_numbers, structure_set_uid
+from brachy.dosimetry.source import Source
 from brachy.errors import BrachyError
-from brachy.planfile import Plan, PlanNeedle, PlanSeed, PlanSource
-from brachy.source import Source
-from brachy.structures import Structure
-from brachy.uids import uid
+from brachy.geometry.structures import Structure
+from brachy.io.dicom.write import modules
+from brachy.io.dicom.write.modules import dataset
+from brachy.io.dicom.write.rtstruct import STRUCTURE_SET, roi_numbers, structure_set_uid
+from brachy.patient.case import Case, Identity
+from brachy.patient.plan import Plan, PlanNeedle, PlanSeed, PlanSource
+from brachy.patient.uids import uid
 
 RT_PLAN = "1.2.840.10008.5.1.4.1.1.481.5"
 """SOP class RT Plan (PS3.4 table B.5-1)."""

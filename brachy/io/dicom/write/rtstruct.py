@@ -9,12 +9,12 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from brachy.case import Case, Identity, SliceReference
-from brachy.dicom.write import modules
-from brachy.dicom.write.modules import dataset
 from brachy.errors import BrachyError
-from brachy.structures import Structure
-from brachy.uids import digest, identified, uid
+from brachy.geometry.structures import Structure
+from brachy.io.dicom.write import modules
+from brachy.io.dicom.write.modules import dataset
+from brachy.patient.case import Case, Identity, SliceReference
+from brachy.patient.uids import digest, identified, uid
 
 Float = NDArray[np.float64]
 

@@ -9,9 +9,10 @@ import pytest
 import trimesh
 from PIL import Image
 
-from brachy import output, view, viewing
 from brachy.errors import BrachyError, UsageError
-from brachy.options import guide_of
+from brachy.output import plan_folder, view_plan
+from brachy.output.figures import scene
+from brachy.output.printed_template import guide_of
 from tests.small_plan import dicom_identity, small_case, small_dose, small_plan
 
 
@@ -21,7 +22,7 @@ def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("plans") / "out"
     options = {"dose": small_dose(), "curves": {}, "second_opinion": False, "pictures": False}
     case = small_case()
-    output.write_outputs(small_plan(), case, made, structures=case.structures, **options)
+    plan_folder.write_outputs(small_plan(), case, made, structures=case.structures, **options)
     return made
 
 
@@ -35,7 +36,7 @@ def run(*arguments):
 def test_a_picture_without_a_display(folder, tmp_path, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     said = []
-    (written,) = viewing.view(folder, screenshot=tmp_path / "scene.png", say=said.append)
+    (written,) = view_plan.view(folder, screenshot=tmp_path / "scene.png", say=said.append)
     assert said == []
     picture = np.asarray(Image.open(written).convert("RGB"), dtype=float)
     assert picture.shape == (1000, 1400, 3)
@@ -57,9 +58,9 @@ def test_a_page_and_a_template_from_the_command_line(folder, tmp_path):
 
 
 def test_the_scene_has_an_actor_for_each_thing(folder):
-    found = viewing.load(folder, None, pytest.fail)
+    found = view_plan.load(folder, None, pytest.fail)
     assert found.has_ct
-    plotter = view.scene(found.plan, found.case, structures=found.structures, off_screen=True)
+    plotter = scene.scene(found.plan, found.case, structures=found.structures, off_screen=True)
     try:
         assert {"GTV", "BODY", "Rippe löst", "CT", "needles", "seeds", "templates", "100 %"} <= set(
             plotter.actors
@@ -73,9 +74,9 @@ def test_the_scene_has_an_actor_for_each_thing(folder):
 
 
 def test_a_structure_of_any_name_has_its_own_actor_and_box(folder, monkeypatch):
-    found = viewing.load(folder, None, pytest.fail)
+    found = view_plan.load(folder, None, pytest.fail)
     named = replace(found.case.structure("GTV"), name="seeds")
-    plotter = view.scene(found.plan, found.case, structures=(*found.structures, named), off_screen=True)
+    plotter = scene.scene(found.plan, found.case, structures=(*found.structures, named), off_screen=True)
     try:
         assert {"seeds", "seeds (ROI)"} <= set(plotter.actors)
         shown = [name for name in plotter.actors if name != "names"]
@@ -83,7 +84,7 @@ def test_a_structure_of_any_name_has_its_own_actor_and_box(folder, monkeypatch):
         monkeypatch.setattr(
             plotter, "add_checkbox_button_widget", lambda turn, **given: boxes.append((turn, given["value"]))
         )
-        view._add_toggles(plotter)
+        scene._add_toggles(plotter)
         assert len(boxes) == len(shown)
         hidden = {
             "50 %",
@@ -103,19 +104,19 @@ def test_a_structure_of_any_name_has_its_own_actor_and_box(folder, monkeypatch):
 def test_without_the_ct_the_rest_is_shown(tmp_path):
     case = small_case(dicom_identity())  # its CT is elsewhere
     options = {"dose": small_dose(), "curves": {}, "second_opinion": False, "pictures": False}
-    output.write_outputs(small_plan(), case, tmp_path / "out", structures=case.structures, **options)
+    plan_folder.write_outputs(small_plan(), case, tmp_path / "out", structures=case.structures, **options)
     said = []
-    found = viewing.load(tmp_path / "out", None, said.append)
+    found = view_plan.load(tmp_path / "out", None, said.append)
     assert not found.has_ct
     assert {s.name for s in found.structures if s.role == "target"} == {"GTV"}
     assert any("--case" in sentence for sentence in said)
-    (written,) = viewing.view(tmp_path / "out", screenshot=tmp_path / "a.png", say=said.append)
+    (written,) = view_plan.view(tmp_path / "out", screenshot=tmp_path / "a.png", say=said.append)
     assert written.stat().st_size > 10_000
 
 
 def test_another_patients_case_is_refused(folder, tmp_path):
     with pytest.raises(UsageError, match="not the case of this plan"):
-        viewing.view(folder, case="single-seed-water", page=tmp_path / "scene.html")
+        view_plan.view(folder, case="single-seed-water", page=tmp_path / "scene.html")
 
 
 def test_no_display_is_said(folder, monkeypatch):
@@ -123,20 +124,20 @@ def test_no_display_is_said(folder, monkeypatch):
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr("os.name", "posix")
     with pytest.raises(BrachyError, match="no display"):
-        viewing.view(folder)
+        view_plan.view(folder)
 
 
 def test_files_are_not_replaced_unless_forced(folder, tmp_path):
     (tmp_path / "scene.html").write_text("mine")
     with pytest.raises(UsageError, match="--force"):
-        viewing.view(folder, page=tmp_path / "scene.html")
+        view_plan.view(folder, page=tmp_path / "scene.html")
     assert (tmp_path / "scene.html").read_text() == "mine"
-    viewing.view(folder, page=tmp_path / "scene.html", force=True)
+    view_plan.view(folder, page=tmp_path / "scene.html", force=True)
     assert (tmp_path / "scene.html").read_text() != "mine"
     with pytest.raises(UsageError, match="make it first"):
-        viewing.view(folder, page=tmp_path / "none" / "scene.html")
+        view_plan.view(folder, page=tmp_path / "none" / "scene.html")
     with pytest.raises(UsageError, match=r"\.png"):
-        viewing.view(folder, screenshot=tmp_path / "scene.jpg")
+        view_plan.view(folder, screenshot=tmp_path / "scene.jpg")
 
 
 @pytest.mark.parametrize("text", ["hole", "hole=", "hole=x", "hole=nan", "depth=3", "all=1", ""])

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brachy import privacy
-from brachy.case import Case
 from brachy.errors import BrachyError, UsageError
-from brachy.grid import Grid
-from brachy.planfile import Plan, write_text_whole
-from brachy.structures import Structure
+from brachy.geometry.grid import Grid
+from brachy.geometry.structures import Structure
+from brachy.patient import privacy
+from brachy.patient.case import Case
+from brachy.patient.plan import Plan
+from brachy.writing import write_text_whole
 
 if TYPE_CHECKING:
-    from brachy.guide import GuideOptions
+    from brachy.output.printed_template import GuideOptions
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def view(
     BrachyError
         If the plan cannot be read, there is no display, or a file cannot be written.
     """
-    from brachy.view import screenshot as take
-    from brachy.view import show
+    from brachy.output.figures.scene import screenshot as take
+    from brachy.output.figures.scene import show
 
     wanted = [file for file in (screenshot, page, stl) if file is not None]
     for file in wanted:
@@ -96,7 +97,7 @@ def view(
         write_text_whole(page, scene_page(found))
         written.append(page)
     if stl is not None:
-        from brachy.guide import write_guide
+        from brachy.output.printed_template import write_guide
 
         for guide_written in write_guide(found.plan, found.case, stl, guide, found.structures):
             written.append(guide_written.path)
@@ -117,14 +118,14 @@ def load(plan: str | os.PathLike[str], case: str | None, say: Callable[[str], No
     BrachyError
         If the plan cannot be read.
     """
-    from brachy import reading
-    from brachy.output import planned_structures
-    from brachy.uids import identified
+    from brachy.io import load
+    from brachy.output.plan_folder import planned_structures
+    from brachy.patient.uids import identified
 
     read = Plan.load(plan)
     folder = Path(plan) if Path(plan).is_dir() else Path(plan).parent
     if case is not None:
-        given = identified(reading.load_case(case))
+        given = identified(load.load_case(case))
         if given.identity.frame_of_reference_uid != read.case.frame_of_reference_uid:
             raise UsageError(f"{case} is not the case of this plan: its frame of reference is another one")
         return Loaded(read, given, planned_structures(read, given), True)
@@ -133,10 +134,10 @@ def load(plan: str | os.PathLike[str], case: str | None, say: Callable[[str], No
         say("no RTSTRUCT.dcm beside the plan: needles and dose alone; --case CASE gives the patient")
         return Loaded(read, _bare(read, ()), (), False)
     try:
-        given = reading.load_case(str(file))
+        given = load.load_case(str(file))
         return Loaded(read, given, _with_roles(read, given.structures), True)
     except BrachyError:
-        from brachy.dicom.read import read_structures
+        from brachy.io.dicom.read import read_structures
 
         structures = _with_roles(read, tuple(read_structures(file)))
         say("no CT beside the plan: structures, needles and dose alone; --case CASE gives the CT")
@@ -144,7 +145,7 @@ def load(plan: str | os.PathLike[str], case: str | None, say: Callable[[str], No
 
 
 def _with_roles(plan: Plan, structures: tuple[Structure, ...]) -> tuple[Structure, ...]:
-    from brachy.palette import role_of
+    from brachy.output.figures.palette import role_of
 
     return tuple(replace(structure, role=role_of(structure, plan)) for structure in structures)
 
@@ -158,10 +159,10 @@ def _bare(plan: Plan, structures: tuple[Structure, ...]) -> Case:
 
 def scene_page(found: Loaded) -> str:
     """HTML of the scene alone, to turn in a browser without a network."""
-    from brachy import cuts
-    from brachy.report.charts import scene_figure
-    from brachy.report.rendering import render
-    from brachy.view import dose_round_seeds
+    from brachy.output.figures import cuts
+    from brachy.output.figures.scene import dose_round_seeds
+    from brachy.output.report.charts import scene_figure
+    from brachy.output.report.rendering import render
 
     plan = found.plan
     dose = dose_round_seeds(plan)

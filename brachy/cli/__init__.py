@@ -1,0 +1,1 @@
+"""The command line: one module a verb; options in, exit code out."""

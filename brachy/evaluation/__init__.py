@@ -1,0 +1,1 @@
+"""Is this plan good? Goals, rules, uncertainties and their Monte Carlo."""

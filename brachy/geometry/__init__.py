@@ -1,0 +1,1 @@
+"""Pure geometry: voxel grids and contoured structures."""

@@ -1,0 +1,1 @@
+"""Digital phantoms: the TOML file, its solids, metal artefacts on CT."""

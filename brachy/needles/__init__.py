@@ -1,0 +1,1 @@
+"""Template holes, needle paths through the patient, and the seeds that may be loaded along them."""

@@ -1,0 +1,1 @@
+"""Plans that change: edited by hand, or replanned during the implantation."""

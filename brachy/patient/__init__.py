@@ -1,0 +1,1 @@
+"""Who is treated, what is prescribed, and what was planned: case, protocol and plan records."""
