@@ -1,7 +1,7 @@
 """Planning again in the room: seconds after loading, and what the cache saves.
 
 Run as `python benchmarks/replan.py`. The liver phantom with a third of its needles placed 3 mm off; loading (the plan,
-the case, the offers of its holes) is left out, evaluation too.
+the case, the candidates of its holes) is left out, evaluation too.
 """
 
 import tempfile

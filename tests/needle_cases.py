@@ -1,9 +1,9 @@
-"""Simple bodies with known geometry, and plans loaded from an offer, for the tests of template, needles and rules."""
+"""Simple bodies with known geometry, and plans loaded from candidates, for the tests of template, needles and rules."""
 
 import numpy as np
 
 from brachy.geometry.structures import Structure
-from brachy.needles.candidates import Offer
+from brachy.needles.candidates import NeedleCandidates
 from brachy.patient.plan import PlanNeedle, PlanSeed, PlanTemplate
 from brachy.patient.protocol import change, load_protocol
 
@@ -58,16 +58,16 @@ def plan_template(layout):
     )
 
 
-def plan_needles(offer: Offer, loaded, template=0):
+def plan_needles(candidates: NeedleCandidates, loaded, template=0):
     """Needles of a plan that loads the candidates of those indices."""
     found = []
     loaded = np.asarray(loaded, dtype=int)
-    for index, needle in enumerate(offer.needles):
-        mine = loaded[offer.needle_of[loaded] == index]
+    for index, needle in enumerate(candidates.needles):
+        mine = loaded[candidates.needle_of[loaded] == index]
         if not len(mine):
             continue
-        seeds = offer.positions_mm[np.sort(mine)]
-        tip = offer.tip_mm(index, float((seeds[0] - needle.hole_mm) @ needle.direction))
+        seeds = candidates.positions_mm[np.sort(mine)]
+        tip = candidates.tip_mm(index, float((seeds[0] - needle.hole_mm) @ needle.direction))
         found.append(
             PlanNeedle(
                 hole=needle.hole,

@@ -71,7 +71,7 @@ class BlockedHole:
 
 
 @dataclass(frozen=True, eq=False)
-class Offer:
+class NeedleCandidates:
     """What may be loaded through one template."""
 
     layout: TemplateLayout
@@ -83,7 +83,7 @@ class Offer:
     """Index of each candidate's needle, (n,)."""
     tip_offset_mm: float
     """Centre of the most distal seed to the tip: tip_to_seed_mm + half a capsule."""
-    conflicts: Int
+    seed_conflicts: Int
     """Pairs (p, 2) of candidates nearer than min_spacing_mm, or in one needle nearer than capsule and spacer allow."""
     needle_conflicts: Int
     """Pairs (q, 2) of needles nearer than min_needle_spacing_mm; none unless the pitch is smaller."""
@@ -131,7 +131,7 @@ class _Hole:
 
 
 @one_thread()
-def offer(
+def needle_candidates(
     target: Structure,
     external: Structure,
     obstacles: Sequence[Structure],
@@ -139,7 +139,7 @@ def offer(
     protocol: Protocol,
     capsule_length_mm: float,
     edges: bool = True,
-) -> Offer:
+) -> NeedleCandidates:
     """Needles and candidate seeds of one template that obey every rule of the protocol.
 
     Parameters
@@ -161,8 +161,8 @@ def offer(
 
     Returns
     -------
-    Offer
-        No needle at all is an empty offer whose `blocked` and `notes` say why, not an error.
+    NeedleCandidates
+        Without any usable needle it is empty and its `blocked` and `notes` say why; that is no error.
 
     Notes
     -----
@@ -184,7 +184,7 @@ def offer(
     >>> tumour = Structure("GTV", [12 * square + [0, 0, z] for z in range(-10, 11, 2)])
     >>> body = Structure("Body", [90 * square + [0, 0, z] for z in range(-90, 91, 2)])
     >>> plate = lay_out(tumour, body, needle_direction(0), pitch_mm=10.0, standoff_mm=20.0)
-    >>> found = offer(tumour, body, [], plate, load_protocol("liver-metastasis"), 4.5)
+    >>> found = needle_candidates(tumour, body, [], plate, load_protocol("liver-metastasis"), 4.5)
     >>> [needle.hole for needle in found.needles], found.needles[0].depths_mm.round(2).tolist()
     (['A1', 'B1', 'C1', 'A2', 'B2', 'C2', 'A3', 'B3', 'C3'], [117.0, 112.0, 107.0, 102.0])
     """
@@ -210,14 +210,14 @@ def offer(
     needs_tip[np.isfinite(needs_tip) & (needs_tip <= counts_to)] = 0.0
     covered = needs_tip <= max_tips
     causes = edge_causes(points, covered, _lost_axes(layout, needles, blocked), margin)
-    return Offer(
+    return NeedleCandidates(
         layout=layout,
         needles=needles,
         blocked=tuple(BlockedHole(h.label, h.column, h.row, h.cause, h.reason) for h in blocked),
         positions_mm=positions,
         needle_of=needle_of,
         tip_offset_mm=tip_offset,
-        conflicts=_seed_conflicts(positions - layout.origin_mm, needle_of, protocol, capsule_length_mm),
+        seed_conflicts=_seed_conflicts(positions - layout.origin_mm, needle_of, protocol, capsule_length_mm),
         needle_conflicts=_near_pairs(places - layout.origin_mm, protocol.needle.min_needle_spacing_mm),
         edge_points_mm=points,
         edge_layer=layer,
@@ -469,7 +469,7 @@ def _most_common(words: Sequence[str]) -> str:
     return min(set(words), key=lambda word: (-words.count(word), word))
 
 
-def conflicts_between(one: Offer, other: Offer, protocol: Protocol) -> tuple[Int, Int]:
+def conflicts_between(one: NeedleCandidates, other: NeedleCandidates, protocol: Protocol) -> tuple[Int, Int]:
     """Pairs of two templates' candidates, and of their needles, that may not be used together.
 
     Returns
@@ -493,7 +493,7 @@ def conflicts_between(one: Offer, other: Offer, protocol: Protocol) -> tuple[Int
     return np.array(seeds, dtype=np.int64).reshape(-1, 2), close.astype(np.int64)
 
 
-def _segments(offered: Offer, anchor_mm: Float) -> tuple[Float, Float]:
+def _segments(offered: NeedleCandidates, anchor_mm: Float) -> tuple[Float, Float]:
     """Holes (n, 3), relative to an anchor, and the vectors (n, 3) from them to the deepest tips."""
     holes = np.array([needle.hole_mm for needle in offered.needles]) - anchor_mm
     return holes, np.array([needle.max_tip_depth_mm * needle.direction for needle in offered.needles])

@@ -12,7 +12,7 @@ from brachy.dosimetry.source import Source
 from brachy.evaluation.goals import TargetDose, evaluate, judge
 from brachy.evaluation.rules import check_rules
 from brachy.geometry.structures import Structure
-from brachy.needles.candidates import Offer
+from brachy.needles.candidates import NeedleCandidates
 from brachy.optimise.candidates import Candidates
 from brachy.patient.case import Case
 from brachy.patient.plan import (
@@ -85,15 +85,15 @@ def assemble(
         limits=LIMITS,
         sources=tuple(_source(source, strengths_U[kind], half_life_days, dates) for kind in used),
         targets=tuple(_target(target, protocol) for target in targets),
-        templates=tuple(_template(offer) for offer in chosen.candidates.offers),
+        templates=tuple(_template(each) for each in chosen.candidates.templates),
         needles=tuple(needles_of(chosen, used)),
         evaluation=Evaluation(formalism=protocol.source.formalism),
         optimiser=optimiser,
     ).sealed()
     notes = [
-        f"template of {offer.layout.target}: {note}"
-        for offer in chosen.candidates.offers
-        for note in offer.notes
+        f"template of {each.layout.target}: {note}"
+        for each in chosen.candidates.templates
+        for note in each.notes
         if not note.startswith("layer ")  # the rules name the edge of the target that no needle comes near
     ]
     return judged(plan, case, targets, source, (*case.assumed, *notes))
@@ -169,8 +169,8 @@ def _target(target: Prescribed, protocol: Protocol) -> PlanTarget:
     )
 
 
-def _template(offer: Offer) -> PlanTemplate:
-    layout = offer.layout
+def _template(made: NeedleCandidates) -> PlanTemplate:
+    layout = made.layout
     return PlanTemplate(
         origin_mm=_vector(layout.origin_mm),
         direction=_vector(layout.direction),
@@ -196,12 +196,12 @@ def needles_of(chosen: Chosen, used: Sequence[int]) -> list[PlanNeedle]:
     loaded = np.flatnonzero(chosen.loading)
     found = []
     for number in np.unique(candidates.needle_of[loaded]).tolist():
-        template = int(candidates.offer_of[number])
-        offer, local = candidates.offers[template], int(candidates.local[number])
-        needle = offer.needles[local]
+        template = int(candidates.template_of[number])
+        made, local = candidates.templates[template], int(candidates.local[number])
+        needle = made.needles[local]
         depths = np.sort(candidates.depths_mm[loaded[candidates.needle_of[loaded] == number]])[::-1]
-        tip_depth = float(depths[0]) + offer.tip_offset_mm
-        row = offer.layout.insertion_order().index(needle.row)
+        tip_depth = float(depths[0]) + made.tip_offset_mm
+        row = made.layout.insertion_order().index(needle.row)
         kind = used.index(int(candidates.strength[number]))
         seeds = tuple(
             PlanSeed(

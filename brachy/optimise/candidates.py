@@ -1,4 +1,4 @@
-"""From the needles offered to what the kernels search on: candidates, who excludes whom, who covers what."""
+"""Join the candidates of all templates into the arrays that the search kernels work on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from brachy.core.influence import fill_rows
 from brachy.core.loading import Board, State
 from brachy.dosimetry.source import Source
 from brachy.dosimetry.tg43 import influence
-from brachy.needles.candidates import Offer, conflicts_between
+from brachy.needles.candidates import NeedleCandidates, conflicts_between
 from brachy.patient.protocol import Protocol
 
 Float = NDArray[np.float64]
@@ -78,66 +78,68 @@ class Candidates:
     """All places where a seed may lie, of one or several templates, needle by needle.
 
     Positions are relative to an anchor and rounded, so that a moved patient gives the same bits. Where seeds of several
-    strengths are in stock, each needle stands once for each, and of these only one may be used.
+    strengths are in stock, each needle is listed once for each strength, and only one of these copies may be used.
     """
 
-    offers: tuple[Offer, ...]
+    templates: tuple[NeedleCandidates, ...]
     positions_mm: Float
     axes: Float
     needle_of: Int
-    """(n,) needle, counted through all offers."""
-    offer_of: Int
-    """(n_needles,) offer of each needle."""
+    """(n,) needle, numbered through all templates."""
+    template_of: Int
+    """(n_needles,) template of each needle."""
     local: Int
-    """(n_needles,) index of each needle in its offer."""
+    """(n_needles,) index of each needle among those of its template."""
     strength: Int
     """(n_needles,) which strength of the stock each needle is loaded with."""
     base: Int
-    """(n,) index of each candidate in its offer."""
+    """(n,) index of each candidate among those of its template."""
     depths_mm: Float
     """(n,) hole to seed centre."""
-    clashes: Int
+    seed_conflicts: Int
     """(p, 2) pairs of candidates that exclude each other."""
-    blocks: Int
+    needle_conflicts: Int
     """(q, 2) pairs of needles that exclude each other."""
 
     @staticmethod
-    def of(offers: Sequence[Offer], anchor_mm: Float, protocol: Protocol, strengths: int = 1) -> "Candidates":
-        """Join the offers of all templates."""
-        seeds = np.cumsum([0] + [len(offer.positions_mm) for offer in offers])
-        needles = np.cumsum([0] + [len(offer.needles) for offer in offers])
-        clashes, blocks = [np.zeros((0, 2), np.int64)], [np.zeros((0, 2), np.int64)]
-        for a, one in enumerate(offers):
-            clashes.append(one.conflicts + seeds[a])
-            blocks.append(one.needle_conflicts + needles[a])
-            for b in range(a + 1, len(offers)):
-                near, close = conflicts_between(one, offers[b], protocol)
-                clashes.append(near + np.array([seeds[a], seeds[b]]))
-                blocks.append(close + np.array([needles[a], needles[b]]))
-        counts = [len(offer.needles) for offer in offers]
-        depths = [needle.depths_mm for offer in offers for needle in offer.needles]
+    def of(
+        templates: Sequence[NeedleCandidates], anchor_mm: Float, protocol: Protocol, strengths: int = 1
+    ) -> "Candidates":
+        """Join the candidates of all templates."""
+        seeds = np.cumsum([0] + [len(each.positions_mm) for each in templates])
+        needles = np.cumsum([0] + [len(each.needles) for each in templates])
+        seed_conflicts, needle_conflicts = [np.zeros((0, 2), np.int64)], [np.zeros((0, 2), np.int64)]
+        for a, one in enumerate(templates):
+            seed_conflicts.append(one.seed_conflicts + seeds[a])
+            needle_conflicts.append(one.needle_conflicts + needles[a])
+            for b in range(a + 1, len(templates)):
+                near_seeds, near_needles = conflicts_between(one, templates[b], protocol)
+                seed_conflicts.append(near_seeds + np.array([seeds[a], seeds[b]]))
+                needle_conflicts.append(near_needles + np.array([needles[a], needles[b]]))
+        counts = [len(each.needles) for each in templates]
+        depths = [needle.depths_mm for each in templates for needle in each.needles]
         joined = Candidates(
-            offers=tuple(offers),
-            positions_mm=np.round(np.concatenate([o.positions_mm for o in offers]) - anchor_mm, 6),
+            templates=tuple(templates),
+            positions_mm=np.round(np.concatenate([each.positions_mm for each in templates]) - anchor_mm, 6),
             axes=np.concatenate(
-                [np.broadcast_to(o.layout.direction, (len(o.positions_mm), 3)) for o in offers]
+                [np.broadcast_to(each.layout.direction, (len(each.positions_mm), 3)) for each in templates]
             ),
             needle_of=np.concatenate(
-                [o.needle_of + first for o, first in zip(offers, needles, strict=False)]
+                [each.needle_of + first for each, first in zip(templates, needles, strict=False)]
             ),
-            offer_of=np.repeat(np.arange(len(offers)), counts).astype(np.int64),
+            template_of=np.repeat(np.arange(len(templates)), counts).astype(np.int64),
             local=np.concatenate([np.arange(count) for count in counts]).astype(np.int64),
             strength=np.zeros(int(needles[-1]), dtype=np.int64),
-            base=np.concatenate([np.arange(len(o.positions_mm)) for o in offers]).astype(np.int64),
+            base=np.concatenate([np.arange(len(each.positions_mm)) for each in templates]).astype(np.int64),
             depths_mm=np.concatenate([*depths, np.zeros(0)]),
-            clashes=np.concatenate(clashes),
-            blocks=np.concatenate(blocks),
+            seed_conflicts=np.concatenate(seed_conflicts),
+            needle_conflicts=np.concatenate(needle_conflicts),
         )
         return joined if strengths == 1 else joined._of_strengths(strengths)
 
     def _of_strengths(self, count: int) -> "Candidates":
         """Each needle once for each strength, side by side."""
-        needles = len(self.offer_of)
+        needles = len(self.template_of)
         first = self.needle_first
         places = np.concatenate(
             [np.tile(np.arange(first[n], first[n + 1]), count) for n in range(needles)]
@@ -150,21 +152,21 @@ class Candidates:
         own = np.arange(needles)[:, None] * count + np.arange(count)
         within = [(i, j) for j in range(count) for i in range(j)]
         variants = [own[:, list(pair)] for pair in within]
-        across = [own[self.blocks][:, [0, 1], [i, j]] for i in range(count) for j in range(count)]
+        across = [own[self.needle_conflicts][:, [0, 1], [i, j]] for i in range(count) for j in range(count)]
         return replace(
             self,
             positions_mm=self.positions_mm[places],
             axes=self.axes[places],
             needle_of=new_needle.astype(np.int64),
-            offer_of=np.repeat(self.offer_of, count),
+            template_of=np.repeat(self.template_of, count),
             local=np.repeat(self.local, count),
             strength=np.tile(np.arange(count), needles).astype(np.int64),
             base=self.base[places],
             depths_mm=self.depths_mm[places],
-            clashes=np.concatenate(
-                [copies[self.clashes][:, [0, 1], [i, j]] for i in range(count) for j in range(count)]
+            seed_conflicts=np.concatenate(
+                [copies[self.seed_conflicts][:, [0, 1], [i, j]] for i in range(count) for j in range(count)]
             ),
-            blocks=np.concatenate([*variants, *across]),
+            needle_conflicts=np.concatenate([*variants, *across]),
         )
 
     def only(self, kept: NDArray[np.bool_], closed: NDArray[np.bool_] | None = None) -> "Candidates":
@@ -180,7 +182,7 @@ class Candidates:
         stays = np.zeros(len(self), dtype=bool)
         stays[self.stays(kept, closed)] = True
         new = np.cumsum(stays) - 1
-        pairs = self.clashes[stays[self.clashes].all(axis=1)]
+        pairs = self.seed_conflicts[stays[self.seed_conflicts].all(axis=1)]
         return replace(
             self,
             positions_mm=self.positions_mm[stays],
@@ -188,7 +190,7 @@ class Candidates:
             needle_of=self.needle_of[stays],
             base=self.base[stays],
             depths_mm=self.depths_mm[stays],
-            clashes=new[pairs].astype(np.int64),
+            seed_conflicts=new[pairs].astype(np.int64),
         )
 
     def stays(self, kept: NDArray[np.bool_], closed: NDArray[np.bool_] | None = None) -> Int:
@@ -201,7 +203,7 @@ class Candidates:
     @cached_property
     def needle_first(self) -> Int:
         """(n_needles + 1,) first candidate of each needle."""
-        return np.searchsorted(self.needle_of, np.arange(len(self.offer_of) + 1)).astype(np.int64)
+        return np.searchsorted(self.needle_of, np.arange(len(self.template_of) + 1)).astype(np.int64)
 
     @cached_property
     def edges(self) -> tuple[Int, Int, Float]:
@@ -209,10 +211,10 @@ class Candidates:
 
         A candidate covers an edge point if the needle, loaded with it alone, lies within the lateral margin.
         """
-        of_offer = self.offer_of[self.needle_of]
+        of_template = self.template_of[self.needle_of]
         matrix = np.zeros((len(self), len(self._patterns)), dtype=bool)
         for g, (index, row, _) in enumerate(self._patterns):
-            matrix[of_offer == index, g] = row[self.base[of_offer == index]]
+            matrix[of_template == index, g] = row[self.base[of_template == index]]
         first = np.concatenate([[0], np.cumsum(matrix.sum(axis=1))]).astype(np.int64)
         return (
             first,
@@ -222,26 +224,26 @@ class Candidates:
 
     @cached_property
     def _patterns(self) -> list[tuple[int, NDArray[np.bool_], int]]:
-        """(offer, which of its candidates cover it, edge points) of each group."""
+        """(template, which of its candidates cover it, edge points) of each group."""
         patterns: list[tuple[int, NDArray[np.bool_], int]] = []
-        for index, offer in enumerate(self.offers):
-            if not len(offer.edge_points_mm):
+        for index, made in enumerate(self.templates):
+            if not len(made.edge_points_mm):
                 continue
-            tips = np.concatenate([n.depths_mm for n in offer.needles]) + offer.tip_offset_mm
-            covered = offer.edge_needs_tip_mm[:, offer.needle_of] <= tips + 1e-6
+            tips = np.concatenate([n.depths_mm for n in made.needles]) + made.tip_offset_mm
+            covered = made.edge_needs_tip_mm[:, made.needle_of] <= tips + 1e-6
             same, counts = np.unique(np.packbits(covered, axis=1), axis=0, return_counts=True)
             unpacked = np.unpackbits(same, axis=1, count=covered.shape[1]).astype(bool)
             patterns += [(index, row, n) for row, n in zip(unpacked, counts.tolist(), strict=True)]
         return patterns
 
     def covered_by(self, used: Sequence[bool]) -> Int:
-        """(groups,) how many of the needles in use, at the deepest place they were offered, cover each group."""
+        """(groups,) how many of the needles in use, loaded at their deepest place, cover each group."""
         found = np.zeros(len(self._patterns), dtype=np.int64)
         for g, (index, row, _) in enumerate(self._patterns):
-            offer = self.offers[index]
+            made = self.templates[index]
             for n in np.flatnonzero(used):
-                if self.offer_of[n] == index and self.strength[n] == 0:
-                    found[g] += bool(row[offer.needle_of == self.local[n]].any())
+                if self.template_of[n] == index and self.strength[n] == 0:
+                    found[g] += bool(row[made.needle_of == self.local[n]].any())
         return found
 
     @cached_property
@@ -252,10 +254,10 @@ class Candidates:
     @cached_property
     def needle_near(self) -> Int:
         """(n_needles, k) nearest needles of each in the same template, by distance of the holes."""
-        found = np.full((len(self.offer_of), NEAR_NEEDLES), -1, dtype=np.int64)
-        for index, offer in enumerate(self.offers):
-            mine = np.flatnonzero(self.offer_of == index)
-            holes = [offer.needles[k] for k in self.local[mine]]
+        found = np.full((len(self.template_of), NEAR_NEEDLES), -1, dtype=np.int64)
+        for index, made in enumerate(self.templates):
+            mine = np.flatnonzero(self.template_of == index)
+            holes = [made.needles[k] for k in self.local[mine]]
             spots = np.array([[n.column, n.row] for n in holes], dtype=np.float64)
             places = np.column_stack([spots, np.zeros(len(spots))]).reshape(-1, 3)
             local = _nearest(places, NEAR_NEEDLES)
@@ -288,9 +290,9 @@ def pairs_to_lists(pairs: Int, size: int) -> tuple[Int, Int]:
 
 def make_board(candidates: Candidates, matrix: NDArray[np.float32], protocol: Protocol) -> Board:
     """What the kernels search on, for an influence matrix (n + 1, points) of the candidates."""
-    size, needles = len(candidates), len(candidates.offer_of)
-    clash_first, clash = pairs_to_lists(candidates.clashes, size)
-    block_first, block = pairs_to_lists(candidates.blocks, needles)
+    size, needles = len(candidates), len(candidates.template_of)
+    clash_first, clash = pairs_to_lists(candidates.seed_conflicts, size)
+    block_first, block = pairs_to_lists(candidates.needle_conflicts, needles)
     cover_first, cover, points = candidates.edges
     price = protocol.objective
     return Board(

@@ -1,4 +1,4 @@
-"""Where the needles may come from: every direction and offset is laid out, offered and scored by a quick search."""
+"""Directions of the needles: lay out a template for every direction and offset and score it by a quick search."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from brachy.errors import BrachyError
 from brachy.geometry.structures import Structure
-from brachy.needles.candidates import Offer, offer
+from brachy.needles.candidates import NeedleCandidates, needle_candidates
 from brachy.needles.template import lay_out, needle_direction
 from brachy.optimise.candidates import Candidates, SeedTable
 from brachy.optimise.points import SCAN, Dosed, Samples
@@ -45,19 +45,19 @@ class Scored:
     """What a quick search found for an aim; `value` is inf where nothing can be reached."""
 
     aim: Aim
-    offer: Offer | None
+    candidates: NeedleCandidates | None
     value: float
     reason: str = ""
 
     @property
     def out_of_reach(self) -> int:
-        """Edge points that no needle offered covers."""
-        return sum(1 for cause in self.offer.edge_cause if cause) if self.offer is not None else 0
+        """Number of edge points that no candidate needle covers."""
+        return sum(1 for cause in self.candidates.edge_cause if cause) if self.candidates is not None else 0
 
     @property
     def blocked(self) -> dict[str, int]:
         """Number of blocked holes by cause, the most frequent first."""
-        causes = [hole.cause for hole in self.offer.blocked] if self.offer is not None else []
+        causes = [hole.cause for hole in self.candidates.blocked] if self.candidates is not None else []
         names = sorted(set(causes), key=lambda cause: (-causes.count(cause), cause))
         return {name: causes.count(name) for name in names}
 
@@ -91,8 +91,8 @@ def offsets(protocol: Protocol, fractions: Sequence[float]) -> list[tuple[float,
     return [(pitch * a, pitch * b) for b in across for a in fractions]
 
 
-def make_offer(around: Surroundings, aim: Aim, protocol: Protocol, edges: bool = True) -> Offer:
-    """Lay a template out and ask what it may reach."""
+def candidates_at(around: Surroundings, aim: Aim, protocol: Protocol, edges: bool = True) -> NeedleCandidates:
+    """Lay out a template and find its candidate needles."""
     layout = lay_out(
         around.target.structure,
         around.external,
@@ -102,7 +102,7 @@ def make_offer(around: Surroundings, aim: Aim, protocol: Protocol, edges: bool =
         offset_mm=aim.offset_mm,
         overshoot_mm=protocol.template.lateral_overshoot_mm,
     )
-    return offer(
+    return needle_candidates(
         around.target.structure,
         around.external,
         around.obstacles,
@@ -118,20 +118,20 @@ def reach(around: Surroundings, aim: Aim, protocol: Protocol, control: Control) 
     if control.stopped():
         return Scored(aim, None, np.inf, "not tried: stopped")
     try:
-        offered = make_offer(around, aim, protocol)
+        found = candidates_at(around, aim, protocol)
     except BrachyError as error:
         return Scored(aim, None, np.inf, str(error))
-    return Scored(aim, offered, np.inf, "" if len(offered.positions_mm) else "no clear needle path")
+    return Scored(aim, found, np.inf, "" if len(found.positions_mm) else "no clear needle path")
 
 
 def score(
     around: Surroundings, reached: Scored, protocol: Protocol, table: SeedTable, seed: int, control: Control
 ) -> Scored:
     """Search an aim quickly on few samples."""
-    aim, offered = reached.aim, reached.offer
-    if offered is None or reached.reason:
+    aim, made = reached.aim, reached.candidates
+    if made is None or reached.reason:
         return reached
-    candidates = Candidates.of([offered], around.anchor_mm, protocol, len(protocol.source.stock_mCi))
+    candidates = Candidates.of([made], around.anchor_mm, protocol, len(protocol.source.stock_mCi))
     game = Game.of(candidates, around.samples, SCAN, table, protocol)
     rule = protocol.search
     dice = generator(seed, "direction", aim.azimuth_deg, aim.tilt_deg, aim.offset_mm)
@@ -192,7 +192,7 @@ def _score_all(
 
 def _rank(scored: Scored) -> tuple[bool, float, float, float, tuple[float, float]]:
     """Directions in which every edge point can be served go first, then the lower value."""
-    unserved = scored.offer is None or not np.isfinite(scored.value) or any(scored.offer.edge_cause)
+    unserved = scored.candidates is None or not np.isfinite(scored.value) or any(scored.candidates.edge_cause)
     return unserved, scored.value, scored.aim.azimuth_deg, scored.aim.tilt_deg, scored.aim.offset_mm
 
 
@@ -215,7 +215,7 @@ def _nothing_reached(around: Surroundings, found: Sequence[Scored]) -> str:
 
 
 def table_of(found: Sequence[Scored], chosen: Aim, full: dict[Aim, float]) -> list[dict[str, Any]]:
-    """For plan.json: each direction at its best offset, what it offers, its score and why it lost."""
+    """For plan.json: each direction at its best offset, its candidate needles, its score and why it lost."""
     rows: dict[tuple[float, float], dict[str, Any]] = {}
     for each in found:
         key = (each.aim.azimuth_deg, each.aim.tilt_deg)
@@ -223,8 +223,8 @@ def table_of(found: Sequence[Scored], chosen: Aim, full: dict[Aim, float]) -> li
             continue
         same = [full[aim] for aim in full if (aim.azimuth_deg, aim.tilt_deg) == key]
         row: dict[str, Any] = {"azimuth_deg": key[0], "tilt_deg": key[1], "offset_mm": each.aim.offset_mm}
-        if each.offer is not None:
-            row["needles_offered"] = len(each.offer.needles)
+        if each.candidates is not None:
+            row["needles_offered"] = len(each.candidates.needles)
             row["blocked"] = each.blocked
             row["edge_points_out_of_reach"] = each.out_of_reach
         row["score"] = each.value if np.isfinite(each.value) else None

@@ -232,8 +232,8 @@ class _Trials:
 def layout_of(candidates: Candidates, anchor_mm: Float) -> Layout:
     """All candidates as if they were loaded: a needle's tip is that of its deepest place."""
     needles = [
-        candidates.offers[offer].needles[local]
-        for offer, local in zip(candidates.offer_of.tolist(), candidates.local.tolist(), strict=True)
+        candidates.templates[template].needles[local]
+        for template, local in zip(candidates.template_of.tolist(), candidates.local.tolist(), strict=True)
     ]
     direction = np.array([needle.direction for needle in needles], dtype=np.float64).reshape(-1, 3)
     holes = np.array([needle.hole_mm for needle in needles], dtype=np.float64).reshape(-1, 3)
@@ -244,10 +244,10 @@ def layout_of(candidates: Candidates, anchor_mm: Float) -> Layout:
         entry=np.array([needle.skin_mm for needle in needles], dtype=np.float64).reshape(-1, 3),
         tip=holes + tips[:, None] * direction,
         direction=direction,
-        column=np.array([offer.layout.column for offer in candidates.offers])[candidates.offer_of],
-        template_of=candidates.offer_of,
+        column=np.array([each.layout.column for each in candidates.templates])[candidates.template_of],
+        template_of=candidates.template_of,
         middle=np.array(
-            [holes[candidates.offer_of == t].mean(axis=0) for t in range(len(candidates.offers))]
+            [holes[candidates.template_of == t].mean(axis=0) for t in range(len(candidates.templates))]
         ),
     )
 

@@ -402,9 +402,9 @@ def _search(
     rule = protocol.search
 
     def prepare(layout: _Layout, level: int) -> Game:
-        offers = [each.offer for each in layout.scored if each.offer is not None]
+        found = [each.candidates for each in layout.scored if each.candidates is not None]
         return Game.of(
-            Candidates.of(offers, anchor, protocol, len(protocol.source.stock_mCi)),
+            Candidates.of(found, anchor, protocol, len(protocol.source.stock_mCi)),
             samples,
             level,
             table,

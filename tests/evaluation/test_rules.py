@@ -8,7 +8,7 @@ from brachy.errors import UsageError
 from brachy.evaluation.lateral_rule import nearest_on_path
 from brachy.evaluation.rules import check_rules
 from brachy.geometry.structures import Structure
-from brachy.needles.candidates import offer
+from brachy.needles.candidates import needle_candidates
 from brachy.needles.template import lay_out, needle_direction
 from brachy.patient.plan import PlanNeedle, PlanSeed, PlanTemplate
 from brachy.writing import rounded
@@ -28,7 +28,7 @@ def planned(target=CUBE, obstacles=(RIB, VENA), azimuth=0.0, tilt=0.0, rules=RUL
     layout = lay_out(
         target, external, direction, pitch_mm=rules.template.pitch_mm, standoff_mm=rules.template.standoff_mm
     )
-    found = offer(target, external, obstacles, layout, rules, SEED.capsule_length_mm)
+    found = needle_candidates(target, external, obstacles, layout, rules, SEED.capsule_length_mm)
     return found, plan_needles(found, np.arange(len(found.positions_mm))), plan_template(layout)
 
 
@@ -296,7 +296,7 @@ def test_least_distance_of_a_path_against_dense_sampling():
 
 def test_a_patient_who_lies_elsewhere_keeps_the_same_rules():
     structures = [shifted(s) for s in (WATER, CUBE, RIB, VENA)]
-    offered = offer(
+    offered = needle_candidates(
         structures[1],
         structures[0],
         structures[2:],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from brachy.geometry.structures import Structure
-from brachy.needles.candidates import conflicts_between, offer
+from brachy.needles.candidates import conflicts_between, needle_candidates
 from brachy.needles.needle_path import contact_depth
 from brachy.needles.template import lay_out, needle_direction
 from tests.needle_cases import SHIFT, box, ellipsoid, protocol, shifted
@@ -25,7 +25,7 @@ def offered(target=CUBE, obstacles=(), azimuth=0.0, tilt=0.0, rules=RULES, exter
         offset_mm=offset,
         overshoot_mm=rules.template.lateral_overshoot_mm,
     )
-    return offer(target, external, obstacles, layout, rules, CAPSULE)
+    return needle_candidates(target, external, obstacles, layout, rules, CAPSULE)
 
 
 def test_cube_in_open_water():
@@ -33,7 +33,7 @@ def test_cube_in_open_water():
     assert not found.blocked
     assert not found.notes
     assert len(found.needles) == 5 * 4  # columns at 0, +-10, +-20; layers at -1.25, +-10 of it, within +-20
-    assert not len(found.conflicts)
+    assert not len(found.seed_conflicts)
     assert not len(found.needle_conflicts)
     for index, needle in enumerate(found.needles):
         assert needle.shortened_by == ""
@@ -289,7 +289,7 @@ def test_blocked_hole_is_the_cause_of_an_uncovered_edge():
 
 def test_edges_can_be_left_out():
     layout = lay_out(CUBE, WATER, needle_direction(0), pitch_mm=10.0, standoff_mm=20.0)
-    found = offer(CUBE, WATER, [], layout, RULES, CAPSULE, edges=False)
+    found = needle_candidates(CUBE, WATER, [], layout, RULES, CAPSULE, edges=False)
     assert found.edge_points_mm.shape == (0, 3)
     assert len(found.positions_mm) == len(offered().positions_mm)
 
@@ -306,7 +306,7 @@ def test_dense_lattices_list_their_conflicts():
     found = offered(target=box("GTV", (-9, -9, -10), (9, 9, 10)), rules=rules)
     gaps = np.linalg.norm(found.positions_mm[:, None] - found.positions_mm[None], axis=2)
     wanted = np.argwhere(np.triu(gaps < 5 - 1e-6, 1))
-    assert np.array_equal(found.conflicts, wanted)
+    assert np.array_equal(found.seed_conflicts, wanted)
     holes = np.array([needle.hole_mm for needle in found.needles])
     gaps = np.linalg.norm(holes[:, None] - holes[None], axis=2)
     assert np.array_equal(found.needle_conflicts, np.argwhere(np.triu(gaps < 5.5 - 1e-6, 1)))

@@ -62,8 +62,8 @@ def test_the_layout_of_the_candidates_is_that_of_the_plan(plain, opened):
     for k, needle in enumerate(plain.needles):
         n = next(
             n
-            for n in range(len(candidates.offer_of))
-            if candidates.offers[0].needles[candidates.local[n]].hole == needle.hole
+            for n in range(len(candidates.template_of))
+            if candidates.templates[0].needles[candidates.local[n]].hole == needle.hole
         )
         assert whole.entry[n] == pytest.approx(used.entry[k], abs=1e-3)
         assert whole.across[n] == pytest.approx(used.across[k], abs=1e-6)

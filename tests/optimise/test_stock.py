@@ -74,11 +74,11 @@ def test_candidates_of_several_strengths_exclude_each_other_in_a_hole():
     from brachy.optimise.planner import _work
 
     worked = _work(SPHERE, QUICK, None, None, None, 0, 1, None, None, (0, 0))
-    one = Candidates.of(worked.game.candidates.offers, np.zeros(3), QUICK)
-    three = Candidates.of(worked.game.candidates.offers, np.zeros(3), QUICK, 3)
+    one = Candidates.of(worked.game.candidates.templates, np.zeros(3), QUICK)
+    three = Candidates.of(worked.game.candidates.templates, np.zeros(3), QUICK, 3)
     assert len(three) == 3 * len(one)
-    blocked = {tuple(sorted(pair)) for pair in three.blocks.tolist()}
-    for needle in range(len(one.offer_of)):
+    blocked = {tuple(sorted(pair)) for pair in three.needle_conflicts.tolist()}
+    for needle in range(len(one.template_of)):
         for i in range(3):
             for j in range(i):
                 assert (3 * needle + j, 3 * needle + i) in blocked

@@ -13,7 +13,7 @@ from brachy.errors import BrachyError
 from brachy.evaluation.lateral_rule import TOLERANCE_MM
 from brachy.evaluation.rules import check_rules
 from brachy.geometry.structures import Structure
-from brachy.needles.candidates import offer
+from brachy.needles.candidates import needle_candidates
 from brachy.needles.template import lay_out, needle_direction
 from brachy.patient.plan import PlanNeedle, PlanTemplate
 from brachy.writing import rounded
@@ -92,12 +92,12 @@ def offered(target, obstacles, direction, rules, offset, body=BODY):
         offset_mm=offset,
         overshoot_mm=rules.template.lateral_overshoot_mm,
     )
-    return offer(target, body, obstacles, layout, rules, SEED.capsule_length_mm)
+    return needle_candidates(target, body, obstacles, layout, rules, SEED.capsule_length_mm)
 
 
 def legal_subset(found, chosen):
     """Candidates in a random order, each kept unless it is in conflict with one that is."""
-    forbidden = {tuple(pair) for pair in found.conflicts.tolist()}
+    forbidden = {tuple(pair) for pair in found.seed_conflicts.tolist()}
     apart = {tuple(pair) for pair in found.needle_conflicts.tolist()}
     kept, used = [], set()
     for candidate in chosen:
@@ -182,7 +182,7 @@ def test_a_patient_who_lies_elsewhere_gets_the_same_offer(body, direction, table
     assert [(b.hole, b.cause) for b in there.blocked] == [(b.hole, b.cause) for b in here.blocked]
     assert np.array_equal(there.needle_of, here.needle_of)
     assert there.positions_mm - SHIFT == pytest.approx(here.positions_mm, abs=5e-3)
-    assert np.array_equal(there.conflicts, here.conflicts)
+    assert np.array_equal(there.seed_conflicts, here.seed_conflicts)
 
 
 @settings(max_examples=25, deadline=None, phases=NO_SHRINKING)

@@ -101,7 +101,7 @@ def plan_edited(
 
 def _needle(each: EditedNeedle, opened: Opened) -> PlanNeedle:
     """The needle of a hole of the template with seeds at given depths; its tip follows the deepest."""
-    made = opened.offers[each.template]
+    made = opened.templates[each.template]
     layout = made.layout
     hole = layout.hole_mm(*parse_hole(each.hole))
     (external,) = opened.case.with_role("external")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from brachy.dosimetry.source import Source
 from brachy.errors import BrachyError
 from brachy.evaluation.lateral_rule import layout_of
-from brachy.needles.candidates import Offer, offer
+from brachy.needles.candidates import NeedleCandidates, needle_candidates
 from brachy.needles.needle_path import segment_distances
 from brachy.optimise.assemble import Chosen, Prescribed, judged, needles_of
 from brachy.optimise.candidates import Candidates, SeedTable
@@ -48,7 +48,7 @@ class Opened:
     samples: tuple[Samples, ...]
     anchor_mm: Float
     table: SeedTable
-    offers: tuple[Offer, ...]
+    templates: tuple[NeedleCandidates, ...]
     candidates: Candidates
     cache: Path | None = None
     """Folder in which the influence matrix of the templates' own candidates is kept."""
@@ -60,7 +60,7 @@ class Opened:
 
 
 def reopen(plan: Plan, case: Case, step_mm: float | None = None) -> Opened:
-    """Prepare the case as planning did, and offer the holes of the plan's own templates again.
+    """Prepare the case as planning did, and find the candidates of its own templates again.
 
     Parameters
     ----------
@@ -93,20 +93,22 @@ def reopen(plan: Plan, case: Case, step_mm: float | None = None) -> Opened:
     table = SeedTable.of(source, strengths[0], protocol.source.formalism, entry.half_life_days)
     obstacles = [s for s in prepared.with_role(*protocol.obstacles.roles) if not s.is_empty]
     planned = {p.planned.name: p.planned for p in prescribed}
-    offered = protocol if step_mm is None else change(protocol, seeds={"step_mm": step_mm})
-    offers = tuple(
-        offer(
+    rules = protocol if step_mm is None else change(protocol, seeds={"step_mm": step_mm})
+    templates = tuple(
+        needle_candidates(
             planned[template.target],
             external,
             obstacles,
             layout_of(template),
-            offered,
+            rules,
             source.capsule_length_mm,
         )
         for template in plan.templates
     )
-    candidates = Candidates.of(offers, anchor, protocol, len(protocol.source.stock_mCi))
-    return Opened(plan, prepared, prescribed, source, strengths, samples, anchor, table, offers, candidates)
+    candidates = Candidates.of(templates, anchor, protocol, len(protocol.source.stock_mCi))
+    return Opened(
+        plan, prepared, prescribed, source, strengths, samples, anchor, table, templates, candidates
+    )
 
 
 def _must_match(plan: Plan, case: Case) -> None:
@@ -154,8 +156,11 @@ def game_with(
     present = fixed if present is None else present
     protocol, everything = opened.plan.protocol, opened.candidates
     names = [
-        (int(everything.offer_of[n]), opened.offers[everything.offer_of[n]].needles[everything.local[n]].hole)
-        for n in range(len(everything.offer_of))
+        (
+            int(everything.template_of[n]),
+            opened.templates[everything.template_of[n]].needles[everything.local[n]].hole,
+        )
+        for n in range(len(everything.template_of))
     ]
     held = {(needle.template, needle.hole) for needle in fixed}
     shut = np.array([name in set(closed) for name in names], dtype=bool)
@@ -191,14 +196,14 @@ def game_with(
 
 
 def _on_lines(opened: Opened) -> NDArray[np.bool_]:
-    """Which needles lie on measured lines of their own, beyond the templates' offers: they are in the patient."""
-    return np.asarray(opened.candidates.offer_of >= len(opened.plan.templates))
+    """Which needles lie on measured lines of their own, beyond the templates' own: they are in the patient."""
+    return np.asarray(opened.candidates.template_of >= len(opened.plan.templates))
 
 
 def _matrix(opened: Opened, points: Float) -> NDArray[np.float32]:
     """Influence of every candidate (n + 1, points): of the templates from the cache, of measured lines computed."""
     every = opened.candidates
-    own = int((~_on_lines(opened)[every.needle_of]).sum())  # offers of lines come last
+    own = int((~_on_lines(opened)[every.needle_of]).sum())  # measured lines come last
     first = rows(opened.table, points, every.positions_mm[:own], every.axes[:own], opened.cache)
     if own == len(every):
         return first
@@ -216,7 +221,9 @@ def _crossing(
 ) -> NDArray[np.bool_]:
     """Needles that come too near to one that is fixed in another hole; what lies on a line of its own stays."""
     every = opened.candidates
-    needles = [opened.offers[every.offer_of[n]].needles[every.local[n]] for n in range(len(every.offer_of))]
+    needles = [
+        opened.templates[every.template_of[n]].needles[every.local[n]] for n in range(len(every.template_of))
+    ]
     if not fixed or not needles:
         return np.zeros(len(needles), dtype=bool)
     starts = np.array([n.hole_mm for n in needles]) - opened.anchor_mm
@@ -226,7 +233,7 @@ def _crossing(
     gaps = segment_distances(starts, ways, other, reach)
     near = gaps < opened.plan.protocol.needle.min_needle_spacing_mm - 1e-3
     same = np.array([[name == (n.template, n.hole) for n in fixed] for name in names])
-    on_line = every.offer_of >= len(opened.plan.templates)
+    on_line = every.template_of >= len(opened.plan.templates)
     return np.asarray((near & ~same).any(axis=1) & ~on_line)
 
 
@@ -247,8 +254,8 @@ def loading_of(needles: Sequence[PlanNeedle], candidates: Candidates, plan: Plan
     decay = _decay(plan.sources[0])
     where: dict[tuple[int, str, int], list[int]] = {}
     for i, number in enumerate(candidates.needle_of.tolist()):
-        template = int(candidates.offer_of[number])
-        hole = candidates.offers[template].needles[int(candidates.local[number])].hole
+        template = int(candidates.template_of[number])
+        hole = candidates.templates[template].needles[int(candidates.local[number])].hole
         where.setdefault((template, hole, int(candidates.strength[number])), []).append(i)
     for needle in needles:
         for seed in needle.seeds:
@@ -274,7 +281,7 @@ def completed(
         needles,
         key=lambda n: (
             n.template,
-            opened.offers[n.template].layout.insertion_order().index(_row(n)),
+            opened.templates[n.template].layout.insertion_order().index(_row(n)),
             _column(n),
             order[id(n)],
         ),

@@ -226,7 +226,7 @@ def joined(fixed: Sequence[PlanNeedle], added: Sequence[PlanNeedle]) -> list[Pla
 
 
 def _to_offers(needles: Sequence[PlanNeedle], standing: Standing) -> list[PlanNeedle]:
-    """Needles on measured lines named after their own offers, as the candidates name them."""
+    """Needles on measured lines named after their own candidates, as the candidates name them."""
     return [
         n.model_copy(update={"template": standing.lines.get((n.template, n.hole), n.template)})
         for n in needles
@@ -319,8 +319,8 @@ def helps_most(game: Game, loading: NDArray[np.int8], standing: Standing) -> str
     gain, k = max(gains)
     candidates = game.candidates
     number = int(candidates.needle_of[-k])
-    offer = candidates.offers[int(candidates.offer_of[number])]
-    hole = offer.needles[int(candidates.local[number])].hole
+    made = candidates.templates[int(candidates.template_of[number])]
+    hole = made.needles[int(candidates.local[number])].hole
     return (
         f"a further seed in hole {hole}, {candidates.depths_mm[-k]:.1f} mm from the template, raises V100 "
         f"by {gain:.2g} %"

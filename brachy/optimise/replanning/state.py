@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.needles.candidates import Needle, Offer
+from brachy.needles.candidates import Needle, NeedleCandidates
 from brachy.needles.needle_path import target_span
 from brachy.needles.template import column_letters, parse_hole
 from brachy.optimise.assemble import blocked_in
@@ -29,7 +29,7 @@ class Standing:
     Parameters
     ----------
     opened : Opened
-        The plan with the lines of measured needles among its offers.
+        The plan with the lines of measured needles among its candidates.
     fixed : list of PlanNeedle
         Needles with the seeds that are in; empty ones are in place without a seed.
     present : list of PlanNeedle
@@ -40,7 +40,7 @@ class Standing:
     closed : set of (template, hole)
         Holes through which nothing more goes on the lattice.
     lines : dict
-        Offer of the line of each measured needle.
+        Index of the candidates of each measured needle.
     blocked : frozenset of (template, hole)
         Found impossible, now or before.
     """
@@ -67,7 +67,7 @@ def stand(plan: Plan, opened: Opened, placed: Placed) -> Standing:
     rest: list[PlanNeedle] = []
     blocked = placed.blocked | blocked_in(plan)
     closed = blocked | _near_blocked(plan, blocked)
-    line_offers: dict[Key, Offer] = {}
+    line_candidates: dict[Key, NeedleCandidates] = {}
     least = plan.protocol.seeds.spacing_in_needle_mm(opened.source.capsule_length_mm)
     for needle in plan.needles:
         key = (needle.template, needle.hole)
@@ -87,8 +87,8 @@ def stand(plan: Plan, opened: Opened, placed: Placed) -> Standing:
             line = needle.tip_mm, needle.skin_mm
         if line is not None:
             needle = _on_line(needle, line)
-            line_offers[key] = _line_offer(opened, needle)
-            left = _along(line_offers[key], left, [s.position_mm for s in inside], least)
+            line_candidates[key] = _line_candidates(opened, needle)
+            left = _along(line_candidates[key], left, [s.position_mm for s in inside], least)
         if inside or line is not None:
             depth = np.array([np.linalg.norm(np.subtract(needle.tip_mm, s.position_mm)) for s in inside])
             seeds = tuple(
@@ -97,15 +97,15 @@ def stand(plan: Plan, opened: Opened, placed: Placed) -> Standing:
             fixed.append(needle.model_copy(update={"seeds": seeds, "in_place": line is not None}))
             if left or line is not None:
                 present.append(fixed[-1])
-        if left and (key in line_offers or key not in closed):
+        if left and (key in line_candidates or key not in closed):
             rest.append(needle.model_copy(update={"seeds": tuple(left)}))
     lines: dict[Key, int] = {}
-    if line_offers:
-        offers = (*opened.offers, *line_offers.values())
-        lines = {key: len(opened.offers) + k for k, key in enumerate(line_offers)}
+    if line_candidates:
+        templates = (*opened.templates, *line_candidates.values())
+        lines = {key: len(opened.templates) + k for k, key in enumerate(line_candidates)}
         strengths = len(plan.protocol.source.stock_mCi)
-        joined = Candidates.of(offers, opened.anchor_mm, plan.protocol, strengths)
-        opened = replace(opened, offers=offers, candidates=joined)
+        joined = Candidates.of(templates, opened.anchor_mm, plan.protocol, strengths)
+        opened = replace(opened, templates=templates, candidates=joined)
     return Standing(opened, fixed, present, rest, {*closed, *lines}, lines, blocked)
 
 
@@ -144,12 +144,12 @@ def _on_line(needle: PlanNeedle, line: tuple[Any, Any]) -> PlanNeedle:
     )
 
 
-def _line_offer(opened: Opened, needle: PlanNeedle) -> Offer:
+def _line_candidates(opened: Opened, needle: PlanNeedle) -> NeedleCandidates:
     """Places for seeds along a needle that is in, from its tip or the distal margin back to where it enters the target.
 
     The path is there, so obstacles say nothing any more; distal and skin margin are kept.
     """
-    made, rules = opened.offers[needle.template], opened.plan.protocol
+    made, rules = opened.templates[needle.template], opened.plan.protocol
     hole, unit = np.array(needle.hole_mm), np.array(needle.direction)
     target = next(p.planned for p in opened.prescribed if p.planned.name == made.layout.target)
     (external,) = opened.case.with_role("external")
@@ -170,14 +170,14 @@ def _line_offer(opened: Opened, needle: PlanNeedle) -> Offer:
     gaps = np.abs(depths[:, None] - depths[None])
     least = rules.seeds.spacing_in_needle_mm(opened.source.capsule_length_mm)
     close = np.argwhere(np.triu(gaps < least - 1e-6, 1)).astype(np.int64)
-    return Offer(
+    return NeedleCandidates(
         layout=replace(made.layout, direction=unit),
         needles=(own,),
         blocked=(),
         positions_mm=hole + depths[:, None] * unit,
         needle_of=np.zeros(len(depths), dtype=np.int64),
         tip_offset_mm=made.tip_offset_mm,
-        conflicts=close,
+        seed_conflicts=close,
         needle_conflicts=none,
         edge_points_mm=np.zeros((0, 3)),
         edge_layer=np.zeros(0, dtype=np.int64),
@@ -189,7 +189,7 @@ def _line_offer(opened: Opened, needle: PlanNeedle) -> Offer:
 
 
 def _along(
-    line: Offer, left: Sequence[PlanSeed], inside: Sequence[Sequence[float]], least_mm: float
+    line: NeedleCandidates, left: Sequence[PlanSeed], inside: Sequence[Sequence[float]], least_mm: float
 ) -> list[PlanSeed]:
     """Seeds that are left, each at the free place of the line nearest to its distance from the tip.
 

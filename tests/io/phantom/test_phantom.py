@@ -14,7 +14,7 @@ from brachy.errors import UsageError
 from brachy.geometry.grid import Grid
 from brachy.io.phantom.file import load_phantom, phantom_seeds
 from brachy.io.phantom.metal import Metal, add_seeds, capsule_points
-from brachy.needles.candidates import offer
+from brachy.needles.candidates import needle_candidates
 from brachy.needles.template import lay_out, needle_direction
 from brachy.patient.anatomy import prepare
 from brachy.patient.protocol import load_protocol
@@ -64,7 +64,9 @@ def offered(case, azimuth, offset=0.0):
         standoff_mm=protocol.template.standoff_mm,
         offset_mm=(offset, 0.0),
     )
-    found = offer(target, external, case.with_role(*protocol.obstacles.roles), plate, protocol, 4.5)
+    found = needle_candidates(
+        target, external, case.with_role(*protocol.obstacles.roles), plate, protocol, 4.5
+    )
     causes = [hole.cause for hole in found.blocked]
     return found, causes
 
