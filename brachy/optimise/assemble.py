@@ -13,6 +13,7 @@ from brachy.evaluation.goals import TargetDose, evaluate, judge
 from brachy.evaluation.rules import check_rules
 from brachy.geometry.structures import Structure
 from brachy.needles.candidates import NeedleCandidates
+from brachy.optimise.blocked import closed_holes, reported_holes
 from brachy.optimise.candidates import Candidates
 from brachy.patient.case import Case
 from brachy.patient.plan import (
@@ -116,7 +117,7 @@ def judged(
         case.structures,
         protocol,
         source,
-        blocked_in(plan),
+        closed_holes(plan, reported_holes(plan)),
     )
     return plan.model_copy(
         update={
@@ -125,11 +126,6 @@ def judged(
             "rules": rules,
         }
     ).sealed()
-
-
-def blocked_in(plan: Plan) -> frozenset[tuple[int, str]]:
-    """(template, hole) that were found impossible during the implantation, as the plan remembers them."""
-    return frozenset((int(each["template"]), str(each["hole"])) for each in plan.optimiser.get("blocked", ()))
 
 
 def _identity(case: Case) -> PlanCase:

@@ -295,7 +295,9 @@ def completed(
             "check": {},
         }
     ).sealed()
-    return judged(child, opened.case, opened.prescribed, opened.source, (*opened.plan.assumed, *said))
+    known = opened.plan.assumed
+    new = [sentence for sentence in said if sentence not in known]
+    return judged(child, opened.case, opened.prescribed, opened.source, (*known, *new))
 
 
 def _row(needle: PlanNeedle) -> int:

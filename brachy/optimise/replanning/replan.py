@@ -79,7 +79,8 @@ def replan(
     Notes
     -----
     The new plan covers no less than the old one carried on (V100 not lower, D90 not lower by more than 0.5 %, one of
-    them higher, on the samples of the search); where the search finds none, the old plan is carried on.
+    them higher, on the samples of the search); where the search finds none, the old plan is carried on. Where nothing
+    is reported that the plan does not have already, it is carried on without a search: needles, dose and rules stay.
 
     Examples
     --------
@@ -123,6 +124,8 @@ def search_rest(
     carried_pct = min(values["V100_pct"] for values in figures["old"].values())
     here = start
     for number, pressure in enumerate(PRESSURES):
+        if control.stopped() or not standing.news:
+            break
         # underdose alone: what is in may be hot already, and seeds beside it must not be kept away for that
         objective = protocol.objective.model_copy(
             update={"underdose": raised * pressure * protocol.objective.underdose}
@@ -136,7 +139,7 @@ def search_rest(
         worst = min(values["V100_pct"] for values in found.values())
         if no_worse(found, figures["old"]) and worst > covered:
             best, covered, figures["new"] = tried, worst, found
-        if max(covered, carried_pct) >= least or control.stopped():
+        if max(covered, carried_pct) >= least:
             break
     if best is None:
         figures["new"] = figures["old"]
@@ -160,7 +163,7 @@ def concluded(
         key: value for key, value in plan.optimiser.items() if key in ("seed", "directions")
     }
     optimiser |= {"raised_for_goals": raised, "replan": figures, "carried_on": found is None}
-    out = sorted(standing.closed - set(standing.lines))
+    out = sorted(standing.blocked - set(standing.lines))
     optimiser["blocked"] = [{"template": template, "hole": hole} for template, hole in out]
     least = least_v100_pct(plan.protocol, required=True) - SURE_PCT
     short = {
@@ -193,6 +196,8 @@ def continued(
 ) -> tuple[list[PlanNeedle], list[PlanSource]]:
     """Needles of what is in and what is to come, and their sources; without a loading the old plan is carried on."""
     sources = list(plan.sources)
+    if not standing.news:
+        return list(plan.needles), sources
     if found is None:
         return joined(standing.fixed, standing.rest), sources
     added, sources = searched_needles(standing.opened, game, found.loading, sources)

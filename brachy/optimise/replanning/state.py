@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from brachy.needles.candidates import Needle, NeedleCandidates
 from brachy.needles.needle_path import target_span
-from brachy.needles.template import column_letters, parse_hole
-from brachy.optimise.assemble import blocked_in
+from brachy.needles.template import parse_hole
+from brachy.optimise.blocked import closed_holes, reported_holes
 from brachy.optimise.candidates import Candidates
 from brachy.optimise.replanning.implanted_so_far import Placed
 from brachy.optimise.replanning.reopen import Opened, reopen
@@ -42,7 +42,10 @@ class Standing:
     lines : dict
         Index of the candidates of each measured needle.
     blocked : frozenset of (template, hole)
-        Found impossible, now or before.
+        Reported as blocked, now or before; `closed` holds what follows from them too.
+    news : bool
+        Whether there is anything to plan for: something was reported that the plan does not have, or the plan's own
+        search was ended early. Without news the plan is carried on unchanged.
     """
 
     opened: Opened
@@ -52,6 +55,7 @@ class Standing:
     closed: set[Key]
     lines: dict[Key, int]
     blocked: frozenset[Key] = frozenset()
+    news: bool = True
 
 
 def opened_for(plan: Plan, case: Case) -> Opened:
@@ -65,8 +69,8 @@ def stand(plan: Plan, opened: Opened, placed: Placed) -> Standing:
     fixed: list[PlanNeedle] = []
     present: list[PlanNeedle] = []
     rest: list[PlanNeedle] = []
-    blocked = placed.blocked | blocked_in(plan)
-    closed = blocked | _near_blocked(plan, blocked)
+    blocked = placed.blocked | reported_holes(plan)
+    closed = closed_holes(plan, blocked)
     line_candidates: dict[Key, NeedleCandidates] = {}
     least = plan.protocol.seeds.spacing_in_needle_mm(opened.source.capsule_length_mm)
     for needle in plan.needles:
@@ -106,22 +110,31 @@ def stand(plan: Plan, opened: Opened, placed: Placed) -> Standing:
         strengths = len(plan.protocol.source.stock_mCi)
         joined = Candidates.of(templates, opened.anchor_mm, plan.protocol, strengths)
         opened = replace(opened, templates=templates, candidates=joined)
-    return Standing(opened, fixed, present, rest, {*closed, *lines}, lines, blocked)
+    news = _has_news(plan, placed)
+    return Standing(opened, fixed, present, rest, {*closed, *lines}, lines, blocked, news)
 
 
-def _near_blocked(plan: Plan, blocked: frozenset[Key]) -> set[Key]:
-    """Holes within the protocol's distance of a blocked one."""
-    radius = plan.protocol.replan.blocked_radius_mm
-    found: set[Key] = set()
-    for template, hole in blocked:
-        lattice = plan.templates[template]
-        column, row = parse_hole(hole)
-        reach = int(radius / lattice.spacing_mm + 1e-9)
-        for c in range(max(column - reach, 0), min(column + reach, lattice.columns - 1) + 1):
-            for r in range(max(row - reach, 1), min(row + reach, lattice.rows) + 1):
-                if np.hypot(c - column, r - row) * lattice.spacing_mm <= radius + 1e-6:
-                    found.add((template, column_letters(c) + str(r)))
-    return found
+def _has_news(plan: Plan, placed: Placed) -> bool:
+    """Whether anything was reported that the plan does not have already, or its own search was ended early."""
+    seeds = {
+        (needle.template, needle.hole, k): seed.position_mm
+        for needle in plan.needles
+        for k, seed in enumerate(sorted(needle.seeds, key=lambda each: each.depth_mm), 1)
+        if seed.placed
+    }
+    lines = {(n.template, n.hole): (n.tip_mm, n.skin_mm) for n in plan.needles if n.in_place}
+    known = (
+        placed.blocked <= reported_holes(plan)
+        and not placed.lost
+        and all(_same(place, seeds.get(name)) for name, place in placed.seeds.items())
+        and all(_same(line, lines.get(key)) for key, line in placed.lines.items())
+    )
+    return not known or bool(plan.optimiser.get("time_limit_s") or plan.optimiser.get("interrupted"))
+
+
+def _same(given: Sequence[Any], known: Sequence[Any] | None) -> bool:
+    """Whether positions are those of the plan, to the digits of plan.json."""
+    return known is not None and bool(rounded(given) == rounded(known))
 
 
 def _on_line(needle: PlanNeedle, line: tuple[Any, Any]) -> PlanNeedle:

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -122,6 +123,39 @@ def test_a_blocked_needle_is_out_with_its_neighbours(before):
     assert len(standing.closed) >= 3
     # planned needles beside it are not carried on either
     assert not standing.closed & {(n.template, n.hole) for n in standing.rest}
+
+
+def test_replanning_again_with_nothing_new_changes_nothing(before, tmp_path):
+    """Holes near a blocked one are out; those near these are not, however often the plan is replanned."""
+    wide = before.model_copy(
+        update={"protocol": change(before.protocol, replan={"blocked_radius_mm": 10.0})}
+    ).sealed()
+    first, second, *_ = wide.needles
+    blocked = frozenset({(0, first.hole)})
+    tip, entry = np.add(second.tip_mm, (2.0, 1.0, -1.5)), np.add(second.skin_mm, (-1.0, 0.0, 2.0))
+    line = {(0, second.hole): (tuple(tip.tolist()), tuple(entry.tolist()))}
+    one = {(0, second.hole, 1): tuple(np.add(second.seeds[0].position_mm, 0.3).tolist())}
+    reported = Placed(one, frozenset(), blocked, line)
+    start = replan(wide, SPHERE, reported)
+    assert start.optimiser["blocked"] == [{"template": 0, "hole": first.hole}]
+    closed = stand(start, opened_for(start, SPHERE), NOTHING).closed
+    assert closed == stand(wide, opened_for(wide, SPHERE), reported).closed
+    chain = [start]
+    for _ in range(3):
+        again = tmp_path / "placed.csv"  # filled in by the program, and the hole reported once more
+        again.write_text(placed_csv(chain[-1]) + f"1,{first.hole},,blocked,,,\n")
+        told = read_placed(again, chain[-1]) if len(chain) == 2 else NOTHING
+        chain.append(replan(chain[-1], SPHERE, told))
+    for old, new in pairwise(chain):
+        assert new.parent == old.checksum
+        for part in ("needles", "sources", "templates", "evaluation", "rules", "assumed", "protocol"):
+            assert getattr(new, part) == getattr(old, part), part
+        assert new.optimiser["blocked"] == old.optimiser["blocked"]
+        assert (new.optimiser["changes"], new.optimiser["carried_on"]) == ([], True)
+    texts = [plan.to_json().splitlines() for plan in chain[1:]]
+    for text in texts[1:]:
+        differing = [a.split(":")[0].strip() for a, b in zip(texts[0], text, strict=True) if a != b]
+        assert differing == ['"parent"', '"checksum"']
 
 
 def test_seeds_along_a_measured_line_keep_their_distance(before):
@@ -243,8 +277,8 @@ def test_an_approved_plan_is_never_replaced(tmp_path, before):
 def test_the_cache_is_used_if_it_is_the_right_one_and_may_be_deleted_or_damaged(
     tmp_path, before, monkeypatch
 ):
-    from brachy.optimise import cache
     from brachy.optimise.candidates import SeedTable
+    from brachy.optimise.replanning import cache
 
     placed = Placed(all_of(before.needles[0]), frozenset(), frozenset(), {})
     first = replan(before, SPHERE, placed, cache=tmp_path)
