@@ -69,7 +69,7 @@ def adjoint(game: Game) -> Result:
         inside[first:last] = part.kind == "target"
     ratio = influence[:, ~inside].mean(axis=1) / influence[:, inside].mean(axis=1)
     state = empty_state(game.board)
-    loadings.load(game.board, game.terms, state, np.zeros(len(ratio), np.int8))
+    loadings.set_loading(game.board, game.terms, state, np.zeros(len(ratio), np.int8))
     clear = np.ones(len(ratio), dtype=bool)
     prescription = max(part.prescription_gy for part in game.samples if part.kind == "target")
     reach = influence_between(game)
@@ -80,7 +80,7 @@ def adjoint(game: Game) -> Result:
         if not free:
             break
         j = min(free, key=lambda k: ratio[k])
-        loadings.take(game.board, state, j)
+        loadings.add_seed(game.board, state, j)
         dose += reach[j]
         clear &= (dose < prescription) & (state.chosen == 0)
         now = value(game, state.chosen)
@@ -100,12 +100,12 @@ def ipsa(game: Game, moves: int, protocol: Protocol) -> Result:
     start = time.perf_counter()
     dice = np.random.default_rng(1)
     state = empty_state(game.board)
-    loadings.load(game.board, game.terms, state, np.zeros(len(game.candidates), np.int8))
+    loadings.set_loading(game.board, game.terms, state, np.zeros(len(game.candidates), np.int8))
     for j in dice.permutation(len(game.candidates)):
-        if state.tally[0] < len(game.candidates) // 4 and loadings.allowed(game.board, state, j):
-            loadings.take(game.board, state, j)
+        if state.counts[0] < len(game.candidates) // 4 and loadings.allowed(game.board, state, j):
+            loadings.add_seed(game.board, state, j)
     loading = state.chosen.copy()
-    loadings.load(game.board, game.terms, state, loading)
+    loadings.set_loading(game.board, game.terms, state, loading)
     hot = 0.05 * value(game, loading)  # hot enough to accept most moves of a random loading
     schedule = kernels.Schedule(moves, hot, protocol.search.cold, np.array([0.0, 0.8, 0.9, 1.0]))
     kernels.anneal(game.board, game.terms, state, schedule, 0, moves, generator(1, "ipsa"))
@@ -146,17 +146,17 @@ def mixed_integer(game: Game, coarse: Game, seconds: float) -> Result:
         (groups, size),
     )
     covers = sparse.hstack([cover, sparse.csr_matrix((groups, needles + slacks)), sparse.identity(groups)])
-    clash = pairs(board.clash_first, board.clash)
+    conflicts = pairs(board.seed_conflict_first, board.seed_conflicts)
     apart = sparse.csr_matrix(
-        (np.ones(2 * len(clash)), (np.repeat(np.arange(len(clash)), 2), clash.ravel())),
-        (len(clash), size + needles + slacks + groups),
+        (np.ones(2 * len(conflicts)), (np.repeat(np.arange(len(conflicts)), 2), conflicts.ravel())),
+        (len(conflicts), size + needles + slacks + groups),
     )
     constraints = [
         LinearConstraint(rows, np.concatenate(lows), np.inf),
         LinearConstraint(links, 0, np.inf),
         LinearConstraint(covers, 1, np.inf),
     ]
-    if len(clash):
+    if len(conflicts):
         constraints.append(LinearConstraint(apart, -np.inf, 1))
     found = milp(
         np.concatenate([board.seed_cost, board.needle_cost, np.concatenate(prices), board.cover_cost]),

@@ -4,34 +4,34 @@ import itertools
 
 import numpy as np
 
-from brachy.core.loading import Board, Terms
+from brachy.core.loading import SearchArrays, Terms
 
 NEEDLES, DEEP = 4, 3
 SIZE = NEEDLES * DEEP
 
 
 def board_and_terms(seed, lateral, **rules):
-    """A board of four needles with three places each, with free limits unless `rules` has other fields of Board."""
-    dice = np.random.default_rng(seed)
+    """Search arrays of four needles with three places each; `rules` replaces fields, limits are free by default."""
+    rng = np.random.default_rng(seed)
     places = np.array(
         [[10.0 * (n // 2), 10.0 * (n % 2), 5.0 * k] for n in range(NEEDLES) for k in range(DEEP)]
     )
-    points = dice.uniform([-6, -6, -6], [16, 16, 16], (120, 3))
+    points = rng.uniform([-6, -6, -6], [16, 16, 16], (120, 3))
     distance = np.linalg.norm(places[:, None] - points, axis=2)
     influence = np.zeros((SIZE + 1, 120), np.float32)
-    influence[:SIZE] = dice.uniform(1500, 4000) / np.maximum(distance, 1.0) ** 2
+    influence[:SIZE] = rng.uniform(1500, 4000) / np.maximum(distance, 1.0) ** 2
     needle_of = np.repeat(np.arange(NEEDLES), DEEP)
-    cover = np.flatnonzero(dice.uniform(size=SIZE) < 0.5)
+    cover = np.flatnonzero(rng.uniform(size=SIZE) < 0.5)
     none = np.zeros(0, np.int64)
-    board = Board(
+    board = SearchArrays(
         influence=influence,
         needle_of=needle_of,
         needle_first=np.arange(NEEDLES + 1) * DEEP,
         depth=places[:, 2],
-        clash_first=np.zeros(SIZE + 1, np.int64),
-        clash=none,
-        block_first=np.zeros(NEEDLES + 1, np.int64),
-        block=none,
+        seed_conflict_first=np.zeros(SIZE + 1, np.int64),
+        seed_conflicts=none,
+        needle_conflict_first=np.zeros(NEEDLES + 1, np.int64),
+        needle_conflicts=none,
         cover_first=np.searchsorted(cover, np.arange(SIZE + 1)),
         cover=cover % 2,
         cover_cost=np.array([lateral, 2 * lateral]),
@@ -40,11 +40,11 @@ def board_and_terms(seed, lateral, **rules):
         base=np.zeros(120),
         base_count=np.zeros(NEEDLES, np.int64),
         base_covered=np.zeros(2, np.int64),
-        needle_cost=np.full(NEEDLES, dice.uniform(0, 0.3)),
-        seed_cost=np.full(SIZE, dice.uniform(0, 0.1)),
+        needle_cost=np.full(NEEDLES, rng.uniform(0, 0.3)),
+        seed_cost=np.full(SIZE, rng.uniform(0, 0.1)),
         limits=np.array([0, SIZE, NEEDLES]),
     )
-    scale = dice.uniform(0.2, 5) / 60 / 120
+    scale = rng.uniform(0.2, 5) / 60 / 120
     terms = Terms(
         np.array([0, 60, 120]),
         scale * np.array([[20.0, 1.0, 1.0], [0.0, 5.0, 0.0]]),

@@ -1,7 +1,8 @@
-"""numba kernels: floats and arrays in, arrays out; lengths in the units their names say.
+"""numba kernels: floats and arrays in, arrays out; the name of a length carries its unit.
 
-Compiled kernels are kept on disk, in NUMBA_CACHE_DIR or else in the user's cache folder, so that they are compiled
-once. Where nothing can be kept (a read-only home) they are compiled for this run only. Both are said on stderr.
+Compiled kernels are cached on disk, in NUMBA_CACHE_DIR or else in the user's cache folder, so that they are compiled
+once. Where no file can be written (a read-only home) they are compiled for this run only. A line on stderr tells when
+kernels are compiled and when they cannot be cached.
 """
 
 import atexit
@@ -17,7 +18,7 @@ from numba.core import event
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept if NUMBA_CACHE_DIR does not say: in ~/.cache or XDG_CACHE_HOME.
+    """Folder of the compiled kernels where NUMBA_CACHE_DIR is not set: in XDG_CACHE_HOME, else in ~/.cache.
 
     Examples
     --------
@@ -29,7 +30,7 @@ def cache_folder() -> Path:
 
 
 def writable(folder: Path) -> bool:
-    """Whether files can be kept in `folder`, which is made if need be."""
+    """Whether files can be written in `folder`, which is created if it does not exist."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -38,17 +39,17 @@ def writable(folder: Path) -> bool:
         return False
 
 
-def _say(text: str) -> None:
+def _print_note(text: str) -> None:
     print(f"brachy: {text}", file=sys.stderr, flush=True)
 
 
-def _keep_kernels() -> None:
-    """Set numba's cache folder, unless the environment does."""
+def _set_cache_folder() -> None:
+    """Set numba's cache folder, unless the environment sets it."""
     if numba.config.DISABLE_JIT or numba.config.CACHE_DIR:
         return
     folder = cache_folder()
     if not writable(folder):
-        _say(
+        _print_note(
             f"cannot write {folder}: kernels are compiled for this run only; set NUMBA_CACHE_DIR to keep them"
         )
         folder = Path(tempfile.mkdtemp(prefix="brachy-kernels-"))
@@ -56,20 +57,20 @@ def _keep_kernels() -> None:
     numba.config.CACHE_DIR = str(folder)
 
 
-class _Announce(event.Listener):  # type: ignore[misc]
-    """Says once that kernels are being compiled, when the first of them is."""
+class _CompilationNote(event.Listener):  # type: ignore[misc]
+    """Prints one line when the first kernel of this process has to be compiled."""
 
-    said = False
+    printed = False
 
     def on_start(self, event: Any) -> None:
         function = getattr(event.data.get("dispatcher"), "py_func", None)
-        if not self.said and getattr(function, "__module__", "").startswith("brachy."):
-            self.said = True
-            _say("compiling kernels, once")
+        if not self.printed and getattr(function, "__module__", "").startswith("brachy."):
+            self.printed = True
+            _print_note("compiling kernels, once")
 
     def on_end(self, event: Any) -> None:
         pass
 
 
-_keep_kernels()
-event.register("numba:compile", _Announce())
+_set_cache_folder()
+event.register("numba:compile", _CompilationNote())

@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def counts(dose: Any, voxel: Any, region: Any, regions: int, top: float, bins: int) -> NDArray[np.int32]:
-    """Voxels of each region in each of `bins` equal dose bins from 0 to `top`; the last takes all above.
+    """Number of voxels of each region in `bins` equal dose bins from 0 to `top`; the last bin takes all above.
 
-    A region is a set of voxels that belong to the same structures, so that a voxel is counted once however many
-    structures overlap there; the histogram of a structure is the sum of its regions'.
+    A region is the set of voxels that belong to exactly the same structures. So a voxel is counted once however many
+    structures overlap there, and the histogram of a structure is the sum of the histograms of its regions.
 
     Parameters
     ----------
     dose : (n,) float array
         Gy, 0 or more.
     voxel : (m,) integer array
-        Places in `dose` that belong to any structure, ascending.
+        Indices in `dose` of the voxels that belong to any structure, ascending.
     region : (m,) integer array
-        Region of each.
+        Region of each of these voxels.
     regions : int
         Number of regions.
     top : float

@@ -1,8 +1,9 @@
-"""Kernel of the influence matrix: dose of single seeds at many points from a table in distance and angle.
+"""Kernel of the influence matrix of the seed search: dose of single seeds at many points, from a table.
 
-The table holds dose times distance squared, which changes slowly, on equal steps of distance r and of
-u = sqrt(1 - |cos theta|), which is fine near the seed's axis; linear in both. Meant for searching, where a part in a
-thousand of one seed's dose decides nothing; finished plans are evaluated from the formulas themselves.
+The table holds dose times distance squared, which varies slowly, on equal steps of the distance r and of
+u = sqrt(1 - |cos theta|), whose steps are fine in angle near the seed's axis, where the dose changes fastest; it is
+linear in both. It is meant for the search, where an error of 0.1 % of one seed's dose decides nothing; finished plans
+are evaluated from the TG-43 formulas themselves.
 """
 
 from typing import Any
@@ -15,10 +16,11 @@ from numba import njit
 def fill_rows(
     points: Any, positions: Any, axes: Any, table: Any, per_mm: Any, least_mm: Any, out: Any
 ) -> Any:
-    """Dose of one seed at each position: out (m, n) float32.
+    """Set row i of `out` (m, n; float32, Gy) to the dose of one seed at position i at every point.
 
-    points (n, 3) and positions, axes (m, 3) in mm relative to one anchor; `table` (radii, angles) float64 holds dose
-    times r^2 in mm^2 at r = k / per_mm; distances below `least_mm` count as that. One angle means none matters.
+    `points` (n, 3) and `positions` (m, 3) are in mm relative to a common anchor, `axes` (m, 3) unit vectors. `table`
+    (radii, angles; float64) holds dose times r^2 in Gy mm^2 at r = k / per_mm. Smaller distances than `least_mm` count
+    as `least_mm`. A table with one angle has no dependence on the angle (1D).
     """
     last_r = table.shape[0] - 2
     last_u = table.shape[1] - 2

@@ -1,4 +1,4 @@
-"""Code for four cells of a table at once, which the compiler does not find by itself."""
+"""LLVM code that interpolates four cells of a table at once; numba's compiler does not find this vector form itself."""
 
 # numba infers the types
 # mypy: allow-untyped-defs, allow-untyped-calls
@@ -10,10 +10,11 @@ from numba.extending import intrinsic
 
 @intrinsic
 def add_four_cells(typing, values, cell, along, across, factor, value, q):
-    """value += factor x the table, linear in `along` and `across`, at the four places from q on.
+    """value += factor x the table, linear in `along` and `across`, at the four places from index q on.
 
-    The corners of a place's cell are four neighbours in `values`, from `cell` on: they are loaded as one vector, and
-    the vectors of four places transposed. Loading number by number takes two and a half times as long (measured).
+    The four corners of a place's cell are neighbours in `values`, from index `cell` on. They are loaded as one vector,
+    and the vectors of four places are transposed, so that each corner of the four places is in one register. Loading
+    the corners one by one takes two and a half times as long (measured).
     """
 
     def generate(context, builder, signature, arguments):

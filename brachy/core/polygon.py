@@ -1,8 +1,16 @@
-"""Kernels on a stack of extruded polygons: inside, distance, depth, line clipping.
+"""Kernels on a stack of extruded polygons: points inside, distance outside, depth inside, pieces of a line.
 
-A slab is a set of closed polygons in one plane, combined by the even-odd rule and extruded from `low` to
-`high` along the plane's normal w. Coordinates are the stack's own (u, v, w) in mm. Every loop over edges
-first asks the boxes of slabs and of blocks of 16 edges, so that a query touches a few edges only.
+A slab is a set of closed polygons in one plane, combined by the even-odd rule and extruded from `low` to `high` along
+the plane's normal w; a structure is a stack of slabs. Coordinates are the stack's own (u, v, w) in mm.
+
+All answers are exact for that solid: nothing is rasterised. The cost is kept low by bounding boxes, of each slab and of
+each block of 16 consecutive edges. A box's distance is a lower bound of the distance of everything in it, so a slab or
+block whose box is no nearer than the best distance found so far is skipped without losing the nearest edge; slabs are
+visited from the point's own outwards and the visit ends at the first slab whose distance along w alone is too large.
+Distances are compared squared, and the caller's cutoff is the first best distance.
+
+Edges and slabs are half open (an edge owns its lower end, a slab its lower bound), so that a point on a vertex or
+between two slabs is counted once. Closed forms and brute force: tests/geometry/test_structures.py.
 """
 
 import math
@@ -16,11 +24,11 @@ Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
 BLOCK = 16
-"""Edges in a block that shares one bounding box."""
+"""Edges in a block that shares one bounding box (engineering choice)."""
 
 
 class Stack(NamedTuple):
-    """Slabs sorted by w; slab s has the edges `first_edge[s]` to `first_edge[s + 1]`, likewise its blocks."""
+    """Slabs sorted by w, without overlap; slab s has edges `first_edge[s]` to `first_edge[s + 1]`; blocks too."""
 
     edges: Float  # (E, 4): u0, v0, u1, v1
     first_edge: Int  # (S + 1,)
@@ -32,7 +40,7 @@ class Stack(NamedTuple):
 
 
 def make_stack(edges_of_slabs: list[Float], low: Float, high: Float) -> Stack:
-    """Stack of slabs from each slab's edges (k, 4) and its extent along w."""
+    """Stack of slabs from each slab's edges (k, 4; u0, v0, u1, v1) and extent along w (S,), mm."""
     boxes: list[Float] = []
     first_edge, first_block = [0], [0]
     slab_boxes = np.zeros((len(edges_of_slabs), 4))
@@ -57,7 +65,7 @@ def make_stack(edges_of_slabs: list[Float], low: Float, high: Float) -> Stack:
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _slab_at(stack: Stack, w: float) -> int:
-    """Slab with low <= w < high, or -1. Neighbours share a bound, which belongs to the upper one."""
+    """Index of the slab with low <= w < high, or -1. A bound shared by two slabs belongs to the upper one."""
     s = np.searchsorted(stack.low, w, side="right") - 1
     if s >= 0 and w < stack.high[s]:
         return int(s)
@@ -66,7 +74,11 @@ def _slab_at(stack: Stack, w: float) -> int:
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _inside(stack: Stack, s: int, u: float, v: float) -> bool:
-    """Even-odd rule in slab s; an edge counts from its lower end up to, not including, its upper end."""
+    """Whether (u, v) lies in slab s by the even-odd rule: the ray from it towards +u crosses an odd number of edges.
+
+    An edge counts from its lower end in v up to, not including, its upper end: a ray through a vertex then crosses one
+    of the two edges that meet there, and both or none where the polygon only touches the ray.
+    """
     box = stack.slab_boxes[s]
     if u < box[0] or v < box[1] or u > box[2] or v > box[3]:
         return False
@@ -74,6 +86,7 @@ def _inside(stack: Stack, s: int, u: float, v: float) -> bool:
     first = stack.first_edge[s]
     last = stack.first_edge[s + 1]
     for b in range(stack.first_block[s], stack.first_block[s + 1]):
+        # edges whose box lies above, below or to the left cannot be crossed
         if v >= stack.boxes[b, 1] and v < stack.boxes[b, 3] and u < stack.boxes[b, 2]:
             start = first + BLOCK * (b - stack.first_block[s])
             for e in range(start, min(start + BLOCK, last)):
@@ -88,7 +101,7 @@ def _inside(stack: Stack, s: int, u: float, v: float) -> bool:
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _box_gap2(box: Float, u: float, v: float) -> float:
-    """Squared distance of (u, v) to a box."""
+    """Squared distance of (u, v) to a box, 0 inside it."""
     du = max(box[0] - u, u - box[2], 0.0)
     dv = max(box[1] - v, v - box[3], 0.0)
     return du * du + dv * dv
@@ -96,7 +109,7 @@ def _box_gap2(box: Float, u: float, v: float) -> float:
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _edge_gap2(stack: Stack, s: int, u: float, v: float, limit2: float) -> float:
-    """Squared distance of (u, v) to the nearest edge of slab s, or limit2 where none is nearer."""
+    """Squared distance in the plane of (u, v) to the nearest edge of slab s, or limit2 where none is nearer."""
     best = limit2
     first = stack.first_edge[s]
     last = stack.first_edge[s + 1]
@@ -119,7 +132,10 @@ def _edge_gap2(stack: Stack, s: int, u: float, v: float, limit2: float) -> float
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _gap2_in_slab(stack: Stack, s: int, u: float, v: float, dw: float, best: float) -> float:
-    """Squared distance to the solid slab s at distance dw along w, or `best` where that is less."""
+    """Squared distance to slab s, which is dw away along w, or `best` where that is less.
+
+    A slab is a prism, so the nearest point lies straight above or below if (u, v) is inside, else on an edge's wall.
+    """
     if _box_gap2(stack.slab_boxes[s], u, v) + dw * dw >= best:
         return best
     if _inside(stack, s, u, v):
@@ -129,7 +145,7 @@ def _gap2_in_slab(stack: Stack, s: int, u: float, v: float, dw: float, best: flo
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _gap2(stack: Stack, u: float, v: float, w: float, limit2: float) -> float:
-    """Squared distance to the solid, or limit2: slabs are visited from the nearest outwards until too far."""
+    """Squared distance to the solid, or limit2: slabs are visited from the nearest outwards, downwards then upwards."""
     count = len(stack.low)
     start = np.searchsorted(stack.low, w, side="right")
     best = limit2
@@ -148,7 +164,7 @@ def _gap2(stack: Stack, u: float, v: float, w: float, limit2: float) -> float:
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _depth2_in_slab(stack: Stack, s: int, u: float, v: float, dw: float, best: float) -> float:
-    """Squared distance to what is NOT solid in slab s, or `best` where that is less."""
+    """Squared distance to the points of slab s that are NOT in the solid, or `best` where that is less."""
     if not _inside(stack, s, u, v):
         return min(best, dw * dw)
     return min(best, dw * dw + _edge_gap2(stack, s, u, v, best - dw * dw))
@@ -156,10 +172,15 @@ def _depth2_in_slab(stack: Stack, s: int, u: float, v: float, dw: float, best: f
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _depth2(stack: Stack, s: int, u: float, v: float, w: float, limit2: float) -> float:
-    """Squared distance from a point inside slab s to the surface of the whole solid, or limit2."""
+    """Squared distance from a point inside slab s to the surface of the whole solid, or limit2.
+
+    The surface is the nearest point that is not in the solid: beside the polygons of any slab, or above the top or
+    below the bottom of a run of adjoining slabs. A slab's flat face is surface only where the next slab does not cover
+    it, which `_depth2_in_slab` of that slab finds.
+    """
     best = _depth2_in_slab(stack, s, u, v, 0.0, limit2)
     top = s
-    while True:  # upwards until the stack ends, has a gap, or is too far to matter
+    while True:  # upwards until the stack ends, has a gap, or the next slab is farther than the best
         dw = stack.high[top] - w
         if dw * dw >= best:
             break
@@ -183,12 +204,14 @@ def _depth2(stack: Stack, s: int, u: float, v: float, w: float, limit2: float) -
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _contains(stack: Stack, u: float, v: float, w: float) -> bool:
+    """Whether a point lies in the solid."""
     s = _slab_at(stack, w)
     return s >= 0 and _inside(stack, s, u, v)
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _distance(stack: Stack, u: float, v: float, w: float, cutoff: float, signed: bool) -> float:
+    """`distance` of one point."""
     s = _slab_at(stack, w)
     if s >= 0 and _inside(stack, s, u, v):
         return -math.sqrt(_depth2(stack, s, u, v, w, cutoff * cutoff)) if signed else 0.0
@@ -197,7 +220,7 @@ def _distance(stack: Stack, u: float, v: float, w: float, cutoff: float, signed:
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def inside(stack: Stack, points: Float) -> NDArray[np.bool_]:
-    """Whether each point (n, 3) lies in the solid."""
+    """Whether each point (n, 3) in u, v, w (mm) lies in the solid, (n,)."""
     found = np.zeros(len(points), dtype=np.bool_)
     for i in range(len(points)):
         found[i] = _contains(stack, points[i, 0], points[i, 1], points[i, 2])
@@ -215,9 +238,9 @@ def inside_parallel(stack: Stack, points: Float) -> NDArray[np.bool_]:
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def distance(stack: Stack, points: Float, cutoff: float, signed: bool) -> Float:
-    """Euclidean distance of points (n, 3) to the solid; `cutoff` where farther.
+    """Euclidean distance in mm of points (n, 3) to the solid, (n,); `cutoff` where it is farther.
 
-    Inside it is 0, or with `signed` minus the distance to the surface, at least -cutoff.
+    Inside the solid it is 0, or with `signed` minus the distance to the surface, not below -cutoff.
     """
     found = np.empty(len(points))
     for i in range(len(points)):
@@ -236,7 +259,12 @@ def distance_parallel(stack: Stack, points: Float, cutoff: float, signed: bool) 
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def line_pieces(stack: Stack, origin: Float, direction: Float) -> Float:
-    """Pieces (m, 2) [enter, leave] of the line origin + t direction in each slab, unmerged."""
+    """Pieces (m, 2) of the line origin + t direction in the slabs, as t where it enters and leaves; not merged.
+
+    In each slab the crossings with the polygons' sides are sorted; by the even-odd rule the line is inside between the
+    first and second, third and fourth, and so on, cut to the slab's extent along w. Adjoining slabs give pieces that
+    touch; the caller merges them.
+    """
     pu, pv, pw = origin[0], origin[1], origin[2]
     du, dv, dw = direction[0], direction[1], direction[2]
     flat = math.hypot(du, dv)
@@ -253,7 +281,7 @@ def line_pieces(stack: Stack, origin: Float, direction: Float) -> Float:
         elif not (stack.low[s] <= pw < stack.high[s]):
             continue
         number = 0
-        if flat <= 1e-12:  # along w: one point of the plane decides
+        if flat <= 1e-12:  # the line runs along w: it is inside the polygons everywhere or nowhere
             if _inside(stack, s, pu, pv):
                 cuts[0], cuts[1] = -np.inf, np.inf
                 number = 2
@@ -261,6 +289,7 @@ def line_pieces(stack: Stack, origin: Float, direction: Float) -> Float:
             first = stack.first_edge[s]
             last = stack.first_edge[s + 1]
             for b in range(stack.first_block[s], stack.first_block[s + 1]):
+                # distance of the box's centre from the line, and half the box's width across it, both times `flat`
                 box = stack.boxes[b]
                 side = du * (0.5 * (box[1] + box[3]) - pv) - dv * (0.5 * (box[0] + box[2]) - pu)
                 reach = 0.5 * (abs(du) * (box[3] - box[1]) + abs(dv) * (box[2] - box[0]))
@@ -268,7 +297,7 @@ def line_pieces(stack: Stack, origin: Float, direction: Float) -> Float:
                     continue
                 start = first + BLOCK * (b - stack.first_block[s])
                 for e in range(start, min(start + BLOCK, last)):
-                    # which side of the line each end lies on; a vertex on the line counts as one side, always
+                    # on which side of the line each end lies; a vertex on the line counts as left for both its edges
                     side0 = du * (stack.edges[e, 1] - pv) - dv * (stack.edges[e, 0] - pu)
                     side1 = du * (stack.edges[e, 3] - pv) - dv * (stack.edges[e, 2] - pu)
                     if (side0 >= 0.0) != (side1 >= 0.0):

@@ -1,4 +1,17 @@
-"""Kernels that lay a lattice over polygons: exact area fractions, voxel fractions, samples with exact weights."""
+"""Kernels that lay a lattice over polygons: exact area fractions of cells, voxel fractions, samples with exact weights.
+
+Area fractions (`add_coverage`). A row of cells is cut into horizontal bands at all vertices and crossings of the edges.
+Within a band no edge begins, ends or crosses another, so the edges have one order from left to right and by the
+even-odd rule every second pair encloses area. The area to the right of one straight edge has a closed form in each cell
+(`_add_edge`): a trapezoid in the cells that the edge passes, the full height in all cells further right. Adding it for
+the first, third, fifth edge and subtracting it for those between gives the enclosed area exactly, for any polygon: with
+holes, islands, crossing sides. The full heights are not written cell by cell but accumulated (a prefix sum along the
+row), so the cost grows with the number of cells that edges touch; runs of cells between edges are filled at once. The
+first moments of the area follow from the same closed forms and give each cell's centroid.
+
+Tests: closed forms in tests/geometry/test_structures.py (triangle with moments, crossing edges, disc, box); counting of
+points on clinical and random crossing contours in tests/independent/test_structures_real_contours.py.
+"""
 
 from typing import Any
 
@@ -12,17 +25,17 @@ from brachy.core.polygon import Float, Int, Stack
 def _add_edge(row: Any, xa: float, ya: float, xb: float, yb: float, sign: float, moments: bool) -> None:
     """Add the area to the right of one straight edge, within one row of cells, to the row's accumulators.
 
-    `row` (5, n + 1): area in the cell, height passed on to all cells further right, and with `moments` the
-    first moments in x and y within the cell and the moment in y passed on. Cells are unit squares; x may
-    lie outside.
+    `row` (5, n + 1): area in the cell; height passed on to all cells further right; and with `moments` the first
+    moments in x and y within the cell and the moment in y passed on. Cells are unit squares, coordinates are in cells
+    from the window's corner; x may lie outside the window. `sign` is +1 or -1.
     """
     n = row.shape[1] - 1
-    if xa > xb:
+    if xa > xb:  # the area does not depend on the edge's direction: let it run to the right
         xa, xb, ya, yb = xb, xa, yb, ya
-    if xa >= n:
+    if xa >= n:  # nothing of the window lies to its right
         return
     slope = (yb - ya) / (xb - xa) if xb > xa else 0.0
-    if xa < 0.0:  # what is left of the window covers it fully
+    if xa < 0.0:  # the part of the edge left of the window has the whole row to its right
         y = ya - xa * slope if xb > 0.0 else yb
         row[1, 0] += sign * abs(y - ya)
         row[4, 0] += sign * abs(y - ya) * 0.5 * (y + ya)
@@ -54,8 +67,8 @@ def _add_edge(row: Any, xa: float, ya: float, xb: float, yb: float, sign: float,
 def _oriented(edges: Float, to_cells: Float, ny: int) -> tuple[Float, Int]:
     """Edges (n, 4) in cell units as x0, y0, dx/dy, y1 with y0 < y1, sorted by the row in which they begin.
 
-    Also the first edge of each of the ny rows, (ny + 1,); what begins below the window counts to row 0.
-    Horizontal edges and those above the window are left out.
+    Also the first edge of each of the ny rows, (ny + 1,); an edge that begins below the window belongs to row 0.
+    Edges above or below the window are left out, and horizontal ones, to whose right there is no area.
     """
     found = np.empty((len(edges), 4))
     rows = np.empty(len(edges), dtype=np.int64)
@@ -77,7 +90,7 @@ def _oriented(edges: Float, to_cells: Float, ny: int) -> tuple[Float, Int]:
         count += 1
     for j in range(ny):
         first[j + 1] += first[j]
-    place = first.copy()
+    place = first.copy()  # counting sort: next free place of each row
     by_row = np.empty((count, 4))
     for e in range(count):
         by_row[place[rows[e]]] = found[e]
@@ -87,12 +100,19 @@ def _oriented(edges: Float, to_cells: Float, ny: int) -> tuple[Float, Int]:
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _x_at(edge: Float, y: float) -> float:
+    """The x of an edge of `_oriented` at the height y."""
     return edge[0] + (y - edge[1]) * edge[2]
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _band_end(edges: Float, order: Int, n: int, top: float, bottom: float) -> float:
-    """Sort the n edges of a band by x; where two cross within it, return the height of the first crossing."""
+    """Sort the n edges of a band by x in `order`; returns where the band must end, `bottom` or the first crossing.
+
+    Edges are sorted at the band's middle; if two neighbours cross within the band, it is shortened to the first such
+    crossing and sorted again, because the order in the shorter band may differ. Looking at neighbours is enough: if the
+    order changes anywhere in the band, some pair of neighbours changes places. Crossings within 1e-9 cells of an end
+    are rounding and ignored; 64 rounds end the loop whatever rounding does.
+    """
     for _ in range(64):
         middle = 0.5 * (top + bottom)
         for i in range(1, n):  # insertion sort: a handful of edges, nearly sorted
@@ -122,22 +142,20 @@ def _band_end(edges: Float, order: Int, n: int, top: float, bottom: float) -> fl
 def add_coverage(edges: Float, to_cells: Float, weight: float, area: Any, mean_x: Any, mean_y: Any) -> None:
     """Add weight x the exact area that polygons cover in each cell of a lattice, by the even-odd rule.
 
-    A row of cells is cut into bands at the vertices and crossings of the edges; within a band the edges
-    have one order, every second pair encloses area, and the area right of a straight edge has a closed form
-    in each cell.
+    The method is described at the top of this module.
 
     Parameters
     ----------
     edges : (k, 4) array
-        u0, v0, u1, v1 of closed polygons.
+        u0, v0, u1, v1 of the sides of closed polygons, mm.
     to_cells : (2, 3) array
         Affine map to cell units: cell (j, i) is the unit square [i, i + 1] x [j, j + 1].
     weight : float
         Factor.
     area : (ny, nx) array
-        Added to.
+        Covered area in units of a cell (its fraction, for weight 1), added to.
     mean_x, mean_y : (ny, nx) arrays
-        First moments, added to; arrays of size 0 leave them out.
+        First moments of that area in cell units, added to; arrays of size 0: not computed.
     """
     ny, nx = area.shape
     moments = mean_x.size > 0
@@ -149,6 +167,7 @@ def add_coverage(edges: Float, to_cells: Float, weight: float, area: Any, mean_x
     touched = np.empty((len(sides), 2), dtype=np.int64)
     count = 0
     for j in range(ny):
+        # edges that touch this row: those of the row before that reach it, and those that begin in it
         for e in range(first[j], first[j + 1]):
             active[count] = e
             count += 1
@@ -162,6 +181,7 @@ def add_coverage(edges: Float, to_cells: Float, weight: float, area: Any, mean_x
             continue
         top = float(j)
         while top < j + 1:
+            # the band ends where the next edge begins or ends; edges that span it go into `order`
             bottom = float(j + 1)
             n = 0
             for k in range(count):
@@ -182,9 +202,9 @@ def add_coverage(edges: Float, to_cells: Float, weight: float, area: Any, mean_x
         height, height_y, i = 0.0, 0.0, 0
         for k in range(count):
             start, stop = max(touched[k, 0], i), touched[k, 1]
-            if height > 1e-12 and start > i:  # nothing but inside between two edges
+            if height > 1e-12 and start > i:  # between two edges the cells are covered alike: fill the run
                 line = area[j, i:start]
-                full[0] = weight * height  # in the array's own type, or the loop below is not vectorised
+                full[0] = weight * height  # of the array's own type, or the loop below is not vectorised
                 added = full[0]
                 for m in range(len(line)):
                     line[m] += added
@@ -212,11 +232,14 @@ def add_coverage(edges: Float, to_cells: Float, weight: float, area: Any, mean_x
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _touched(sides: Float, active: Int, count: int, j: int, nx: int, touched: Int) -> None:
-    """Columns [start, stop) that each active edge touches in row j, and the one after them; sorted by start."""
+    """Columns [start, stop) that each active edge may write to in row j, sorted by start.
+
+    That is the columns it passes and the one after them, which receives the height passed on.
+    """
     for k in range(count):
         side = sides[active[k]]
         xa, xb = _x_at(side, max(side[1], float(j))), _x_at(side, min(side[3], j + 1.0))
-        # one column more on either side: in a band between, rounding may put the edge across a bound
+        # one column more on either side: at the ends of a band within the row, rounding may put the edge across a bound
         start = max(int(min(max(min(xa, xb), 0.0), float(nx))) - 1, 0)
         stop = int(min(max(max(xa, xb), 0.0), float(nx))) + 3
         m = k
@@ -228,7 +251,10 @@ def _touched(sides: Float, active: Int, count: int, j: int, nx: int, touched: In
 
 @njit(cache=True, error_model="numpy", nogil=True, parallel=True)
 def fractions(stack: Stack, to_cells: Float, low: Float, high: Float, out: Any) -> None:
-    """Fraction of each voxel in the solid; slices of `out` [z, y, x] reach from low[z] to high[z] along w."""
+    """Add to `out` [z, y, x] the fraction of each voxel in the solid; slice z reaches from low[z] to high[z] (mm) on w.
+
+    A voxel and an extruded slab share the product of a common height and a common area, so the fraction is exact.
+    """
     nothing = np.empty((0, 0))
     for z in prange(out.shape[0]):
         for s in range(len(stack.low)):
@@ -240,7 +266,7 @@ def fractions(stack: Stack, to_cells: Float, low: Float, high: Float, out: Any) 
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _odd(edges: Float, u: float, v: float) -> bool:
-    """Even-odd rule for one point of a plane."""
+    """Whether a point of the plane lies inside the polygons, by the even-odd rule."""
     odd = False
     for e in range(len(edges)):
         v0 = edges[e, 1]
@@ -261,13 +287,15 @@ def _draw(state: int, numbers: Float) -> int:
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def samples(stack: Stack, step: float, zones: Float) -> tuple[Float, Float]:
-    """Points (n, 3) that stand for cells of a stack, and the cells' exact volumes (n,) in mm3.
+    """One random point in each cell of a stack, (n, 3) in u, v, w (mm), and the cells' exact volumes (n,) in mm3.
 
-    One lattice of square cells is laid over each slab, which is cut along w into equal layers no thicker
-    than a cell. Cells are `step` wide within zone 0, twice as wide within zone 1, and so on; outside the
-    last zone twice as wide again. A cell is represented by a point of its part inside, chosen
-    with a fixed sequence of random numbers, so that no direction of the dose lines up with the lattice and no
-    surface with the outline; where 16 points of a cut cell lie outside, its part's centroid stands for it.
+    A lattice of square cells is laid over each slab, and the slab is cut along w into equal layers no thicker than a
+    cell. Cells are `step` wide within zone 0, twice as wide within zone 1, and so on; outside the last zone twice as
+    wide again. A cell that the outline cuts has the volume of its part inside and is represented by a point of that
+    part. Volumes are exact, so a histogram of the samples has the structure's exact volume; only the dose within a
+    cell is sampled. Points are random and not at cell centres, so that no gradient of the dose lines up with the
+    lattice; the sequence is fixed, so the same structure gives the same samples. Where 16 tries in a cut cell all lie
+    outside (a thin sliver), the centroid of its part inside is taken.
 
     Parameters
     ----------
@@ -276,8 +304,8 @@ def samples(stack: Stack, step: float, zones: Float) -> tuple[Float, Float]:
     step : float
         Width of the smallest cells, mm.
     zones : (k, 6) array
-        Nested boxes: u min, v min, u max, v max as multiples of the cells' width OUTSIDE the box, w min, w
-        max in mm.
+        Nested boxes: u min, v min, u max, v max as multiples of the cells' width OUTSIDE the box (so that its border
+        lies on borders of both lattices), w min, w max in mm.
 
     References
     ----------
@@ -293,7 +321,7 @@ def samples(stack: Stack, step: float, zones: Float) -> tuple[Float, Float]:
         edges = stack.edges[stack.first_edge[s] : stack.first_edge[s + 1]]
         box = stack.slab_boxes[s]
         thickness = stack.high[s] - stack.low[s]
-        finest = 0
+        finest = 0  # innermost zone that this slab meets
         while finest < len(zones) and (stack.high[s] <= zones[finest, 4] or stack.low[s] >= zones[finest, 5]):
             finest += 1
         for level in range(finest, len(zones) + 1):
@@ -316,9 +344,9 @@ def samples(stack: Stack, step: float, zones: Float) -> tuple[Float, Float]:
             for j in range(ny):
                 for i in range(nx):
                     part = area[j, i]
-                    if part < 1e-7:
+                    if part < 1e-7:  # rounding of the area: no cell at all
                         continue
-                    if level > finest:  # the finer zone within has its own cells
+                    if level > finest:  # cells within the next finer zone are sampled there
                         hole = zones[level - 1]
                         if hole[0] <= window[0] + i < hole[2] and hole[1] <= window[1] + j < hole[3]:
                             continue

@@ -1,9 +1,9 @@
-"""From planar contours to a stack of slabs, in a frame of the structure's own.
+"""Builds a stack of slabs from planar contours, in a coordinate frame of the structure's own.
 
-The frame depends on the contours as a set alone: not on the order, the direction or the start of their
-storage, nor on where the patient lies. Coordinates are relative to the lowest corner of the contours and
-rounded to 2^-20 mm, so that moving everything changes no decision; no decimal or half-pixel coordinate lies
-midway between two such steps.
+The frame depends only on the set of contours: not on their order, their direction or first point, and not on where the
+patient lies. Coordinates are relative to the lowest corner of the contours and rounded to 2^-20 mm, so that a patient
+who is moved gets the same bits and hence the same decisions. The step is a power of two because no decimal coordinate
+and no half pixel lies midway between two steps, where rounding could go either way.
 """
 
 from typing import NamedTuple
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from brachy.core.polygon import Float, Stack, make_stack
 
 QUANTUM_MM = 2.0**-20
-"""Relative coordinates are rounded to this (just under 1e-6 mm)."""
+"""Relative coordinates are rounded to multiples of this (just under 1e-6 mm)."""
 
 SAME_PLANE_MM = 1e-2
-"""Contours whose planes differ by less are in one plane."""
+"""Contours whose planes differ by less count as lying in one plane (engineering choice)."""
 
 FLAT_MM = 0.5
 """A contour farther than this from the plane of its structure is refused (engineering choice)."""
 
 MISSING_SLICES = 5.0
-"""A gap of up to this many slice spacings is missing slices and filled by half from each side; a wider one
-separates two parts, each with an end slab of half the spacing (engineering choice)."""
+"""A gap of up to this many slice spacings counts as missing slices: the slabs on both sides are extended to its middle.
+A wider gap separates two parts, whose end slabs reach half a spacing into it (engineering choice)."""
 
 
 class Slabs(NamedTuple):
@@ -44,14 +44,15 @@ class NotPlanarError(ValueError):
 
 
 def rounded(values: Float) -> Float:
-    """Relative coordinates on the raster of 2^-20 mm."""
+    """Coordinates rounded to multiples of 2^-20 mm."""
     return np.round(values / QUANTUM_MM) * QUANTUM_MM
 
 
 def frame_of(contours: list[Float]) -> Float:
-    """Axes (3, 3), columns u, v, w: w is the contours' common normal with its largest component positive.
+    """Axes of the structure's frame as columns u, v, w (3, 3) in the patient frame.
 
-    Contours perpendicular to a patient axis to within `SAME_PLANE_MM` give exactly the patient's axes.
+    w is the contours' common normal, with its largest component positive. Contours that are perpendicular to an axis of
+    the patient to within `SAME_PLANE_MM` give exactly the patient's axes, so that axial contours have no rounding.
     """
     areas = []
     for points in contours:
@@ -61,7 +62,9 @@ def frame_of(contours: list[Float]) -> Float:
     largest = vectors[np.argmax(np.linalg.norm(vectors, axis=1))]
     vectors[vectors @ largest < 0] *= -1.0
     normal = vectors.sum(axis=0)
-    if np.linalg.norm(normal) == 0.0:  # figures of eight alone: the plane that fits the points
+    if (
+        np.linalg.norm(normal) == 0.0
+    ):  # signed areas cancel (figures of eight only): fit a plane to the points instead
         normal = np.linalg.svd(contours[0] - contours[0].mean(axis=0))[2][2]
     normal = normal / np.linalg.norm(normal)
     k = int(np.argmax(np.abs(np.round(normal, 6))))
@@ -75,7 +78,9 @@ def frame_of(contours: list[Float]) -> Float:
 
 
 def build(contours: list[Float], slice_spacing_mm: float | None) -> Slabs:
-    """Slabs of a structure from its contours (n, 3), mm.
+    """Slabs of a structure from its contours (n, 3), mm, patient frame.
+
+    `slice_spacing_mm` is the CT's slice spacing; without it the smallest distance of two contour planes is taken.
 
     Raises
     ------
@@ -117,7 +122,10 @@ def build(contours: list[Float], slice_spacing_mm: float | None) -> Slabs:
 
 
 def _extents(planes: Float, slice_spacing_mm: float | None) -> tuple[Float, Float, float, list[str]]:
-    """Low and high of each slab: half the gap to the neighbours; half the nominal spacing at an end."""
+    """Lower and upper bound of each slab, nominal spacing (all mm), and notes.
+
+    A slab reaches half the gap to its neighbour planes, and half the nominal spacing at an end of the structure.
+    """
     notes = []
     gaps = np.diff(planes)
     if slice_spacing_mm is not None:
@@ -140,12 +148,14 @@ def _extents(planes: Float, slice_spacing_mm: float | None) -> tuple[Float, Floa
     half = np.where(parts, 0.5 * spacing, 0.5 * gaps)
     low = planes - np.concatenate([[0.5 * spacing], half])
     high = planes + np.concatenate([half, [0.5 * spacing]])
-    low[1:][~parts] = high[:-1][~parts]  # neighbours share one bound, to the last bit
+    low[1:][~parts] = high[:-1][
+        ~parts
+    ]  # the same number, not one that rounding made differ: no gap, no overlap
     return low, high, spacing, notes
 
 
 def _without_repeats(points: Float) -> Float:
-    """Polygon without points that repeat their predecessor; the first point follows the last."""
+    """Polygon without points that repeat the point before; the last point is the one before the first."""
     if len(points) == 0:
         return points
     keep: NDArray[np.bool_] = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1) > QUANTUM_MM
@@ -162,7 +172,7 @@ def _has_area(points: Float) -> bool:
 
 
 def _canonical(ring: Float) -> Float:
-    """The same polygon, rounded, counter-clockwise, starting at its lowest u (then v)."""
+    """The same polygon in a standard form: rounded, counter-clockwise, starting at its lowest u (then v)."""
     ring = _without_repeats(rounded(ring))
     following = np.roll(ring, -1, axis=0)
     if (ring[:, 0] * following[:, 1] - following[:, 0] * ring[:, 1]).sum() < 0:

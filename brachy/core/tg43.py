@@ -1,7 +1,7 @@
-"""Exact TG-43 sums in float64, at points: the definition every faster kernel is held to.
+"""Exact TG-43 sums in float64, at points: the reference that every faster kernel is compared with.
 
-Lengths are in cm, angles in degrees, rates in cGy/h. Each thread owns its points and adds the seeds in their
-order, so the result is the same bit for bit with any number of threads. A kernel ADDS to `out`: implants sum.
+Lengths are in cm, angles in degrees, rates in cGy/h. Each thread owns its points and adds the seeds in their order, so
+the result has the same bits for any number of threads. A kernel ADDS to `out`, so that several implants are summed.
 
 References
 ----------
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float64]
 
-# inputs are read only, so that the frozen tables of a source fit as well as any other array
+# inputs are declared read-only, so that the frozen tables of a source are accepted as well as any other array
 _LIST = types.Array(float64, 1, "C", readonly=True)
 _ROWS = types.Array(float64, 2, "C", readonly=True)
 _OUT = float64[::1]
@@ -39,7 +39,7 @@ def _segment(nodes: Any, x: Any) -> Any:
 
 @njit(error_model="numpy", cache=True)
 def _linear(nodes: Any, values: Any, x: Any) -> Any:
-    """Linear between nodes, the end node's value outside."""
+    """Linear interpolation between nodes; outside them the value of the first or last node."""
     last = nodes.size - 1
     if x <= nodes[0]:
         return values[0]
@@ -51,7 +51,7 @@ def _linear(nodes: Any, values: Any, x: Any) -> Any:
 
 @njit(error_model="numpy", cache=True)
 def _radial_dose_function(r_cm: Any, nodes: Any, log_g: Any) -> Any:
-    """g_L(r): log-linear, exponential beyond the last node, the first node's value below it."""
+    """g_L(r): log-linear between nodes, exponential beyond the last node, below the first node its value."""
     last = nodes.size - 1
     if r_cm > nodes[last]:
         slope = (log_g[last] - log_g[last - 1]) / (nodes[last] - nodes[last - 1])
@@ -61,7 +61,7 @@ def _radial_dose_function(r_cm: Any, nodes: Any, log_g: Any) -> Any:
 
 @njit(error_model="numpy", cache=True)
 def _anisotropy_function(r_cm: Any, theta_deg: Any, nodes_cm: Any, angles_deg: Any, table: Any) -> Any:
-    """F(r, theta) for theta of 0 to 90 degrees: bilinear, nearest node outside. Rows are angles."""
+    """F(r, theta) for theta of 0 to 90 degrees: bilinear, outside the table the nearest node; rows are angles."""
     i, u = 0, 0.0
     if nodes_cm.size > 1:
         i = _segment(nodes_cm, r_cm)
@@ -76,7 +76,11 @@ def _anisotropy_function(r_cm: Any, theta_deg: Any, nodes_cm: Any, angles_deg: A
 
 @njit(error_model="numpy", cache=True)
 def _geometry_function(across_cm: Any, along_cm: Any, length_cm: Any) -> Any:
-    """G_L = beta / (L across), beta = atan2(L across, r^2 - L^2/4); 1 / (r^2 - L^2/4) on the axis."""
+    """G_L in cm^-2, eq. (4): beta / (L across) with beta = atan2(L across, r^2 - L^2/4); on the axis its limit.
+
+    This form of beta, the angle that the line subtends, needs one arc tangent and has no branch for the region beside
+    the line. On the axis the limit is 1 / (r^2 - L^2/4).
+    """
     x = length_cm * across_cm
     q = across_cm * across_cm + along_cm * along_cm - 0.25 * length_cm * length_cm
     if x <= 1e-12 * abs(q):
@@ -108,15 +112,15 @@ def point_source_dose(
     Parameters
     ----------
     points_cm, seeds_cm : (n, 3), (s, 3) arrays
-        In one frame, cm.
+        Positions in one frame, cm.
     weight : (s,) array
-        Strength of each seed, U, times whatever the result is to be multiplied by (hours).
+        Strength of each seed, U, times the factor that turns the initial rate into the wanted result (hours).
     constant : float
         Lambda / G_L(1 cm, 90 degrees).
     length_cm, radius_cm : float
-        Active length; half the capsule's outer diameter, the least distance used.
+        Active length; half the capsule's outer diameter, which is the least distance used.
     radial_r_cm, radial_log_g, phi_r_cm, phi_an : arrays
-        Tables; `radial_log_g` is the natural logarithm of g.
+        Published tables; `radial_log_g` is the natural logarithm of g.
     out : (n,) array
         Added to.
     """
@@ -159,8 +163,8 @@ def line_source_dose(
 ) -> None:
     """Add the 2D dose of all seeds to `out`, TG-43U1 eq. (1).
 
-    As `point_source_dose`, with `axes` (s, 3) of unit vectors and F in rows of angles, 0 to 90 degrees. A
-    point inside a capsule (`radius_cm`, `half_capsule_cm`) is moved outward at the same z to its side.
+    Parameters as in `point_source_dose`, with `axes` (s, 3) of unit vectors and F in rows of angles, 0 to 90 degrees. A
+    point inside a capsule (`radius_cm`, `half_capsule_cm`) is moved outward, perpendicular to the axis, to its side.
     """
     for p in prange(points_cm.shape[0]):
         total = 0.0
@@ -170,7 +174,7 @@ def line_source_dose(
             dz = points_cm[p, 2] - seeds_cm[s, 2]
             ux, uy, uz = axes[s, 0], axes[s, 1], axes[s, 2]
             along = abs(dx * ux + dy * uy + dz * uz)
-            # the length of the cross product: r^2 - along^2 would lose its digits near the axis
+            # the distance from the axis as the length of a cross product: r^2 - along^2 would lose digits near the axis
             cx, cy, cz = dy * uz - dz * uy, dz * ux - dx * uz, dx * uy - dy * ux
             across = math.sqrt(cx * cx + cy * cy + cz * cz)
             if along <= half_capsule_cm and across < radius_cm:
@@ -184,7 +188,8 @@ def line_source_dose(
 
 
 def __getattr__(name: str) -> Any:
-    # compiled with the tree, on which it stands, and not for those who want the exact sum alone
+    # a public name of this module whose kernel is in the tree's file; imported here on demand, so that users of the
+    # exact sum alone do not wait for the tree to be compiled or loaded
     if name == "influence_rows":
         from brachy.core.tree import influence_rows
 

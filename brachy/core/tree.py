@@ -1,60 +1,72 @@
-"""Fast sums over seeds, in float32: at points, on grids, and a row for each seed.
+"""Fast sums of dose over seeds, in float32: at points, on a grid, and the influence matrix (one row per seed).
 
-Coordinates are cm, in one frame; a weight is what a unit seed's table is multiplied by. `_add` reads a `DoseTable` and
-adds seeds to the values at a list of places; the kernels below it decide which seeds go where. Each thread owns its
-places and adds the seeds of a place in one order, so the result is the same bit for bit with any number of threads.
+Coordinates are cm, in one frame; a weight is what the table of a seed of unit strength is multiplied by. `_add` reads a
+`DoseTable` and adds seeds to the values at a list of places; the kernels below it decide which seeds go where. Each
+thread owns its places and adds the seeds of a place in a fixed order, so the result has the same bits for any number of
+threads.
 
-The tree. A seed far from a block of voxels changes slowly over it: all such seeds are summed at ORDER^3 Chebyshev
-nodes of the block (at its voxels, where these are fewer along an axis) and interpolated once. The blocks halve until
-a seed is far or the block is a leaf, whose near seeds are summed voxel by voxel. The smooth part of the error falls
-as (z + sqrt(z^2 - 1))^-ORDER with z = 1 + `reach`, the distance over half the side: 4e-6 for reach 3. What is left
-comes from the kinks of published tables, which are linear between their nodes; no order removes it. Two rules do:
+The tree (`_sum_block`). The dose of a seed far from a block of voxels varies slowly over the block. So far seeds are
+summed at ORDER^3 Chebyshev nodes of the block (at its voxels, where these are fewer along an axis) and that sum is
+interpolated to the voxels once, whatever the number of seeds. Near seeds are passed on to the block's eight parts, and
+so on; in the smallest blocks they are summed voxel by voxel. Invariant: the list of a block holds exactly the seeds
+that no larger block around it has added, so each seed is added once to each voxel.
 
-* On a seed's axis F has a cusp, too narrow to be met by chance. Seeds whose axis passes through a block are not far
-  for it once the steps of their cusps over the block add up to more than `share` of the dose there.
-* At the corners and at points spread inside each block, the interpolated sum is compared with the true one. Where
-  they differ by more than `tolerance` of the dose there, the seeds go on to the children, in a leaf to its voxels.
+Error of the interpolation. For a smooth function it falls as (z + sqrt(z^2 - 1))^-ORDER with z = 1 + `reach`, where
+`reach` is the distance of a seed from the block over half the block's side (Bernstein's bound; the seed is the nearest
+singularity): 4e-6 for reach 3. But published tables are linear between their nodes, and no order removes the error at
+such a kink. Two rules bound it:
 
-A kink's greatest error is two to three times what the compared points see, four times at the most on hundreds of random
-implants, so tolerances of 2.3e-4 (1D) and 2.7e-4 (2D) keep 1e-3.
-Few seeds, or seeds in one spot, err together, and their kinks do not average out: few seeds are summed directly.
+* On a seed's axis F has a cusp, too narrow for the compared points below to meet. The expected error of each cusp that
+  crosses a block is known (`tables.axis_cusp`); seeds count as far only while these errors together stay below `share`
+  of the dose in the block (`_part`).
+* At the block's corners and at points spread inside it, the interpolated sum is compared with the true one. Where they
+  differ by more than `tolerance` of the dose, the interpolation is discarded and the block's far seeds are treated as
+  near: passed on to its parts, or in the smallest block summed voxel by voxel (`_interpolate`).
+
+The second rule is a sample and no proof, so the tolerance has a margin: the greatest error in a block is usually two to
+three, at most about four times what the compared points show. With tolerances of 2.3e-4 (1D) and 2.7e-4 (2D) the tree
+stayed within 9.3e-4 of the direct sum at every voxel of 257 random implants (docs/performance.md); tests/independent/
+test_dose_fast_kernels.py holds it to 1e-3. The errors of many seeds partly cancel; those of few, or of seeds in one
+spot, do not, so few seeds are summed directly (`brachy.dosimetry.tg43`).
 """
 
 # numba infers the types of the small kernels; those with a signature say what they take
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 import math
-from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numba import float32, int64, njit, prange, types, void
 
 from brachy.core.lanes import add_four_cells
-from brachy.core.tables import BITS, MANTISSA_BITS, ORDER, Blocks, DoseTable
+from brachy.core.tables import BITS, MANTISSA_BITS, ORDER, Blocks, Cells, DoseTable, Work
 
 CHUNK = 512
-"""Places that are summed together: their work arrays fit the innermost cache."""
+"""Places that are summed together: their work arrays fit the processor's first-level cache."""
 
 LANES = 64
 """Places are summed in multiples of this many, so that no vector register is half full."""
 
 STRIDES = 61
-"""Blocks that follow each other in time lie so many strides apart."""
+"""The blocks of a grid are dealt out in so many runs: see `dose_on_grid` (a prime; engineering choice)."""
 
 AXIS_ANGLE = np.float32(0.09)
-"""Radians (5 degrees) about the axis that belong to the cusp of F."""
+"""Radians (5 degrees) around the axis within which the cusp of F matters."""
 
+# a float32's bits to the number of its segment in a table (SHIFT), and to the position in the segment (MASK, PART)
 SHIFT = np.int32(MANTISSA_BITS - BITS)
 MASK = np.int32((1 << (MANTISSA_BITS - BITS)) - 1)
 PART = np.float32(1.0 / (1 << (MANTISSA_BITS - BITS)))
 ZERO, HALF, ONE, TWO = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.int32(2)
 PI, RIGHT_ANGLE = np.float32(np.pi), np.float32(np.pi / 2)
 ON_AXIS = np.float32(1e-10)
-"""Square of the least distance from a seed's axis, cm^2: there G_L is its limit to 1e-9."""
+"""Square of the least distance from a seed's axis, cm^2, so that nothing is divided by 0: there G_L differs from its
+limit on the axis by less than 1e-9."""
 
 ARC = (0.99999563, -0.33299459, 0.19563585, -0.12123887, 0.057477086, -0.013480379)
-"""arctan(q) = q (ARC[0] + ARC[1] q^2 + ...) for 0 <= q <= 1, within 5e-6 of itself (least squares, reweighted)."""
+"""arctan(q) = q (ARC[0] + ARC[1] q^2 + ...) for 0 <= q <= 1, relative error below 5e-6 (reweighted least squares;
+tests/independent/test_dose_fast_kernels.py, test_angle_from_the_axis)."""
 
 A0, A1, A2, A3, A4, A5 = (np.float32(a) for a in ARC)
 
@@ -74,33 +86,9 @@ _TABLE = types.NamedTuple(
 _BLOCKS = types.NamedTuple((_INT_ROWS, _INTS, _ROWS, _CUBE, _ROWS, float32, float32, float32), Blocks)
 
 
-class Cells(NamedTuple):
-    """Where CHUNK places read a table: see `_add_cells`."""
-
-    cell: Any
-    along: Any
-    across: Any
-    factor: Any
-
-
-class Work(NamedTuple):
-    """One thread's arrays; those of places are multiples of LANES long."""
-
-    x: Any
-    y: Any
-    z: Any
-    value: Any
-    near: Any  # dose of the near seeds at the points compared
-    far: Any
-    lines: Any
-    planes: Any
-    voxels: Any  # the block's, x fastest
-    whole: Any  # those of the largest block, z y x
-
-
 @njit(**_FAST)
-def _whole(count):
-    """The count, or the next multiple of LANES."""
+def _padded(count):
+    """The next multiple of LANES from `count` on."""
     return (count + LANES - 1) // LANES * LANES
 
 
@@ -118,25 +106,25 @@ def _make_cells():
 def _make_work(blocks, seeds):
     mz, my, mx = blocks.sizes[0]
     leaf = blocks.sizes[-1].prod()
-    places = _whole(max(ORDER * ORDER * ORDER + _whole(len(blocks.check)), leaf))
+    places = _padded(max(ORDER * ORDER * ORDER + _padded(len(blocks.check)), leaf))
     return Work(
         np.zeros(places, np.float32),
         np.zeros(places, np.float32),
         np.zeros(places, np.float32),
         np.zeros(places, np.float32),
-        np.zeros(_whole(len(blocks.check)), np.float32),
+        np.zeros(_padded(len(blocks.check)), np.float32),
         np.empty(seeds, np.int32),
         np.empty((ORDER, mx), np.float32),
         np.zeros((ORDER, my * mx), np.float32),
-        np.empty(_whole(mz * my * mx), np.float32),
+        np.empty(_padded(mz * my * mx), np.float32),
         np.zeros((mz, my, mx), np.float32),
     )
 
 
 @njit(inline="always", **_FAST)
 def _angle(across, along):
-    """Angle from the axis of a place `across` (above 0) from it and `along` it, 0 to pi."""
-    size = abs(along)
+    """Angle from the axis, 0 to pi, of a place at the distance `across` (above 0) from it and `along` on it."""
+    size = abs(along)  # of the two legs, the smaller over the larger is within the polynomial's range
     q = min(across, size) / max(across, size)
     w = q * q
     angle = q * (A0 + w * (A1 + w * (A2 + w * (A3 + w * (A4 + w * A5)))))
@@ -147,7 +135,10 @@ def _angle(across, along):
 if numba.config.DISABLE_JIT:
 
     def _add_cells(values, cell, along, across, factor, value):
-        """value += factor x the table in each place's cell, linear in `along` (r^2) and `across` (angle)."""
+        """value += factor x the table in each place's cell, linear in `along` (r^2) and `across` (angle).
+
+        The same in numpy, for NUMBA_DISABLE_JIT=1; the compiled version below reads four cells at once.
+        """
         n = value.size
         c, u, v = cell[:n], along[:n], across[:n]
         a = values[c] + (values[c + 2] - values[c]) * u
@@ -164,7 +155,11 @@ else:
 
 @njit(**_FAST)
 def _add_point_sources(x, y, z, value, seeds, weight, chosen, count, table, cells):
-    """value += 1D dose, TG-43U1 eq. (11), of the first `count` seeds of `chosen` at places."""
+    """value += 1D dose, TG-43U1 eq. (11), of the first `count` seeds of `chosen` at places.
+
+    The top bits of r^2 as a float32 are the number of its segment in the table and the rest its position in the
+    segment (`brachy.core.tables`): no root, logarithm or search is needed to find the cell.
+    """
     cell, along, across, factor = cells
     values, base, low, high = table.values, np.int32(table.base), table.low, table.high
     for c in range(count):
@@ -182,7 +177,7 @@ def _add_point_sources(x, y, z, value, seeds, weight, chosen, count, table, cell
 
 @njit(**_FAST)
 def _add_line_sources(x, y, z, value, seeds, axes, weight, chosen, count, table, cells):
-    """The same for the 2D dose, eq. (1): the factor of a cell is weight G_L."""
+    """The same for the 2D dose, eq. (1): the factor of a cell is weight x G_L, its column the angle from the axis."""
     cell, along, across, factor = cells
     values, base, rows = table.values, np.int32(table.base), np.int32(table.rows)
     columns = np.float32(table.columns) / RIGHT_ANGLE
@@ -195,13 +190,12 @@ def _add_line_sources(x, y, z, value, seeds, axes, weight, chosen, count, table,
         for q in range(value.size):
             dx, dy, dz = x[q] - sx, y[q] - sy, z[q] - sz
             t = dx * ux + dy * uy + dz * uz
-            # d less its part along the axis: r^2 - t^2 would lose its digits near the axis
+            # the perpendicular part as a vector: r^2 - t^2 would lose its digits near the axis
             px, py, pz = dx - t * ux, dy - t * uy, dz - t * uz
-            # from inside the capsule to its side
+            # a place inside the capsule is moved outward to its side
             p2 = max(px * px + py * py + pz * pz, radius2 if t * t <= half2 else ON_AXIS)
-            inverse = ONE / np.float32(
-                math.sqrt(p2)
-            )  # estimated and corrected: faster than a root and a division
+            # compiled to the reciprocal root instruction with a correction: faster than a root and a division
+            inverse = ONE / np.float32(math.sqrt(p2))
             p = p2 * inverse
             r2 = np.float32(min(p2 + t * t, high))
             factor[q] = w * _angle(length * p, r2 - end2) * inverse
@@ -216,7 +210,7 @@ def _add_line_sources(x, y, z, value, seeds, axes, weight, chosen, count, table,
 
 @njit(**_FAST)
 def _add(x, y, z, value, seeds, axes, weight, chosen, count, table, cells):
-    """value += dose of the first `count` seeds of `chosen` at the places; as many as a multiple of LANES."""
+    """value += dose of the first `count` seeds of `chosen` at the places, whose number is a multiple of LANES."""
     for a in range(0, value.size, CHUNK):
         b = min(a + CHUNK, value.size)
         xs, ys, zs, part = x[a:b], y[a:b], z[a:b], value[a:b]
@@ -228,7 +222,7 @@ def _add(x, y, z, value, seeds, axes, weight, chosen, count, table, cells):
 
 @njit(**_FAST)
 def _radial(table, r2):
-    """About the dose rate at a distance (1D), or on the transverse axis (2D): to tell which seeds matter."""
+    """Approximate dose rate at a distance (1D), or on the transverse axis (2D), to weigh seeds against each other."""
     r2 = np.float32(min(max(r2, table.low), table.high))
     row = np.int64(r2.view(np.int32) >> SHIFT) - table.base
     value = table.values[(table.columns * table.rows + row) * 2]
@@ -237,12 +231,17 @@ def _radial(table, r2):
 
 @njit(**_FAST)
 def _part(centre, half, seeds, axes, weight, table, blocks, chosen, count, far, near):
-    """Divide seeds into far and near for a block; returns how many of each."""
+    """Divide the `count` seeds of `chosen` into far and near ones for a block; returns how many of each.
+
+    A seed is far if its distance from the block, not from its centre, exceeds `reach` half sides and, in 2D, if the
+    error of its cusp still fits the share that the block may have.
+    """
     radius = np.float32(math.sqrt(half[0] * half[0] + half[1] * half[1] + half[2] * half[2]))
     limit = blocks.reach * max(half[0], max(half[1], half[2]))
     line = table.columns > 0
     total = ZERO
-    if line:  # least dose in the block, as on the seeds' transverse axes
+    if line:
+        # lower estimate of the dose in the block: every seed at the farthest corner of the sphere around the block
         for c in range(count):
             s = chosen[c]
             dx, dy, dz = seeds[s, 0] - centre[0], seeds[s, 1] - centre[1], seeds[s, 2] - centre[2]
@@ -259,7 +258,7 @@ def _part(centre, half, seeds, axes, weight, table, blocks, chosen, count, far, 
             r = np.float32(math.sqrt(r2))
             t = dx * axes[s, 0] + dy * axes[s, 1] + dz * axes[s, 2]
             beside = np.float32(math.sqrt(max(r2 - t * t, ZERO)))
-            if beside < radius + AXIS_ANGLE * r:
+            if beside < radius + AXIS_ANGLE * r:  # the axis, or the cone around it, may cross the block
                 error = weight[s] * _radial(table, r2) * table.cusp * radius / r
                 is_far = spent + error <= blocks.share * total
                 if is_far:
@@ -275,7 +274,10 @@ def _part(centre, half, seeds, axes, weight, table, blocks, chosen, count, far, 
 
 @njit(**_FAST)
 def _spread(blocks, value, shape, work):
-    """Interpolate the values at a block's nodes to its voxels, axis by axis."""
+    """Interpolate the values at a block's nodes to its voxels, axis by axis.
+
+    One axis after the other costs a few times ORDER products a voxel, all three at once ORDER^3.
+    """
     mz, my, mx = shape
     nz, ny, nx = blocks.node_count[mz], blocks.node_count[my], blocks.node_count[mx]
     gz, gy, gx = blocks.lagrange[mz], blocks.lagrange[my], blocks.lagrange[mx]
@@ -295,6 +297,7 @@ def _spread(blocks, value, shape, work):
                 v = gy[b, j]
                 for i in range(mx):
                     row[i] += v * lines[b, i]
+    # the last axis written out for ORDER = 6: nodes that a short axis does not have weigh 0
     p0, p1, p2, p3, p4, p5 = planes[0], planes[1], planes[2], planes[3], planes[4], planes[5]
     for k in range(mz):
         w0, w1, w2, w3, w4, w5 = gz[0, k], gz[1, k], gz[2, k], gz[3, k], gz[4, k], gz[5, k]
@@ -305,7 +308,11 @@ def _spread(blocks, value, shape, work):
 
 @njit(**_FAST)
 def _interpolate(centre, step, shape, seeds, axes, weight, table, blocks, n_far, near, n_near, work, cells):
-    """Sum the far seeds at the block's nodes and spread them to its voxels; False if that does not agree."""
+    """Sum the far seeds at the block's nodes and interpolate to its voxels; False where a compared voxel disagrees.
+
+    The compared voxels are summed in the same call as the nodes. The near seeds' dose there is added to the true sum
+    only in the tolerance: it is the error of the whole dose that counts.
+    """
     mz, my, mx = shape
     x, y, z, value = work.x, work.y, work.z, work.value
     q = 0
@@ -323,9 +330,9 @@ def _interpolate(centre, step, shape, seeds, axes, weight, table, blocks, n_far,
         y[q] = centre[1] + step[1] * (np.float32(j) - HALF * np.float32(my - 1))
         z[q] = centre[2] + step[2] * (np.float32(k) - HALF * np.float32(mz - 1))
         q += 1
-    value[: _whole(q)] = ZERO
+    value[: _padded(q)] = ZERO
     work.near[:] = ZERO
-    _add(x, y, z, value[: _whole(q)], seeds, axes, weight, work.far, n_far, table, cells)
+    _add(x, y, z, value[: _padded(q)], seeds, axes, weight, work.far, n_far, table, cells)
     _add(x[nodes:], y[nodes:], z[nodes:], work.near, seeds, axes, weight, near, n_near, table, cells)
     _spread(blocks, value, shape, work)
     for c in range(checks):
@@ -338,7 +345,11 @@ def _interpolate(centre, step, shape, seeds, axes, weight, table, blocks, n_far,
 
 @njit(**_FAST)
 def _sum_block(corner, seeds, axes, weight, table, blocks, step, out):
-    """Add all seeds to the voxels of one of the largest blocks, `corner` z, y, x."""
+    """Add all seeds to the voxels of one of the largest blocks, whose first voxel is `corner` (z, y, x).
+
+    The tree is walked depth first with a stack of blocks (level and first voxel). One list of seeds per level is then
+    enough: the list that a block leaves to its parts stays unchanged until the last of them is done.
+    """
     nz, ny, nx = out.shape
     sizes = blocks.sizes
     levels, count, checks = sizes.shape[0], seeds.shape[0], blocks.check.shape[0]
@@ -375,25 +386,14 @@ def _sum_block(corner, seeds, axes, weight, table, blocks, step, out):
         )
         nodes = blocks.node_count[mz] * blocks.node_count[my] * blocks.node_count[mx]
         size = mz * my * mx
-        voxels = work.voxels[: _whole(size)]
+        voxels = work.voxels[: _padded(size)]
         done = False
-        if n_far > 0 and nodes + checks < size:
+        if n_far > 0 and nodes + checks < size:  # else summing every voxel is cheaper
+            shape = (mz, my, mx)
             done = _interpolate(
-                centre,
-                step,
-                (mz, my, mx),
-                seeds,
-                axes,
-                weight,
-                table,
-                blocks,
-                n_far,
-                near,
-                n_near,
-                work,
-                cells,
+                centre, step, shape, seeds, axes, weight, table, blocks, n_far, near, n_near, work, cells
             )
-        if not done:
+        if not done:  # the far seeds join the near ones
             voxels[:] = ZERO
             for c in range(n_far):
                 near[n_near] = work.far[c]
@@ -446,7 +446,7 @@ def dose_on_grid(seeds, axes, weight, table, blocks, step, out):
     table : DoseTable
         Of one unit seed.
     blocks : Blocks
-        How to cut the grid; an infinite `reach` sums every seed at every voxel.
+        How to divide the grid; a huge `reach` makes no seed far, so that every seed is summed at every voxel.
     step : (3,) float32
         Spacing along x, y, z, cm.
     out : (nz, ny, nx) float32
@@ -458,7 +458,8 @@ def dose_on_grid(seeds, axes, weight, table, blocks, step, out):
     count = bz * by * bx
     run = (count + STRIDES - 1) // STRIDES
     for turn in prange(run * STRIDES):
-        # a thread's share of turns is scattered over the grid: the blocks amid the seeds cost most
+        # numba gives each thread a contiguous range of turns; the blocks amid the seeds cost most, so consecutive
+        # turns are spread over the grid and the threads finish at about the same time
         block = turn % STRIDES * run + turn // STRIDES
         if block < count:
             corner = (block // (by * bx) * tz, block // bx % by * ty, block % bx * tx)
@@ -467,7 +468,7 @@ def dose_on_grid(seeds, axes, weight, table, blocks, step, out):
 
 @njit(**_FAST)
 def _sum(x, y, z, seeds, axes, weight, chosen, table, out):
-    """Set `out` to the dose of the chosen seeds at points, any number of them: the last few are filled up to LANES."""
+    """Set `out` to the dose of the chosen seeds at any number of points; the last few are padded to LANES places."""
     cells, count = _make_cells(), chosen.size
     for q in range(out.size):
         out[q] = ZERO

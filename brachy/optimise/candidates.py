@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from brachy.core.influence import fill_rows
-from brachy.core.loading import Board, State
+from brachy.core.loading import SearchArrays, State
 from brachy.dosimetry.source import Source
 from brachy.dosimetry.tg43 import influence
 from brachy.needles.candidates import NeedleCandidates, conflicts_between
@@ -288,22 +288,22 @@ def pairs_to_lists(pairs: Int, size: int) -> tuple[Int, Int]:
     return first, np.ascontiguousarray(both[:, 1])
 
 
-def make_board(candidates: Candidates, matrix: NDArray[np.float32], protocol: Protocol) -> Board:
+def make_board(candidates: Candidates, matrix: NDArray[np.float32], protocol: Protocol) -> SearchArrays:
     """What the kernels search on, for an influence matrix (n + 1, points) of the candidates."""
     size, needles = len(candidates), len(candidates.template_of)
-    clash_first, clash = pairs_to_lists(candidates.seed_conflicts, size)
-    block_first, block = pairs_to_lists(candidates.needle_conflicts, needles)
+    seed_conflict_first, seed_conflicts = pairs_to_lists(candidates.seed_conflicts, size)
+    needle_conflict_first, needle_conflicts = pairs_to_lists(candidates.needle_conflicts, needles)
     cover_first, cover, points = candidates.edges
     price = protocol.objective
-    return Board(
+    return SearchArrays(
         influence=matrix,
         needle_of=candidates.needle_of,
         needle_first=candidates.needle_first,
         depth=candidates.depths_mm,
-        clash_first=clash_first,
-        clash=clash,
-        block_first=block_first,
-        block=block,
+        seed_conflict_first=seed_conflict_first,
+        seed_conflicts=seed_conflicts,
+        needle_conflict_first=needle_conflict_first,
+        needle_conflicts=needle_conflicts,
         cover_first=cover_first,
         cover=cover,
         # what no candidate covers is a constant of the layout: it tells directions apart, and moves nothing
@@ -336,19 +336,19 @@ def _least(count: int | tuple[int, int] | None) -> int:
     return count[0] if isinstance(count, tuple) else 0
 
 
-def empty_state(board: Board) -> State:
-    """A state without seeds; `brachy.core.loading.load` fills it."""
+def empty_state(board: SearchArrays) -> State:
+    """A state without seeds; `brachy.core.loading.set_loading` fills it."""
     size, needles = len(board.needle_of), len(board.needle_cost)
     return State(
         chosen=np.zeros(size, dtype=np.int8),
         dose=np.zeros(board.influence.shape[1], dtype=np.float32),
-        loaded=np.zeros(needles, dtype=np.int64),
+        needle_seeds=np.zeros(needles, dtype=np.int64),
         covered=np.zeros(len(board.cover_cost), dtype=np.int64),
-        clashes=np.zeros(size, dtype=np.int64),
-        blocks=np.zeros(needles, dtype=np.int64),
+        conflicting_seeds=np.zeros(size, dtype=np.int64),
+        conflicting_needles=np.zeros(needles, dtype=np.int64),
         used=np.zeros(size, dtype=np.int64),
-        place=np.full(size, -1, dtype=np.int64),
-        tally=np.zeros(2, dtype=np.int64),
+        index_in_used=np.full(size, -1, dtype=np.int64),
+        counts=np.zeros(2, dtype=np.int64),
         cost=np.zeros(3),
         best=np.zeros(size, dtype=np.int8),
     )

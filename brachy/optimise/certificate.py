@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.core.loading import Board, Terms
+from brachy.core.loading import SearchArrays, Terms
 
 Float = NDArray[np.float64]
 
@@ -60,7 +60,7 @@ class _Rows:
     cover_cost: Float
 
     @staticmethod
-    def of(board: Board, terms: Terms) -> "_Rows":
+    def of(board: SearchArrays, terms: Terms) -> "_Rows":
         size = len(board.needle_of)
         dose = board.influence[:size]
         linear = board.seed_cost.astype(np.float64).copy()
@@ -109,12 +109,12 @@ class _Rows:
         return sum(float(part.sum()) for part in parts) - SAFETY * scale
 
 
-def lower_bound(board: Board, terms: Terms, iterations: int = ITERATIONS) -> float:
+def lower_bound(board: SearchArrays, terms: Terms, iterations: int = ITERATIONS) -> float:
     """Lower bound on the objective of every loading of a board.
 
     Parameters
     ----------
-    board, terms : Board, Terms
+    board, terms : SearchArrays, Terms
         Candidates with their influence, and the hinges; nothing of the board may be fixed beforehand.
     iterations : int
         Steps of the first-order method; any number gives a valid bound.
@@ -131,11 +131,11 @@ def lower_bound(board: Board, terms: Terms, iterations: int = ITERATIONS) -> flo
 
     Examples
     --------
-    >>> from brachy.core.loading import Board, Terms
+    >>> from brachy.core.loading import SearchArrays, Terms
     >>> none, one = np.zeros(0, np.int64), np.zeros(1, np.int64)
-    >>> board = Board(np.array([[60.0], [0.0]], np.float32), one, np.array([0, 1]), np.zeros(1), np.zeros(2, np.int64),
-    ...     none, np.zeros(2, np.int64), none, np.zeros(2, np.int64), none, np.zeros(0), one[:, None], one[:, None],
-    ...     np.zeros(1), one, none, np.array([0.1]), np.array([0.0]), np.array([0, 1, 1]))
+    >>> board = SearchArrays(np.array([[60.0], [0.0]], np.float32), one, np.array([0, 1]), np.zeros(1),
+    ...     np.zeros(2, np.int64), none, np.zeros(2, np.int64), none, np.zeros(2, np.int64), none, np.zeros(0),
+    ...     one[:, None], one[:, None], np.zeros(1), one, none, np.array([0.1]), np.array([0.0]), np.array([0, 1, 1]))
     >>> terms = Terms(np.array([0, 1]), np.array([[0.01, 0.0, 0.0]]), np.array([[120, 1e30, 1e30]], np.float32))
     >>> round(lower_bound(board, terms), 3)
     0.7
@@ -179,7 +179,7 @@ def lower_bound(board: Board, terms: Terms, iterations: int = ITERATIONS) -> flo
     return best
 
 
-def certificate(board: Board, terms: Terms, value: float) -> dict[str, Any]:
+def certificate(board: SearchArrays, terms: Terms, value: float) -> dict[str, Any]:
     """Bound and gaps for plan.json, for a plan whose objective has that value.
 
     Examples

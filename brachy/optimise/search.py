@@ -114,7 +114,7 @@ class Game:
     candidates: Candidates
     samples: tuple[Samples, ...]
     level: int
-    board: loadings.Board
+    board: loadings.SearchArrays
     terms: loadings.Terms
 
     @staticmethod
@@ -155,8 +155,8 @@ class Game:
         """Value of each term of the objective for a loading, in float64."""
         values = dose_terms(self.samples, self.terms, loadings.exact_dose(self.board, loading))
         state = empty_state(self.board)
-        loadings.load(self.board, self.terms, state, loading)
-        used = state.loaded > 0
+        loadings.set_loading(self.board, self.terms, state, loading)
+        used = state.needle_seeds > 0
         values["needle"] = float(self.board.needle_cost[used].sum())
         values["seed"] = float(self.board.seed_cost[loading > 0].sum())
         values["lateral"] = float(self.board.cover_cost[state.covered == 0].sum())
@@ -190,7 +190,7 @@ def moves_for(candidates: int, moves: int) -> int:
 def greedy(game: Game) -> Found:
     """Add the best seed until none betters the value."""
     state = empty_state(game.board)
-    loadings.load(game.board, game.terms, state, state.chosen.copy())
+    loadings.set_loading(game.board, game.terms, state, state.chosen.copy())
     kernels.greedy(game.board, game.terms, state)
     return Found(state.chosen.copy(), float(state.cost[0]))
 
@@ -207,7 +207,7 @@ def anneal(
 ) -> Found:
     """Anneal from a loading and descend to a local optimum; the best loading met."""
     state = empty_state(game.board)
-    loadings.load(game.board, game.terms, state, start.loading)
+    loadings.set_loading(game.board, game.terms, state, start.loading)
     schedule = kernels.Schedule(moves, hot, cold, SHARES)
     for first in range(0, moves, CHUNK):
         if control.stopped():
@@ -221,7 +221,7 @@ def anneal(
 def descend(game: Game, start: Found, everywhere: bool = False) -> Found:
     """Local optimum over swaps, additions, removals and needle moves."""
     state = empty_state(game.board)
-    loadings.load(game.board, game.terms, state, start.loading)
+    loadings.set_loading(game.board, game.terms, state, start.loading)
     kernels.descend(game.board, game.terms, state, everywhere, SWEEPS)
     return Found(state.chosen.copy(), float(state.cost[0]))
 

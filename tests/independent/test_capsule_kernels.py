@@ -8,6 +8,7 @@ import pytest
 from scipy import integrate, ndimage, special
 
 from brachy.core import capsule as kernel
+from brachy.core.peaks import elongations, is_local_maximum
 
 pytestmark = pytest.mark.kernel
 
@@ -96,12 +97,12 @@ def test_derivatives_are_those_of_the_value(one):
 
 
 def test_assembled_equations_are_those_of_dense_least_squares():
-    dice = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     capsules = np.array([LYING, capsule(8.2, 6.9, 7.6, (0.2, 1.0, 0.3)), capsule(3.0, 9.0, 4.0, (0, 0, 1.0))])
     free, errors = 2, np.array([40.0, 0.08, 3.0])
     model = np.zeros((10, 15, 16))
     kernel.add_images(capsules, BLUR, SPACING, LOW, model, 1.0)
-    excess = (model + dice.normal(0, 60, model.shape)).astype(np.float32)
+    excess = (model + rng.normal(0, 60, model.shape)).astype(np.float32)
     saturated = excess > 0.6 * excess.max()
 
     boxes = np.empty((3, 6), np.int64)
@@ -161,9 +162,9 @@ def test_steps_lead_to_the_capsule_that_made_the_image():
 
 
 def test_solving_against_numpy_and_a_pivot_of_nothing():
-    dice = np.random.default_rng(2)
-    half = dice.normal(size=(7, 7))
-    matrix, right = half @ half.T + np.eye(7), dice.normal(size=7)
+    rng = np.random.default_rng(2)
+    half = rng.normal(size=(7, 7))
+    matrix, right = half @ half.T + np.eye(7), rng.normal(size=7)
     solved = right.copy()
     kernel.solve_positive(matrix.copy(), solved)
     assert solved == pytest.approx(np.linalg.solve(matrix, right), rel=1e-10)
@@ -198,11 +199,11 @@ def test_local_maxima_against_a_maximum_filter():
     image = np.random.default_rng(3).permutation(6 * 7 * 8).reshape(6, 7, 8).astype(float)
     points = np.array(list(itertools.product(range(6), range(7), range(8))))
     found = np.zeros(len(points), bool)
-    kernel.is_local_maximum(image, points, np.array([1, 2, 2]), found)
+    is_local_maximum(image, points, np.array([1, 2, 2]), found)
     highest = ndimage.maximum_filter(image, size=(3, 5, 5), mode="constant", cval=-1) == image
     assert np.array_equal(found.reshape(image.shape), highest)
     flat = np.zeros(2, bool)
-    kernel.is_local_maximum(np.ones((1, 1, 2)), np.array([[0, 0, 0], [0, 0, 1]]), np.array([1, 1, 1]), flat)
+    is_local_maximum(np.ones((1, 1, 2)), np.array([[0, 0, 0], [0, 0, 1]]), np.array([1, 1, 1]), flat)
     assert flat.tolist() == [True, False]
 
 
@@ -212,4 +213,4 @@ def test_elongation_of_a_dot_a_line_and_a_solid():
     dot[0, 15, 15] = line[0, 15] = 1000.0
     solid[:] = 1000.0
     for image, share in ((dot, [0, 0, 0, 0]), (line, [1, 0, 0, 0]), (solid, [1, 1, 1, 1])):
-        assert kernel.elongations(image, spacing, peak, 8.0, 4)[0] == pytest.approx(share)
+        assert elongations(image, spacing, peak, 8.0, 4)[0] == pytest.approx(share)

@@ -11,9 +11,9 @@ PER_MM, LEAST_MM = 4.0, 0.5
 
 
 def geometry():
-    dice = np.random.default_rng(0)
-    points, positions = dice.uniform(-20, 20, (40, 3)), dice.uniform(-20, 20, (5, 3))
-    axes = dice.normal(size=(5, 3))
+    rng = np.random.default_rng(0)
+    points, positions = rng.uniform(-20, 20, (40, 3)), rng.uniform(-20, 20, (5, 3))
+    axes = rng.normal(size=(5, 3))
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
     points[0] = positions[0] + 0.1 * axes[0]  # inside the least distance
     away = points[None] - positions[:, None]

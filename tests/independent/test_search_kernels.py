@@ -25,16 +25,16 @@ def lists(pairs, size):
 
 
 def ruled():
-    """Rules of every kind: the two shallowest places of a needle clash, needles 0 and 3 block each other."""
-    clash_first, clash = lists([(DEEP * n, DEEP * n + 1) for n in range(NEEDLES)], SIZE)
-    block_first, block = lists([(0, 3)], NEEDLES)
+    """Rules of every kind: the two shallowest places of a needle exclude each other, needles 0 and 3 too."""
+    seed_conflict_first, seed_conflicts = lists([(DEEP * n, DEEP * n + 1) for n in range(NEEDLES)], SIZE)
+    needle_conflict_first, needle_conflicts = lists([(0, 3)], NEEDLES)
     needle = np.arange(SIZE) // DEEP
     near = np.array([[j for j in range(SIZE) if j != i][: SIZE - 1] for i in range(SIZE)])
     return {
-        "clash_first": clash_first,
-        "clash": clash,
-        "block_first": block_first,
-        "block": block,
+        "seed_conflict_first": seed_conflict_first,
+        "seed_conflicts": seed_conflicts,
+        "needle_conflict_first": needle_conflict_first,
+        "needle_conflicts": needle_conflicts,
         "limits": np.array([2, 6, 3]),
         "strand": np.array([5.0, 0.01]),
         "least_needles": np.array([2.0, 0.05]),
@@ -47,18 +47,18 @@ def ruled():
 
 def keeps_rules(board, loading):
     used = set(board.needle_of[loading > 0].tolist())
-    clashes = any(
+    conflict = any(
         loading[i] and loading[j]
         for i in range(SIZE)
-        for j in board.clash[board.clash_first[i] : board.clash_first[i + 1]]
+        for j in board.seed_conflicts[board.seed_conflict_first[i] : board.seed_conflict_first[i + 1]]
     )
     least, most, needles = board.limits
-    return not clashes and not {0, 3} <= used and len(used) <= needles and least <= loading.sum() <= most
+    return not conflict and not {0, 3} <= used and len(used) <= needles and least <= loading.sum() <= most
 
 
 def opened(board, terms, loading=None):
     state = empty_state(board)
-    loadings.load(board, terms, state, np.zeros(SIZE, np.int8) if loading is None else loading)
+    loadings.set_loading(board, terms, state, np.zeros(SIZE, np.int8) if loading is None else loading)
     return state
 
 
@@ -119,21 +119,21 @@ def test_after_a_descent_no_swap_addition_or_removal_is_better(everywhere):
 
 
 def test_bookkeeping_of_random_seeds_that_come_and_go():
-    """Cost, counts, clashes, blocks and cover after each step are those of the loading set anew."""
+    """Cost, counts, conflicts and cover after each step are those of the loading set anew."""
     board, terms = board_and_terms(2, 0.2, **ruled())
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     state = opened(board, terms)
     for _ in range(60):
-        j = int(dice.integers(SIZE))
+        j = int(rng.integers(SIZE))
         if state.chosen[j]:
-            loadings.leave(board, state, j)
+            loadings.remove_seed(board, state, j)
         elif loadings.allowed(board, state, j):
-            loadings.take(board, state, j)
+            loadings.add_seed(board, state, j)
         anew = opened(board, terms, state.chosen.copy())
-        for name in ("loaded", "covered", "clashes", "blocks"):
+        for name in ("needle_seeds", "covered", "conflicting_seeds", "conflicting_needles"):
             assert np.array_equal(getattr(state, name), getattr(anew, name)), name
-        assert state.tally.tolist() == anew.tally.tolist()
-        assert sorted(state.used[: state.tally[0]]) == np.flatnonzero(state.chosen).tolist()
+        assert state.counts.tolist() == anew.counts.tolist()
+        assert sorted(state.used[: state.counts[0]]) == np.flatnonzero(state.chosen).tolist()
         doseless = board._replace(influence=np.zeros_like(board.influence))
         free = terms._replace(weight=np.zeros_like(terms.weight))
         assert state.cost[1] == pytest.approx(value(doseless, free, state.chosen), abs=1e-9)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brachy.core import capsule as kernel
+from brachy.core.peaks import elongations, is_local_maximum
 from brachy.postimplant.seed_finder.fit import Image
 
 Float = NDArray[np.float64]
@@ -82,7 +82,7 @@ def maxima(
     at = np.argwhere(bright).astype(np.int64)
     reach = np.array([1, max(1, round(1.0 / spacing[1])), max(1, round(1.0 / spacing[0]))])
     found = np.zeros(len(at), dtype=np.bool_)
-    kernel.is_local_maximum(values, at, reach, found)
+    is_local_maximum(values, at, reach, found)
     return at[found]
 
 
@@ -97,7 +97,7 @@ def peaks(
     found = maxima(smooth, image.spacing, region, floor_hu)
     if not len(found):
         return found, np.zeros((0, lines))
-    return found, kernel.elongations(image.excess, image.spacing, found, 8.0, lines)
+    return found, elongations(image.excess, image.spacing, found, 8.0, lines)
 
 
 def _flat(excess: NDArray[np.float32], spacing: Float, peak: NDArray[np.int64]) -> bool:
@@ -119,7 +119,7 @@ def line_class(excess: NDArray[np.float32], spacing: Float, peaks: NDArray[np.in
     0: none carries it, as with a seed. 1: a few do, and within a slice, as with a row of seeds. 2: a few do, above and
     below as well: a wall of bone, or needles of seeds above each other. 3: many do: a solid.
     """
-    high = (kernel.elongations(excess, spacing, peaks, 8.0, 12) > 0.35).sum(axis=1)
+    high = (elongations(excess, spacing, peaks, 8.0, 12) > 0.35).sum(axis=1)
     out = np.where(high == 0, 0, np.where(high <= 4, 2, 3))
     for n in np.flatnonzero(out == 2):
         if _flat(excess, spacing, peaks[n]):

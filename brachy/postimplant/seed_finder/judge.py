@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.core import capsule as kernel
+from brachy.core.peaks import elongations
 from brachy.postimplant.seed_finder import blobs, moves
 from brachy.postimplant.seed_finder.calibrate import explained, least_peak
 from brachy.postimplant.seed_finder.fit import Image, Scale, bounds, cost, groups, refine, residual
@@ -69,7 +70,7 @@ def line_left(image: Image, scale: Scale, capsules: Float, index: int) -> float:
     near = seen[:, y : at[1] + 2, x : at[0] + 2]
     top = np.unravel_index(int(near.argmax()), near.shape)
     peak = np.array([[top[0], y + top[1], x + top[2]]], dtype=np.int64)
-    return float(kernel.elongations(seen, image.spacing, peak, 8.0, 12).max())
+    return float(elongations(seen, image.spacing, peak, 8.0, 12).max())
 
 
 def standing(
