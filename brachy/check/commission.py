@@ -25,6 +25,7 @@ from brachy.dosimetry.source import Source, load_source
 from brachy.dosimetry.tg43 import dose
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
+from brachy.patient.palette import css_variables
 from brachy.version import __version__
 from brachy.writing import canonical
 
@@ -352,9 +353,10 @@ def html(report: CheckReport) -> str:
     limits = "\n".join(f"<li>{escape(limit)}</li>" for limit in LIMITS)
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'><title>brachy commissioning</title>"
-        "<style>body{font:15px/1.45 system-ui,sans-serif;margin:2rem;max-width:75rem}table{border-collapse:collapse}"
-        "td,th{border-bottom:1px solid #ccc;padding:.3rem .6rem;text-align:left;vertical-align:top}"
-        ".bad td{background:#fbe3d6;font-weight:bold}@media print{body{margin:0}}</style>"
+        f"<style>{css_variables()}"
+        "body{font:15px/1.45 system-ui,sans-serif;margin:2rem;max-width:75rem}table{border-collapse:collapse}"
+        "td,th{border-bottom:1px solid var(--rule);padding:.3rem .6rem;text-align:left;vertical-align:top}"
+        ".bad td{background:var(--bad-ground);font-weight:bold}@media print{body{margin:0}}</style>"
         f"<h1>Commissioning of brachy {escape(__version__)}: {report.verdict}</h1>"
         "<p>Not a medical device: for research and education.</p>"
         "<table><thead><tr><th>what<th>expected<th>found<th>difference<th>tolerance<th>verdict<th>source"

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from brachy.cohort.table import columns_of, value_of
-from brachy.output.figures.palette import BLUE, VERMILION
 from brachy.output.report.charts import FONT, array, axis
 from brachy.output.report.rendering import metric_label, render
+from brachy.patient.palette import BLUE, CHART_GRID, CHART_LINE, CLEAR, PAPER, VERMILION
 
 OUTLYING = 3.5
 """Modified z-score from which a value is called outlying: B. Iglewicz, D. Hoaglin, How to Detect and Handle Outliers
@@ -137,8 +137,8 @@ def distribution_figure(done: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "font": FONT,
         "height": 380,
         "margin": {"l": 40, "r": 10, "t": 20, "b": 40},
-        "paper_bgcolor": "#fff",
-        "plot_bgcolor": "#fff",
+        "paper_bgcolor": PAPER,
+        "plot_bgcolor": PAPER,
         "showlegend": False,
         "grid": {"rows": 1, "columns": max(len(names), 1), "pattern": "independent"},
     }
@@ -147,12 +147,12 @@ def distribution_figure(done: Sequence[dict[str, Any]]) -> dict[str, Any]:
         suffix = "" if k == 1 else str(k)
         traces.append(
             {"type": "box", "y": array(values), "boxpoints": "all", "jitter": 0.6, "pointpos": 0, "name": "",
-             "marker": {"size": 4, "color": BLUE, "opacity": 0.6}, "line": {"width": 1.2, "color": "#444"},
-             "fillcolor": "rgba(0,0,0,0)", "text": [f"row {record['row']}" for record in having],
+             "marker": {"size": 4, "color": BLUE, "opacity": 0.6}, "line": {"width": 1.2, "color": CHART_LINE},
+             "fillcolor": CLEAR, "text": [f"row {record['row']}" for record in having],
              "hovertemplate": "%{text}: %{y}<extra></extra>", "xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
         )  # fmt: skip
         layout[f"xaxis{suffix}"] = {"title": {"text": metric_label(name)}, "showticklabels": False}
-        layout[f"yaxis{suffix}"] = {"gridcolor": "#e4e4e4", "zeroline": False}
+        layout[f"yaxis{suffix}"] = {"gridcolor": CHART_GRID, "zeroline": False}
     return {"data": traces, "layout": layout}
 
 
@@ -161,7 +161,7 @@ def survival_figure(outcomes: dict[str, Any], key: str) -> dict[str, Any] | None
     if outcomes["all"][key] is None:
         return None
     cut = outcomes["cut"]
-    named = [("all", outcomes["all"][key], "#444", "solid")]
+    named = [("all", outcomes["all"][key], CHART_LINE, "solid")]
     for (name, group), colour, dash in zip(
         outcomes["groups"].items(), (VERMILION, BLUE), ("dash", "dot"), strict=True
     ):
@@ -184,8 +184,8 @@ def survival_figure(outcomes: dict[str, Any], key: str) -> dict[str, Any] | None
     last = max(float(found["curve"]["months"][-1]) for _, found, _, _ in named)
     title = "progression-free" if key == "pfs" else "alive"
     layout = {
-        "font": FONT, "height": 360, "margin": {"l": 60, "r": 10, "t": 20, "b": 48}, "paper_bgcolor": "#fff",
-        "plot_bgcolor": "#fff", "xaxis": axis("months", [0, max(last, 1.0) * 1.03]),
+        "font": FONT, "height": 360, "margin": {"l": 60, "r": 10, "t": 20, "b": 48}, "paper_bgcolor": PAPER,
+        "plot_bgcolor": PAPER, "xaxis": axis("months", [0, max(last, 1.0) * 1.03]),
         "yaxis": axis(f"{title}, %", [0, 103]),
     }  # fmt: skip
     return {"data": traces, "layout": layout}

@@ -145,7 +145,7 @@ def load(plan: str | os.PathLike[str], case: str | None, say: Callable[[str], No
 
 
 def _with_roles(plan: Plan, structures: tuple[Structure, ...]) -> tuple[Structure, ...]:
-    from brachy.output.figures.palette import role_of
+    from brachy.patient.palette import role_of
 
     return tuple(replace(structure, role=role_of(structure, plan)) for structure in structures)
 

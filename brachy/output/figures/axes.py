@@ -19,13 +19,16 @@ from brachy.geometry.structures import Structure
 from brachy.needles.template import column_letters
 from brachy.output.figures import cuts
 from brachy.output.figures.curves import FAR, Curves, far_from_dose, percent_curve, reach_of
-from brachy.output.figures.palette import (
+from brachy.patient.case import Case
+from brachy.patient.palette import (
     BLACK,
     BLUE,
+    FIGURE_GRID,
+    FIGURE_GROUND,
+    FIGURE_HOLE,
     GREY,
     PATTERNS,
     PURPLE,
-    SERIES,
     WEIGHTS,
     WHITE,
     curve_line,
@@ -34,7 +37,6 @@ from brachy.output.figures.palette import (
     role_of,
     shown,
 )
-from brachy.patient.case import Case
 from brachy.patient.plan import Plan
 
 if TYPE_CHECKING:
@@ -44,9 +46,6 @@ Float = NDArray[np.float64]
 
 WINDOW_HU = (-160.0, 240.0)
 """Soft tissue: level 40 HU, width 400 HU (the usual abdominal window)."""
-
-MOST_CURVES = len(SERIES) * len(PATTERNS)
-"""Curves, besides the targets', that can be told apart."""
 
 
 def plot_dvh(
@@ -110,7 +109,7 @@ def plot_dvh(
                 prescription_gy, 101.0, f"{prescription_gy:g} Gy", ha="center", va="bottom", fontsize=10
             )
         drawn.set(xlim=(0.0, most_gy), ylim=(0.0, 100.0), xlabel="dose, Gy", ylabel="volume, %")
-        drawn.grid(color="0.9", lw=0.8)
+        drawn.grid(color=FIGURE_GRID, lw=0.8)
         drawn.set_axisbelow(True)
         for side in ("top", "right"):
             drawn.spines[side].set_visible(False)
@@ -417,7 +416,7 @@ def plot_template(
             xlim=(box[0] - origin[0], box[1] - origin[0]),
             ylim=(origin[1] - box[3], origin[1] - box[2]),
             aspect="equal",
-            facecolor="0.35",
+            facecolor=FIGURE_GROUND,
         )
         if legend:
             _legend(
@@ -444,7 +443,7 @@ def _draw_holes(axes: "Axes", plan: Plan, template: int) -> list[Any]:
         "o",
         ms=5,
         mfc="none",
-        mec="0.85",
+        mec=FIGURE_HOLE,
         ls="none",
     )
     origin, column, row = (np.array(v) for v in (plate.origin_mm, plate.column, plate.row))

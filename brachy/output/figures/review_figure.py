@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.patient.case import Case
+from brachy.patient.palette import REVIEW_PLACE, REVIEW_SEED
 from brachy.postimplant.seed_files import GivenSeeds
 
 Float = NDArray[np.float64]
@@ -67,9 +68,9 @@ def review_figure(case: Case, seeds: GivenSeeds, at_mm: Float, title: str, path:
                 continue
             if np.isfinite(axis).all():
                 ends = centre + 0.5 * SEED_MM * np.outer((-1, 1), axis)
-                axes.plot(ends[:, across], ends[:, down], color="#f0c419", linewidth=1.2)
-            axes.plot(centre[across], centre[down], ".", color="#f0c419", markersize=4)
-        axes.plot(at[across], at[down], "o", markersize=22, markerfacecolor="none", color="#e4572e")
+                axes.plot(ends[:, across], ends[:, down], color=REVIEW_SEED, linewidth=1.2)
+            axes.plot(centre[across], centre[down], ".", color=REVIEW_SEED, markersize=4)
+        axes.plot(at[across], at[down], "o", markersize=22, markerfacecolor="none", color=REVIEW_PLACE)
         axes.set_xlim(box[0], box[1])
         axes.set_ylim((box[3], box[2]) if name == "axial" else (box[2], box[3]))
         axes.set_xlabel(f"{NAMES[across]} mm", fontsize=8)

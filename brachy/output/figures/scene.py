@@ -19,44 +19,23 @@ from brachy.geometry.grid import Dose, Grid
 from brachy.geometry.structures import Structure
 from brachy.needles.template import largest_section_centroid
 from brachy.output.figures import cuts
-from brachy.output.figures.palette import (
+from brachy.output.figures.surfaces import dose_surface, structure_surface
+from brachy.patient.case import Case
+from brachy.patient.palette import (
     BLACK,
     BLUE,
-    GREEN,
     GREY,
-    PURPLE,
     VERMILION,
     WHITE,
     isodose_colour,
     role_of,
     shown,
+    style_of,
 )
-from brachy.output.figures.surfaces import dose_surface, structure_surface
-from brachy.patient.case import Case
 from brachy.patient.plan import Plan
 from brachy.writing import write_bytes_whole
 
 Float = NDArray[np.float64]
-
-BONE = "#EDE3CF"
-"""Colour of bone in three dimensions."""
-
-SOLIDS = {
-    "target": (PURPLE, 0.45),
-    "external": (GREY, 0.10),
-    "liver": (GREY, 0.12),
-    "bone": (BONE, 1.0),
-    "vessel": (GREEN, 0.9),
-    "lung": (GREY, 0.2),
-    "bowel": (GREEN, 0.35),
-    "bile_duct": (GREEN, 0.9),
-    "gallbladder": (GREEN, 0.6),
-    "organ": (GREY, 0.25),
-}
-"""Colour and opacity of structures by role."""
-
-HIDDEN = frozenset({"organ", "lung", "bowel"})
-"""Roles that are not shown at first: they would hide what matters."""
 
 RESERVED = frozenset({"CT", "needles", "seeds", "names", "names-labels", "templates", "holes"})
 """Names of what is no structure; a structure of such a name gets " (ROI)" after it."""
@@ -129,16 +108,15 @@ def scene(
     box = cuts.region_of(plan, case)
     limits = np.array([box.min(axis=0) - AROUND_MM, box.max(axis=0) + AROUND_MM])
     for structure in regions:
-        role = role_of(structure, plan)
-        colour, opacity = SOLIDS.get(role, SOLIDS["organ"])
+        style = style_of(role_of(structure, plan))
         surface = structure_surface(structure, limits)
         if not surface.is_empty:
             mesh = pyvista.PolyData.from_regular_faces(surface.points_mm, surface.triangles)
             name = f"{structure.name} (ROI)" if structure.name in RESERVED else structure.name
             actor = plotter.add_mesh(
-                mesh, color=colour, opacity=opacity, smooth_shading=True, name=name, label=name
+                mesh, color=style.solid, opacity=style.opacity, smooth_shading=True, name=name, label=name
             )
-            actor.visibility = role not in HIDDEN
+            actor.visibility = not style.hidden
     rx, _ = cuts.prescription(plan)
     dose = dose if dose is not None else dose_round_seeds(plan)
     for place, percent in enumerate(levels_pct if dose is not None else ()):

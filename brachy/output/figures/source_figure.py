@@ -8,7 +8,7 @@ import numpy as np
 
 from brachy.dosimetry.source import Source
 from brachy.errors import UsageError
-from brachy.output.figures.palette import BLACK, BLUE, GREY, PATTERNS, SERIES, VERMILION
+from brachy.patient.palette import BLACK, BLUE, GREY, PATTERNS, SERIES, VERMILION
 from brachy.units import total_dose_hours
 from brachy.writing import write_bytes_whole
 

@@ -13,9 +13,15 @@ from brachy.geometry.grid import Dose, Grid
 from brachy.geometry.structures import Structure
 from brachy.output.figures import cuts
 from brachy.output.figures.curves import Curves, far_from_dose, percent_curve
-from brachy.output.figures.palette import (
+from brachy.output.figures.scene import AROUND_MM
+from brachy.output.figures.surfaces import Surface, dose_surface, structure_surface
+from brachy.patient.palette import (
     BLACK,
     BLUE,
+    CHART_GRID,
+    CHART_LINE,
+    CHART_TEXT,
+    PAPER,
     PATTERNS,
     PLOTLY_DASH,
     PURPLE,
@@ -24,15 +30,14 @@ from brachy.output.figures.palette import (
     isodose_colour,
     role_of,
     shown,
+    style_of,
 )
-from brachy.output.figures.scene import AROUND_MM, HIDDEN, SOLIDS
-from brachy.output.figures.surfaces import Surface, dose_surface, structure_surface
 from brachy.patient.plan import Plan
 
 Float = NDArray[np.float64]
 Figure = dict[str, Any]
 
-FONT = {"family": "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif", "size": 13, "color": "#222"}
+FONT = {"family": "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif", "size": 13, "color": CHART_TEXT}
 
 MOST_POINTS = 300
 """Points of a curve that the page holds."""
@@ -113,8 +118,8 @@ def dvh_figure(
         "font": FONT,
         "margin": {"l": 60, "r": 10, "t": 28, "b": 48},
         "height": int(np.clip(19 * len(traces) + 70, 440, 760)),
-        "paper_bgcolor": "#fff",
-        "plot_bgcolor": "#fff",
+        "paper_bgcolor": PAPER,
+        "plot_bgcolor": PAPER,
         "xaxis": axis("dose, Gy", [0, most]),
         "yaxis": axis("volume, %", [0, 101]),
         "hovermode": "closest",
@@ -147,10 +152,10 @@ def axis(title: str, span: list[float]) -> dict[str, Any]:
     return {
         "title": {"text": title},
         "range": span,
-        "gridcolor": "#e4e4e4",
+        "gridcolor": CHART_GRID,
         "zeroline": False,
         "showline": True,
-        "linecolor": "#444",
+        "linecolor": CHART_LINE,
         "ticks": "outside",
     }
 
@@ -196,12 +201,12 @@ def scene_figure(
     seen: list[NDArray[Any]] = [np.array([n.hole_mm for n in plan.needles]).reshape(-1, 3)]
     for structure in reversed(shown(list(structures), plan)):
         role = role_of(structure, plan)
-        colour, opacity = SOLIDS.get(role, SOLIDS["organ"])
-        opacity = min(opacity, 0.28) if role == "target" else opacity  # the seeds lie inside
+        style = style_of(role)
+        opacity = min(style.opacity, 0.28) if role == "target" else style.opacity  # the seeds lie inside
         surface = structure_surface(structure, limits, STRUCTURE_TRIANGLES, STRUCTURE_VOXELS)
         if not surface.is_empty:
-            traces.append(_mesh(surface, structure.name, colour, opacity, role not in HIDDEN))
-            if role not in HIDDEN:
+            traces.append(_mesh(surface, structure.name, style.solid, opacity, not style.hidden))
+            if not style.hidden:
                 seen.append(surface.points_mm)
     rx, of = cuts.prescription(plan)
     coarse = None if dose is None else _coarser(dose)
@@ -216,7 +221,7 @@ def scene_figure(
         "font": FONT,
         "height": 620,
         "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
-        "paper_bgcolor": "#fff",
+        "paper_bgcolor": PAPER,
         "legend": {"x": 1.0, "y": 0.94, "font": {"size": 12}, "itemsizing": "constant"},
         "scene": {
             "aspectmode": "data",

@@ -17,8 +17,8 @@ from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
 from brachy.needles.template import column_letters, parse_hole
 from brachy.output.figures import cuts
-from brachy.output.figures.palette import WEIGHTS, isodose_colour, line_of, role_of, shown
 from brachy.patient.case import Case
+from brachy.patient.palette import SVG_DASH, WEIGHTS, isodose_colour, line_of, role_of, shown
 from brachy.patient.plan import Plan, PlanNeedle
 
 Float = NDArray[np.float64]
@@ -38,9 +38,6 @@ DEPTH_STEP_MM = 5.0
 
 HALF_SEED_MM = 2.25
 """Half a capsule: a found seed so far beyond a slice may still show in it, and is drawn pale."""
-
-DASHES = {"solid": "", "dashed": "6 4", "dashdot": "8 3 2 3", "dotted": "2 3"}
-"""The patterns of `brachy.output.figures.palette` in SVG's words."""
 
 
 @dataclass(frozen=True)
@@ -278,7 +275,7 @@ def base_picture(
             style = line_of(structure, plan)
             path = " ".join(path_of(ring, closed=True) for ring in rings)
             width = round(1.25 * style.width, 2)
-            outlines.append(Line(path, structure.name, style.colour, DASHES[style.pattern], width))
+            outlines.append(Line(path, structure.name, style.colour, SVG_DASH[style.pattern], width))
     return Picture(
         title="",
         width=round(float(size[0]), 2),

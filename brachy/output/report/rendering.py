@@ -7,6 +7,7 @@ from typing import Any
 
 from brachy.output.figures.axes import WINDOW_HU
 from brachy.output.report.picture import HU_KNOTS, Picture, legend_of, window_table
+from brachy.patient.palette import css_variables
 from brachy.version import __version__
 
 WINDOWS = (
@@ -42,7 +43,7 @@ def render(page: str, *, identifies: str = "", **values: Any) -> str:
     return environment.get_template(page).render(
         software=f"brachy {__version__}",
         identifies=identifies,
-        style=Markup(source),
+        style=Markup(f"{css_variables()}\n{source}"),
         script=Markup(script),
         plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),
         knots=HU_KNOTS,

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from brachy.output.figures.curves import far_from_dose
-from brachy.output.figures.palette import PURPLE, curve_line
 from brachy.output.report.charts import FONT, array, axis, prescription_line, text
 from brachy.output.report.rendering import render
+from brachy.patient.palette import PAPER, PURPLE, curve_line
 from brachy.patient.plan import Plan
 
 BAND_OPACITY = 0.22
@@ -80,8 +80,8 @@ def band_figure(found: dict[str, Any], plan: Plan) -> dict[str, Any]:
         "font": FONT,
         "margin": {"l": 60, "r": 10, "t": 28, "b": 48},
         "height": 460,
-        "paper_bgcolor": "#fff",
-        "plot_bgcolor": "#fff",
+        "paper_bgcolor": PAPER,
+        "plot_bgcolor": PAPER,
         "xaxis": axis("dose, Gy", [0, 3.0 * rx]),
         "yaxis": axis("volume, %", [0, 101]),
         "hovermode": "closest",

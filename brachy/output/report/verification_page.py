@@ -17,11 +17,11 @@ from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
 from brachy.output.figures.curves import FAR, Curves
 from brachy.output.figures.cuts import ROUND_MM
-from brachy.output.figures.palette import BLUE, VERMILION
 from brachy.output.report.charts import SEED_PIXELS, dvh_figure, scene_figure, sticks
 from brachy.output.report.picture import slice_pictures
 from brachy.output.report.rendering import render, viewer
 from brachy.patient.case import Case
+from brachy.patient.palette import BLUE, SHIFT, VERMILION
 from brachy.patient.plan import Evaluation, Plan, PlanTarget
 from brachy.patient.privacy import identifying
 from brachy.patient.protocol import load_protocol
@@ -33,9 +33,6 @@ TARGET_METRICS = (
     "volume_cc", "D90_gy", "D100_gy", "V100_pct", "V100_cc", "V150_pct", "V150_cc", "V200_pct", "CI", "EI", "HI",
 )  # fmt: skip
 ORGAN_METRICS = ("volume_cc", "mean_gy", "max_gy", "D2cc_gy", "D0.1cc_gy", "V100_cc")
-
-SHIFT = "#444444"
-"""Colour of the lines from planned to found."""
 
 SCENE_MM = 2.0
 """Isodose surfaces are taken from doses on this lattice (engineering choice)."""

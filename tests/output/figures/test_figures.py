@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from brachy.errors import UsageError
 from brachy.output.figures.axes import plot_dvh, plot_slice, plot_template
-from brachy.output.figures.palette import PURPLE, WHITE
+from brachy.patient.palette import PURPLE, WHITE
 from tests.small_plan import small_case, small_plan
 
 HOSTILE = "_$x^2$ <b>\\frac{</b>"

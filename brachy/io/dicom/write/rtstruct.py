@@ -14,6 +14,7 @@ from brachy.geometry.structures import Structure
 from brachy.io.dicom.write import modules
 from brachy.io.dicom.write.modules import dataset
 from brachy.patient.case import Case, Identity, SliceReference
+from brachy.patient.palette import rtstruct_colour
 from brachy.patient.uids import digest, identified, uid
 
 Float = NDArray[np.float64]
@@ -30,20 +31,6 @@ _TYPES = {
     "ignore": "CONTROL",
 }
 """RT ROI Interpreted Type of a role, where the structure brought none; the rest are ORGAN (C.8.8.8.1)."""
-
-_COLOURS = {
-    "target": (230, 40, 40),
-    "external": (160, 160, 160),
-    "liver": (150, 90, 60),
-    "bone": (240, 230, 200),
-    "vessel": (60, 90, 220),
-    "lung": (120, 200, 230),
-    "bile_duct": (70, 160, 70),
-    "gallbladder": (40, 120, 40),
-    "bowel": (230, 160, 70),
-    "organ": (190, 120, 200),
-}
-"""Display colour of a role, where the structure brought none (engineering choice)."""
 
 _CONTOUR_DATA = Tag(0x3006, 0x0050)
 
@@ -215,7 +202,7 @@ def _type(structure: Structure) -> str:
 
 
 def _colour(structure: Structure) -> tuple[int, int, int]:
-    return structure.colour or _COLOURS.get(structure.role, (200, 200, 80))
+    return structure.colour or rtstruct_colour(structure.role)
 
 
 def _contours(structure: Structure, number: int, slices: SliceFinder) -> Dataset:
