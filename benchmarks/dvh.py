@@ -15,10 +15,11 @@ from brachy.core.raster import add_coverage
 from brachy.dosimetry.dvh import dvh, regions_of, voxel_curves
 from brachy.dosimetry.implant import Implant
 from brachy.dosimetry.source import load_source
-from brachy.evaluation.goals import TargetDose, evaluate
+from brachy.evaluation.goals import evaluate
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
 from brachy.io.phantom.file import load_phantom
+from brachy.patient.target import Target
 
 
 def ball(name: str, centre: np.ndarray, radius: float) -> Structure:
@@ -85,7 +86,7 @@ def liver_plan(rounds: int) -> dict[str, float]:
     places = rng.uniform(low, high, (4000, 3))
     places = places[target.signed_distance_mm(places) < -3.0][:80]
     implant = Implant(load_source("amersham_6711"), places, axes=[0, 1, 0], strength_U=0.889)
-    targets = [TargetDose(target, 120.0)]
+    targets = [Target(target, 120.0)]
     return interleaved(
         {
             f"target alone ({target.volume_cc:.0f} cc)": lambda: dvh(implant, target, prescription_gy=120.0),

@@ -1,7 +1,7 @@
 """Evaluation of a plan: metrics of every structure, CI, EI and HI of every target, goals."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from brachy.geometry.grid import Dose, Grid
 from brachy.geometry.structures import Structure
 from brachy.patient.plan import GoalResult
 from brachy.patient.protocol import Goal
+from brachy.patient.target import Target
 
 Float = NDArray[np.float64]
 
@@ -48,18 +49,10 @@ MOST_VOXELS = 3_000_000
 """With more voxels than this the lattice is coarser (engineering choice)."""
 
 
-@dataclass(frozen=True)
-class TargetDose:
-    """A target and the dose prescribed to it, Gy to complete decay."""
-
-    structure: Structure
-    prescription_gy: float
-
-
 def evaluate(
     implants: Implant | Sequence[Implant],
     structures: Sequence[Structure],
-    targets: Sequence[TargetDose],
+    targets: Sequence[Target],
     external: Structure | None = None,
     formalism: str = "1D",
     days: float | None = None,
@@ -77,7 +70,7 @@ def evaluate(
         Seeds.
     structures : sequence of Structure
         What to evaluate; targets need not be repeated.
-    targets : sequence of TargetDose
+    targets : sequence of Target
         Targets with their prescriptions.
     external : Structure, optional
         Outline of the patient, to which the region at or above the prescription is confined.
@@ -109,7 +102,7 @@ def evaluate(
     >>> ring = 8 * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
     >>> ball = Structure("ball", [ring + [0, 0, z] for z in (-4, -2, 0, 2, 4)])
     >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], strength_U=6.0)
-    >>> found = evaluate(seed, [], [TargetDose(ball, 120.0)])["structures"]["ball"]
+    >>> found = evaluate(seed, [], [Target(ball, 120.0)])["structures"]["ball"]
     >>> found["V100_pct"] > 95, 0 < found["CI"] < 1
     (True, True)
     """
@@ -117,8 +110,8 @@ def evaluate(
         raise UsageError("nothing to evaluate the dose against: name a target and its prescription")
     for target in targets:
         if target.structure.is_empty:
-            raise UsageError(f"target '{target.structure.name}' has no volume: draw it or name another")
-    named = {target.structure.name: target for target in targets}
+            raise UsageError(f"target '{target.name}' has no volume: draw it or name another")
+    named = {target.name: target for target in targets}
     others = [s for s in structures if s.name not in named]
     extra = _goal_metrics(goals)
     highest = max(targets, key=lambda target: target.prescription_gy)
@@ -133,7 +126,7 @@ def evaluate(
     }
     other = "2D" if formalism == "1D" else "1D"
     for target in targets:
-        name, rx = target.structure.name, target.prescription_gy
+        name, rx = target.name, target.prescription_gy
         found = dvh(implants, target.structure, formalism=formalism, days=days, prescription_gy=rx)
         own = _own_part(found, target, targets, implants, formalism, days)
         values = _values(found, (*METRICS, *extra), rx)
@@ -215,8 +208,8 @@ def _indices(own: DVH, prescription_gy: float, outside_cc: float) -> dict[str, f
 
 def _own_part(
     found: DVH,
-    target: TargetDose,
-    targets: Sequence[TargetDose],
+    target: Target,
+    targets: Sequence[Target],
     implants: Implant | Sequence[Implant],
     formalism: str,
     days: float | None,
@@ -246,7 +239,7 @@ class _Region(NamedTuple):
     @staticmethod
     def around(
         implants: Sequence[Implant],
-        targets: Sequence[TargetDose],
+        targets: Sequence[Target],
         external: Structure | None,
         formalism: str,
         days: float | None,
@@ -272,7 +265,7 @@ class _Region(NamedTuple):
             away = np.stack([targets[i].structure.distance_mm(points) for i in ordered])
             owner[z, y, x] = np.array(ordered)[np.argmin(np.round(away, 6), axis=0)]
         counted = {
-            target.structure.name: float(reached[i][owner == i].sum()) * grid.voxel_cc
+            target.name: float(reached[i][owner == i].sum()) * grid.voxel_cc
             for i, target in enumerate(targets)
         }
         description = {"spacing_mm": spacing, "shape": list(grid.shape), "origin_mm": grid.origin_mm.tolist()}
@@ -304,7 +297,7 @@ def _refined_share(grid: Grid, gy: Float, slope: Float, level: float, dose_at: D
 
 def _grown_dose(
     implants: Sequence[Implant],
-    targets: Sequence[TargetDose],
+    targets: Sequence[Target],
     frame: Structure,
     external: Structure | None,
     formalism: str,
@@ -353,7 +346,7 @@ def _local_box(frame: Structure, structure: Structure) -> Float:
 def judge(
     evaluation: Mapping[str, Any],
     goals: Sequence[Goal],
-    targets: Sequence[TargetDose],
+    targets: Sequence[Target],
     structures: Sequence[Structure] = (),
     source: str = "",
 ) -> tuple[GoalResult, ...]:
@@ -365,7 +358,7 @@ def judge(
         From `evaluate` with the same goals.
     goals : sequence of Goal
         A goal's ROI is a name, or a role: "target" means every target.
-    targets : sequence of TargetDose
+    targets : sequence of Target
         "Rx" is each target's own prescription; for other structures the highest.
     structures : sequence of Structure
         Needed where a goal names a role other than "target".
@@ -386,12 +379,12 @@ def judge(
     Examples
     --------
     >>> told = {"structures": {"GTV": {"D90_gy": 131.0}}}
-    >>> target = TargetDose(Structure("GTV", []), 120.0)
+    >>> target = Target(Structure("GTV", []), 120.0)
     >>> goal = Goal(roi="target", metric="D90_gy", op=">=", limit="Rx")
     >>> [(result.limit, result.value, result.met) for result in judge(told, [goal], [target])]
     [(120.0, 131.0, True)]
     """
-    prescriptions = {target.structure.name: target.prescription_gy for target in targets}
+    prescriptions = {target.name: target.prescription_gy for target in targets}
     highest = max(prescriptions.values())
     results = []
     for goal in goals:
@@ -430,4 +423,4 @@ def _rois(
     return [s.name for s in structures if s.role == wanted.casefold() and s.name in evaluated]
 
 
-__all__ = ["METRICS", "TargetDose", "evaluate", "judge"]
+__all__ = ["METRICS", "evaluate", "judge"]

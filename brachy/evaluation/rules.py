@@ -24,6 +24,7 @@ from brachy.needles.needle_path import AIR_GAP_MM, SLIVER_MM, one_thread
 from brachy.needles.template import parse_hole
 from brachy.patient.plan import PlanNeedle, PlanTemplate, RuleResult
 from brachy.patient.protocol import Protocol
+from brachy.patient.target import Target
 
 Float = NDArray[np.float64]
 
@@ -71,7 +72,7 @@ class _Line:
 def check_rules(
     needles: Sequence[PlanNeedle],
     templates: Sequence[PlanTemplate],
-    targets: Sequence[tuple[Structure, float]],
+    targets: Sequence[Target],
     structures: Sequence[Structure],
     protocol: Protocol,
     source: Source,
@@ -85,8 +86,8 @@ def check_rules(
         Loaded needles, patient frame (LPS), mm.
     templates : sequence of PlanTemplate
         Their templates; each one's `target` is the name of one of `targets`.
-    targets : sequence of (Structure, float)
-        The planned targets (as expanded), with their prescriptions in Gy.
+    targets : sequence of Target
+        The plan's; rules look at each with its margin.
     structures : sequence of Structure
         With their roles: one "external", and among the others the obstacles.
     protocol : Protocol
@@ -125,14 +126,13 @@ def check_rules(
     external = next((s for s in structures if s.role == "external" and not s.is_empty), None)
     if external is None:
         raise UsageError("no structure has the role 'external': give one in the protocol's [roles]")
-    planned = {structure.name: structure for structure, _ in targets}
+    planned = {target.name: target.structure for target in targets}
     for template in templates:
         if template.target not in planned:
             raise UsageError(
                 f"a template is for target '{template.target}', which is not among the plan's targets"
             )
-    target_names = {s.name for s, _ in targets}
-    obstacles = [s for s in structures if s.role in protocol.obstacles.roles and s.name not in target_names]
+    obstacles = [s for s in structures if s.role in protocol.obstacles.roles and s.name not in planned]
     obstacles = [s for s in obstacles if not s.is_empty]
     overshoot = protocol.template.lateral_overshoot_mm
     # what is in the patient lies where it lies: rules are for what can still be changed
@@ -163,10 +163,11 @@ def check_rules(
         _depths(lines),
     ]
     low, high = protocol.prescription.allowed_gy
-    gy = max((dose for _, dose in targets), key=lambda dose: max(low - dose, dose - high), default=None)
+    doses = [target.prescription_gy for target in targets]
+    gy = max(doses, key=lambda dose: max(low - dose, dose - high), default=None)
     weak, strong = protocol.source.allowed_mCi
     mci = max(protocol.source.stock_mCi, key=lambda given: max(weak - given, given - strong))
-    prescribed = next((s.name for s, dose in targets if dose == gy), "")
+    prescribed = next((target.name for target in targets if target.prescription_gy == gy), "")
     results += [
         _result(
             "prescription", f"{low:g}-{high:g} Gy", gy, gy is None or low <= gy <= high, prescribed, "Gy"

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.dosimetry.source import Source
-from brachy.evaluation.goals import TargetDose, evaluate, judge
+from brachy.evaluation.goals import evaluate, judge
 from brachy.evaluation.rules import check_rules
-from brachy.geometry.structures import Structure
 from brachy.needles.candidates import NeedleCandidates
 from brachy.optimise.blocked import closed_holes, reported_holes
 from brachy.optimise.candidates import Candidates
@@ -28,6 +27,7 @@ from brachy.patient.plan import (
     PlanTemplate,
 )
 from brachy.patient.protocol import Protocol
+from brachy.patient.target import Target
 from brachy.units import mci_from_strength
 from brachy.version import __version__
 from brachy.writing import rounded
@@ -43,16 +43,6 @@ LIMITS = (
 
 
 @dataclass(frozen=True, eq=False)
-class Prescribed:
-    """A target as drawn and as planned, with its prescription; `nested` names the planned target that holds it."""
-
-    drawn: Structure
-    planned: Structure
-    prescription_gy: float
-    nested: str
-
-
-@dataclass(frozen=True, eq=False)
 class Chosen:
     """The loading that won: `loading` (n,) over the candidates."""
 
@@ -64,7 +54,7 @@ def assemble(
     chosen: Chosen,
     case: Case,
     protocol: Protocol,
-    targets: Sequence[Prescribed],
+    targets: Sequence[Target],
     source: Source,
     strengths_U: Sequence[float],
     half_life_days: float,
@@ -85,7 +75,7 @@ def assemble(
         protocol=protocol,
         limits=LIMITS,
         sources=tuple(_source(source, strengths_U[kind], half_life_days, dates) for kind in used),
-        targets=tuple(_target(target, protocol) for target in targets),
+        targets=tuple(PlanTarget.of(target) for target in targets),
         templates=tuple(_template(each) for each in chosen.candidates.templates),
         needles=tuple(needles_of(chosen, used)),
         evaluation=Evaluation(formalism=protocol.source.formalism),
@@ -100,20 +90,19 @@ def assemble(
     return judged(plan, case, targets, source, (*case.assumed, *notes))
 
 
-def judged(
-    plan: Plan, case: Case, targets: Sequence[Prescribed], source: Source, assumed: Sequence[str]
-) -> Plan:
+def judged(plan: Plan, case: Case, targets: Sequence[Target], source: Source, assumed: Sequence[str]) -> Plan:
     """The plan with evaluation, goals and rules of its needles as they are."""
     protocol = plan.protocol
-    doses = [TargetDose(target.planned, target.prescription_gy) for target in targets]
     organs = [s for s in case.structures if s.role != "ignore" and not s.is_empty]
     (external,) = case.with_role("external")
-    told = evaluate(plan.implants(), organs, doses, external, protocol.source.formalism, goals=protocol.goals)
-    goals = judge(told, protocol.goals, doses, organs, source=protocol.citations.get("goals", ""))
+    told = evaluate(
+        plan.implants(), organs, targets, external, protocol.source.formalism, goals=protocol.goals
+    )
+    goals = judge(told, protocol.goals, targets, organs, source=protocol.citations.get("goals", ""))
     rules = check_rules(
         plan.needles,
         plan.templates,
-        [(target.planned, target.prescription_gy) for target in targets],
+        targets,
         case.structures,
         protocol,
         source,
@@ -152,16 +141,6 @@ def _source(
         strength_on=stated,
         implant_on=implanted,
         data=source.to_dict(),
-    )
-
-
-def _target(target: Prescribed, protocol: Protocol) -> PlanTarget:
-    return PlanTarget(
-        roi=target.drawn.name,
-        prescription_gy=target.prescription_gy,
-        volume_cc=target.drawn.volume_cc,
-        margin_mm=protocol.target.margin_mm,
-        planned_volume_cc=target.planned.volume_cc,
     )
 
 

@@ -13,9 +13,10 @@ from brachy.geometry.structures import Structure
 from brachy.needles.candidates import NeedleCandidates, needle_candidates
 from brachy.needles.template import lay_out, needle_direction
 from brachy.optimise.candidates import Candidates, SeedTable
-from brachy.optimise.points import SCAN, Dosed, Samples
+from brachy.optimise.points import SCAN, Samples
 from brachy.optimise.search import Control, Game, anneal, generator, greedy
 from brachy.patient.protocol import Protocol
+from brachy.patient.target import Target
 
 Float = NDArray[np.float64]
 
@@ -66,7 +67,7 @@ class Scored:
 class Surroundings:
     """What the needles of one target meet."""
 
-    target: Dosed
+    target: Target
     external: Structure
     obstacles: tuple[Structure, ...]
     samples: tuple[Samples, ...]
@@ -177,7 +178,7 @@ def _score_all(
     seed: int,
     control: Control,
 ) -> list[Scored]:
-    stage = f"directions to {around.target.structure.name}"
+    stage = f"directions to {around.target.name}"
     reached = control.run(stage, [partial(reach, around, aim, protocol, control) for aim in tried])
     served = any(not each.reason and each.out_of_reach == 0 for each in reached)
     judged = [
@@ -202,7 +203,7 @@ def _nothing_reached(around: Surroundings, found: Sequence[Scored]) -> str:
     for scored in found:
         for cause, count in scored.blocked.items():
             total[cause] = total.get(cause, 0) + count
-    name = around.target.structure.name
+    name = around.target.name
     directions = len({(s.aim.azimuth_deg, s.aim.tilt_deg) for s in found})
     where = "the given direction" if directions == 1 else f"any of {directions} directions"
     if not total:

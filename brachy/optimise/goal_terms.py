@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from brachy.dosimetry.metrics import parse_metric
 from brachy.errors import UsageError
 from brachy.geometry.structures import Structure
-from brachy.optimise.points import FINE, LEVELS, Dosed, Samples, sequence
+from brachy.optimise.points import FINE, LEVELS, Samples, sequence
 from brachy.patient.protocol import Goal, Protocol
+from brachy.patient.target import Target
 
 Float = NDArray[np.float64]
 
@@ -36,7 +37,7 @@ HOTTEST_CC = 0.1
 
 
 def goal_samples(
-    protocol: Protocol, structures: Sequence[Structure], targets: Sequence[Dosed], anchor_mm: Float
+    protocol: Protocol, structures: Sequence[Structure], targets: Sequence[Target], anchor_mm: Float
 ) -> tuple[Samples, ...]:
     """Samples with the hinge of every goal that has a weight.
 
@@ -46,8 +47,8 @@ def goal_samples(
         Its goals.
     structures : sequence of Structure
         Of the case, with roles.
-    targets : sequence of Dosed
-        Planned targets; the role "target" means each, and an organ's Rx is the highest.
+    targets : sequence of Target
+        The role "target" means each, and an organ's Rx is the highest.
     anchor_mm : (3,) array
         Moves with the targets; samples are relative to it.
 
@@ -73,7 +74,7 @@ def goal_samples(
 
 
 def _meant(
-    goal: Goal, structures: Sequence[Structure], targets: Sequence[Dosed]
+    goal: Goal, structures: Sequence[Structure], targets: Sequence[Target]
 ) -> list[tuple[Structure, float]]:
     """Structures of a goal, each with its prescription."""
     own = [(t.structure, t.prescription_gy) for t in targets]
@@ -86,7 +87,7 @@ def _meant(
 
 
 def _sampled(
-    goal: Goal, structure: Structure, rx: float, targets: Sequence[Dosed], anchor_mm: Float
+    goal: Goal, structure: Structure, rx: float, targets: Sequence[Target], anchor_mm: Float
 ) -> Samples | None:
     """Samples of one structure near the targets, with the goal's hinge; None where it lies farther away."""
     boxes = np.array([np.round(t.structure.bounds_mm - anchor_mm, 6) for t in targets])

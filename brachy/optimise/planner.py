@@ -15,14 +15,14 @@ from brachy.dosimetry.source import Source, load_source, source_warnings
 from brachy.errors import BrachyError, UsageError
 from brachy.evaluation.scenarios import Uncertainties, load_uncertainties
 from brachy.optimise.alternatives import different
-from brachy.optimise.assemble import Chosen, Prescribed, assemble
+from brachy.optimise.assemble import Chosen, assemble
 from brachy.optimise.candidates import Candidates, SeedTable
 from brachy.optimise.certificate import certificate
 from brachy.optimise.directions import Aim, Scored, Surroundings, scan, table_of
 from brachy.optimise.goal_terms import goal_samples
 from brachy.optimise.goals import SURE_PCT, coverage_short_by, least_v100_pct, reach_goals
 from brachy.optimise.harden import harden
-from brachy.optimise.points import FINE, SEARCH, Dosed, Samples, sample, spared_organs
+from brachy.optimise.points import FINE, SEARCH, Samples, sample, spared_organs
 from brachy.optimise.reach import out_of_reach
 from brachy.optimise.search import Control, Found, Game, Progress, anneal, generator, greedy, moves_for
 from brachy.optimise.targets import prescribed_targets
@@ -30,6 +30,7 @@ from brachy.patient import anatomy
 from brachy.patient.case import Case
 from brachy.patient.plan import Plan
 from brachy.patient.protocol import Protocol, change
+from brachy.patient.target import Target
 from brachy.units import days_between, decay_factor, strength_from_mci
 
 Float = NDArray[np.float64]
@@ -198,7 +199,7 @@ class _Worked:
 
     case: Case
     protocol: Protocol
-    prescribed: list[Prescribed]
+    prescribed: list[Target]
     source: Source
     strengths_u: tuple[float, ...]
     half_life: float
@@ -277,19 +278,17 @@ def _work(
         said.append(f"seeds of {', '.join(f'{mci:g}' for mci in stock)} mCi in stock, each needle of one")
 
     (external,) = case.with_role("external")
-    anchor = prescribed[0].planned.bounds_mm[0]
-    dosed = [Dosed(p.planned, p.prescription_gy, p.nested) for p in prescribed]
-    samples = sample(dosed, spared_organs(case.structures, protocol), external, anchor)
-    samples += goal_samples(protocol, case.structures, dosed, anchor)
+    anchor = prescribed[0].structure.bounds_mm[0]
+    samples = sample(prescribed, spared_organs(case.structures, protocol), external, anchor)
+    samples += goal_samples(protocol, case.structures, prescribed, anchor)
     table = SeedTable.of(source, strengths_u[0], protocol.source.formalism, half_life)
     obstacles = tuple(s for s in case.with_role(*protocol.obstacles.roles) if not s.is_empty)
     scans = []
-    for p, d in zip(prescribed, dosed, strict=True):
-        if p.nested:
-            continue
-        served = {p.planned.name, *(q.planned.name for q in prescribed if q.nested == p.planned.name)}
+    outer = [target for target in prescribed if not target.nested_in]
+    for target in outer:
+        served = {target.name, *(other.name for other in prescribed if other.nested_in == target.name)}
         around = Surroundings(
-            d,
+            target,
             external,
             obstacles,
             tuple(part for part in samples if part.name in served or part.kind in ("organ", "goal")),
@@ -302,7 +301,7 @@ def _work(
     control.show("goals")
     found, raised = reach_goals(found, game, protocol, seed, control)
     _must_suffice(found, game, protocol, control)
-    unreached = out_of_reach(game, dosed, anchor, int(np.argmax(stock)))
+    unreached = out_of_reach(game, prescribed, anchor, int(np.argmax(stock)))
     said += [part.sentence for part in unreached]
     effort: dict[str, Any] = {
         "seed": seed,
@@ -312,10 +311,8 @@ def _work(
         "samples": int(game.terms.start[-1]),
         "out_of_reach": [part.to_dict() for part in unreached],
         "directions": [
-            {"target": p.planned.name, "tried": table_of(tried, layout.aim, results[index])}
-            for index, (p, tried, layout) in enumerate(
-                zip([p for p in prescribed if not p.nested], scans, chosen.scored, strict=True)
-            )
+            {"target": target.name, "tried": table_of(tried, layout.aim, results[index])}
+            for index, (target, tried, layout) in enumerate(zip(outer, scans, chosen.scored, strict=True))
         ],
     }
     return _Worked(

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from brachy.geometry.structures import Structure
 from brachy.patient.protocol import Protocol
+from brachy.patient.target import Target
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -83,15 +84,6 @@ class Samples:
     weight: float = 0.0
 
 
-@dataclass(frozen=True, eq=False)
-class Dosed:
-    """A planned target and what is prescribed to it; `nested` names the target that holds it, if one does."""
-
-    structure: Structure
-    prescription_gy: float
-    nested: str = ""
-
-
 def edge_spacing_mm(volume_cc: float) -> float:
     """Spacing of the search's samples in the outer part of a target: about 10 000 samples in all, 1.2 to 3 mm."""
     return float(np.clip(2.5 * np.cbrt(volume_cc / 170.0), 1.2, 3.0))
@@ -105,14 +97,14 @@ def sequence(low: Float, size: Float, spacing_mm: float) -> Float:
 
 
 def sample(
-    targets: Sequence[Dosed], organs: Sequence[Structure], external: Structure, anchor_mm: Float
+    targets: Sequence[Target], organs: Sequence[Structure], external: Structure, anchor_mm: Float
 ) -> tuple[Samples, ...]:
     """Points of all that the objective looks at.
 
     Parameters
     ----------
-    targets : sequence of Dosed
-        Planned targets. A point inside several belongs to the smallest; outside, to the nearest.
+    targets : sequence of Target
+        A point inside several belongs to the smallest; outside, to the nearest.
     organs : sequence of Structure
         Spared organs; what lies inside a target is left out.
     external : Structure
@@ -134,7 +126,7 @@ def sample(
 
 
 def _around_target(
-    targets: Sequence[Dosed], index: int, smaller: Sequence[int], external: Structure, anchor_mm: Float
+    targets: Sequence[Target], index: int, smaller: Sequence[int], external: Structure, anchor_mm: Float
 ) -> list[Samples]:
     """Outer part and core of one target, and the shell that belongs to it."""
     target = targets[index]
@@ -185,7 +177,7 @@ def _around_target(
 
 
 def _organ(
-    organ: Structure, targets: Sequence[Dosed], prescription_gy: float, spacing_mm: float, anchor_mm: Float
+    organ: Structure, targets: Sequence[Target], prescription_gy: float, spacing_mm: float, anchor_mm: Float
 ) -> list[Samples]:
     """Points of an organ near the targets and outside them."""
     if organ.is_empty:

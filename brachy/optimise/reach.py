@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.optimise.points import Dosed
 from brachy.optimise.search import Game
+from brachy.patient.target import Target
 
 Float = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ class OutOfReach:
 
 
 def out_of_reach(
-    game: Game, targets: Sequence[Dosed], anchor_mm: Float, strongest: int
+    game: Game, targets: Sequence[Target], anchor_mm: Float, strongest: int
 ) -> tuple[OutOfReach, ...]:
     """Parts of the targets that stay below the prescription even with a seed at every candidate.
 
@@ -51,8 +51,8 @@ def out_of_reach(
     ----------
     game : Game
         Candidates and fine samples of the chosen direction.
-    targets : sequence of Dosed
-        Planned targets.
+    targets : sequence of Target
+        The plan's.
     anchor_mm : (3,) array
         To which the samples are relative.
     strongest : int
@@ -74,7 +74,7 @@ def out_of_reach(
         first += count
     found = []
     for target in targets:
-        roi = target.structure.name
+        roi = target.name
         volume = shares.get(roi, 0.0) * target.structure.volume_cc
         if volume >= LEAST_CC:
             x, y, z = (np.concatenate(places[roi]).mean(axis=0) + anchor_mm).round(1).tolist()

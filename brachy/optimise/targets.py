@@ -1,4 +1,4 @@
-"""The targets of a plan: as drawn, as expanded, and which of them lie inside another."""
+"""The targets of a plan: which ROIs they are, what is prescribed to each, and which lie inside another."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,21 +7,38 @@ import numpy as np
 
 from brachy.errors import BrachyError, UsageError
 from brachy.geometry.structures import Structure
-from brachy.optimise.assemble import Prescribed
 from brachy.optimise.points import sequence
 from brachy.patient.case import Case
-from brachy.patient.plan import PlanTarget
 from brachy.patient.protocol import Protocol
+from brachy.patient.target import Target, target_of
+
+Asked = Sequence[tuple[str, float | None]]
+"""(ROI, Gy or None for the protocol's prescription) of each target that was asked for."""
 
 NESTED_SHARE = 0.9
 """A target of which this part lies inside another is served by that one's template (engineering choice)."""
 
 
-def prescribed_targets(
-    case: Case, protocol: Protocol, targets: Sequence[tuple[str, float | None]] | None
-) -> list[Prescribed]:
-    """Targets, expanded, with their prescriptions; which of them lie inside another."""
-    if targets is None:
+def prescribed_targets(case: Case, protocol: Protocol, asked: Asked | None) -> list[Target]:
+    """Targets of a plan, expanded by the protocol's margin, each marked with the target that it lies inside.
+
+    Parameters
+    ----------
+    case : Case
+        With roles, see `brachy.patient.anatomy.prepare`.
+    protocol : Protocol
+        Margin, usual prescription and the range of prescriptions it allows.
+    asked : sequence of (ROI, Gy or None), optional
+        By default the one ROI whose role is target.
+
+    Raises
+    ------
+    UsageError
+        If no ROI or several could be the target, one is named twice, or a prescription is outside the allowed range.
+    BrachyError
+        If a target has no contours, or lies outside the CT or the patient.
+    """
+    if asked is None:
         found = [s for s in case.with_role("target") if not s.is_empty]
         names = ", ".join(s.name for s in case.structures) or "none"
         if not found:
@@ -29,11 +46,11 @@ def prescribed_targets(
         if len(found) > 1:
             listed = ", ".join(s.name for s in found)
             raise UsageError(f"{len(found)} ROIs could be the target ({listed}): choose with --target ROI")
-        targets = [(found[0].name, None)]
+        asked = [(found[0].name, None)]
     low, high = protocol.prescription.allowed_gy
     (external,) = case.with_role("external")
-    listed_targets: list[Prescribed] = []
-    for name, gy in targets:
+    targets: list[Target] = []
+    for name, gy in asked:
         drawn = case.structure(name)
         if drawn.is_empty:
             raise BrachyError(
@@ -45,27 +62,15 @@ def prescribed_targets(
                 f"prescription {rx:g} Gy for '{drawn.name}' is outside {low:g}-{high:g} Gy, "
                 f"which protocol '{protocol.name}' allows: choose one within"
             )
-        if any(drawn.name == other.drawn.name for other in listed_targets):
+        if any(drawn.name == other.drawn.name for other in targets):
             raise UsageError(f"target '{drawn.name}' is given twice: give it once")
         _must_hold(case, external, drawn)
-        listed_targets.append(Prescribed(drawn, _planned(drawn, case, protocol, external), rx, ""))
-    return _nested(listed_targets)
-
-
-def _planned(drawn: Structure, case: Case, protocol: Protocol, external: Structure) -> Structure:
-    """The target with the protocol's margin, clipped to the external and to the organs named."""
-    margin = protocol.target.margin_mm
-    if margin == 0:
-        return drawn
-    clip = [external, *(case.structure(name) for name in protocol.target.clip_to)]
-    wider = drawn.expanded(margin, [other for other in clip if other is not drawn])
-    name = PlanTarget(
-        roi=drawn.name, prescription_gy=0, volume_cc=0, margin_mm=margin, planned_volume_cc=0
-    ).planned_roi
-    return replace(wider, name=name, interpreted_type="PTV", number=None)
+        targets.append(target_of(case, protocol, drawn, rx))
+    return _nested(targets)
 
 
 def _must_hold(case: Case, external: Structure, drawn: Structure) -> None:
+    """Refuse a target that reaches outside the CT, or most of whose contour points lie outside the patient."""
     points = np.concatenate(drawn.contours_mm)
     if not case.grid.contains(points).all():
         raise BrachyError(
@@ -77,29 +82,21 @@ def _must_hold(case: Case, external: Structure, drawn: Structure) -> None:
         )
 
 
-def _nested(targets: list[Prescribed]) -> list[Prescribed]:
-    """Mark each target that lies inside another with the smallest that holds it."""
+def _nested(targets: Sequence[Target]) -> list[Target]:
+    """Mark each target that lies inside others with the largest of them, whose template serves both."""
     found = []
     for target in targets:
-        low, high = target.planned.bounds_mm
+        low, high = target.structure.bounds_mm
         points = sequence(low, high - low, float(np.cbrt(np.prod(high - low) / 2000.0)))
-        points = points[target.planned.contains(points)]
+        points = points[target.structure.contains(points)]
         holders = [
-            other
+            other.structure
             for other in targets
             if other is not target
-            and other.planned.volume_cc > target.planned.volume_cc
+            and other.structure.volume_cc > target.structure.volume_cc
             and len(points)
-            and other.planned.contains(points).mean() >= NESTED_SHARE
+            and other.structure.contains(points).mean() >= NESTED_SHARE
         ]
-        outer = [
-            h
-            for h in holders
-            if not any(h is not o and o.planned.volume_cc > h.planned.volume_cc for o in holders)
-        ]
-        found.append(
-            Prescribed(
-                target.drawn, target.planned, target.prescription_gy, outer[0].planned.name if outer else ""
-            )
-        )
+        outer = max(holders, key=lambda holder: holder.volume_cc, default=None)
+        found.append(replace(target, nested_in=outer.name if outer is not None else ""))
     return found

@@ -13,7 +13,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,6 +35,7 @@ from brachy.patient.anatomy import prepare
 from brachy.patient.case import Case
 from brachy.patient.lineage import APPROVAL, write_chain
 from brachy.patient.plan import Plan
+from brachy.patient.target import target_of
 from brachy.patient.uids import identified
 from brachy.writing import canonical, rounded, write_text_whole
 
@@ -301,14 +301,11 @@ def plan_curves(plan: Plan, structures: Sequence[Structure]) -> Curves:
 def planned_structures(plan: Plan, case: Case) -> tuple[Structure, ...]:
     """Structures of a case as planning saw them: with roles, bone and skin found on the CT, targets with margin."""
     found = prepare(case, plan.protocol, [target.roi for target in plan.targets])
-    within = (*found.with_role("external"), *(found.structure(name) for name in plan.protocol.target.clip_to))
-    expanded = []
-    for target in plan.targets:
-        if target.margin_mm > 0:
-            drawn = found.structure(target.roi)
-            wider = drawn.expanded(target.margin_mm, [other for other in within if other is not drawn])
-            expanded.append(replace(wider, name=target.planned_roi, interpreted_type="PTV", number=None))
-    return found.having(*expanded).structures
+    targets = [
+        target_of(found, plan.protocol, found.structure(each.roi), each.prescription_gy, each.margin_mm)
+        for each in plan.targets
+    ]
+    return found.having(*(target.structure for target in targets if target.expanded is not None)).structures
 
 
 def check_destination(out: str | os.PathLike[str], force: bool = False) -> None:

@@ -103,10 +103,10 @@ def write_verification(
         if not case.identity.is_dicom:
             (folder / "ct").mkdir()
             write_ct(case, folder / "ct")
-        target, prescription = found.targets[0]
+        target = found.targets[0]
         instance = write_implanted(
             found.implants, [labels[k] for k in found.order], case, folder / "RTPLAN.dcm", target=target.name,
-            prescription_gy=prescription, formalism=found.formalism, structure_set=structure_set,
+            prescription_gy=target.prescription_gy, formalism=found.formalism, structure_set=structure_set,
         )  # fmt: skip
         write_dose(
             implanted_dose(found), None, case, folder / "RTDOSE.dcm", plan_instance_uid=instance,
@@ -138,8 +138,8 @@ def _write_report(found: Verification, path: Path) -> None:
 def implanted_dose(found: Verification) -> Dose:
     """Dose round the targets and the seeds near them, to complete decay, 1 mm."""
     seeds = np.vstack([implant.positions_mm for implant in found.implants])
-    away = np.min([target.distance_mm(seeds) for target, _ in found.targets], axis=0)
-    boxes = np.vstack([target.bounds_mm for target, _ in found.targets])
+    away = np.min([target.structure.distance_mm(seeds) for target in found.targets], axis=0)
+    boxes = np.vstack([target.structure.bounds_mm for target in found.targets])
     inner = np.vstack([seeds[away <= FAR_MM], boxes])
     low, high = inner.min(axis=0) - DOSE_MARGIN_MM, inner.max(axis=0) + DOSE_MARGIN_MM
     return tg43.dose(Grid.around(low, high, DOSE_SPACING_MM), list(found.implants), formalism=found.formalism)

@@ -27,6 +27,7 @@ from brachy.dosimetry.source import Source
 from brachy.errors import BrachyError
 from brachy.messages import first_problem
 from brachy.patient.protocol import Protocol
+from brachy.patient.target import Target, planned_name
 from brachy.writing import canonical, rounded, write_text_whole
 
 Vector = tuple[float, float, float]
@@ -86,7 +87,18 @@ class PlanTarget(_Record):
     @property
     def planned_roi(self) -> str:
         """Name of the target with its margin, as it stands in RTSTRUCT.dcm; without a margin the drawn one's."""
-        return self.roi if self.margin_mm == 0 else f"{self.roi} + {self.margin_mm:g} mm"
+        return planned_name(self.roi, self.margin_mm)
+
+    @staticmethod
+    def of(target: Target) -> "PlanTarget":
+        """The record of a target."""
+        return PlanTarget(
+            roi=target.drawn.name,
+            prescription_gy=target.prescription_gy,
+            volume_cc=target.drawn.volume_cc,
+            margin_mm=target.margin_mm,
+            planned_volume_cc=target.structure.volume_cc,
+        )
 
 
 class PlanTemplate(_Record):

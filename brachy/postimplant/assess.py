@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from brachy.dosimetry.implant import Implant
 from brachy.errors import BrachyError, UsageError
-from brachy.evaluation.goals import TargetDose, evaluate, judge
+from brachy.evaluation.goals import evaluate, judge
 from brachy.geometry.structures import Structure
 from brachy.patient.anatomy import prepare
 from brachy.patient.case import Case
-from brachy.patient.plan import PlanTarget
 from brachy.patient.protocol import Goal, Protocol, load_protocol
 from brachy.patient.roles import guess_role
+from brachy.patient.target import Target, target_of
 from brachy.postimplant import coverage
 from brachy.postimplant.compare import Comparison, Implanted, seed_rows, shift_report
 from brachy.postimplant.intervals import LEVEL, SAMPLES, Errors, intervals, uncertainties
@@ -87,7 +87,7 @@ def assess(ask: Question, tell: Callable[[str], None]) -> Verification:
     implants = list(ask.made.implants)
     externals = [s for s in case.with_role("external") if not s.is_empty]
     external = externals[0] if externals else None
-    names = {target.structure.name for target in targets}
+    names = {target.name for target in targets}
     organs = [s for s in case.structures if s.role != "ignore" and not s.is_empty and s.name not in names]
     goals = protocol.goals
     asked = (
@@ -112,9 +112,9 @@ def assess(ask: Question, tell: Callable[[str], None]) -> Verification:
     tell("intervals")
     errors = _errors(ask, case, carried)
     spread = {
-        target.structure.name: intervals(
+        target.name: intervals(
             target.structure, implants, target.prescription_gy, errors,
-            told["structures"][target.structure.name], ask.formalism, seed=ask.seed,
+            told["structures"][target.name], ask.formalism, seed=ask.seed,
         )
         for target in targets
     }  # fmt: skip
@@ -137,7 +137,7 @@ def assess(ask: Question, tell: Callable[[str], None]) -> Verification:
         "sources": [_source(implant) for implant in implants],
         "targets": [
             {
-                "roi": t.structure.name,
+                "roi": t.name,
                 "prescription_gy": t.prescription_gy,
                 "volume_cc": t.structure.volume_cc,
             }
@@ -174,7 +174,7 @@ def assess(ask: Question, tell: Callable[[str], None]) -> Verification:
     }
     return Verification(
         data, ask.made.implants, ask.made.order, ask.seeds, case,
-        tuple((t.structure, t.prescription_gy) for t in targets), ask.formalism, _carried_plan(ask),
+        tuple(targets), ask.formalism, _carried_plan(ask),
     )  # fmt: skip
 
 
@@ -206,7 +206,7 @@ def likely_targets(case: Case, said: list[str]) -> list[Structure]:
     return found
 
 
-def _structures(ask: Question, said: list[str]) -> tuple[Case, list[TargetDose], bool, Protocol]:
+def _structures(ask: Question, said: list[str]) -> tuple[Case, list[Target], bool, Protocol]:
     """Case with roles, targets with prescriptions, whether a target was carried over, protocol."""
     planned = ask.planned
     if planned is None or planned.plan is None:
@@ -215,7 +215,6 @@ def _structures(ask: Question, said: list[str]) -> tuple[Case, list[TargetDose],
     wanted = ask.targets or [(target.roi, None) for target in plan.targets]
     case, carried = _carried(ask, [name for name, _ in wanted], said)
     case = prepare(case, protocol, [case.structure(name).name for name, _ in wanted])
-    (external,) = case.with_role("external")
     by_roi = {target.roi.casefold(): target for target in plan.targets}
     targets = []
     for name, gy in wanted:
@@ -225,16 +224,9 @@ def _structures(ask: Question, said: list[str]) -> tuple[Case, list[TargetDose],
         if rx is None:
             raise UsageError(f"'{name}' is no target of the plan: give its prescription, --target {name}=GY")
         margin = entry.margin_mm if entry is not None else 0.0
-        if margin > 0:
-            clip = [external, *(s for s in case.structures if s.name in protocol.target.clip_to)]
-            wide = PlanTarget(
-                roi=drawn.name, prescription_gy=0, volume_cc=0, margin_mm=margin, planned_volume_cc=0
-            ).planned_roi
-            wider = drawn.expanded(margin, [other for other in clip if other is not drawn])
-            drawn = replace(wider, name=wide, interpreted_type="PTV", number=None)
         if drawn.is_empty:
             raise BrachyError(f"target '{drawn.name}' has no contours on the CT after the implant: draw it")
-        targets.append(TargetDose(drawn, rx))
+        targets.append(target_of(case, protocol, drawn, rx, margin, clip_where_present=True))
     return case, targets, carried, protocol
 
 
@@ -269,7 +261,7 @@ def _carried(ask: Question, wanted: Sequence[str], said: list[str]) -> tuple[Cas
     return replace(case, structures=(*case.structures, *moved)), True
 
 
-def _without_our_plan(ask: Question, said: list[str]) -> tuple[Case, list[TargetDose], bool, Protocol]:
+def _without_our_plan(ask: Question, said: list[str]) -> tuple[Case, list[Target], bool, Protocol]:
     case = ask.case
     protocol = load_protocol(STANDARD)
     protocol = protocol.model_copy(
@@ -294,8 +286,8 @@ def _without_our_plan(ask: Question, said: list[str]) -> tuple[Case, list[Target
     targets = []
     for structure, gy in chosen:
         rx = ask.prescription_gy or gy or _known_prescription(ask, structure, said)
-        targets.append(TargetDose(case.structure(structure.name), rx))
-    if len({t.structure.name for t in targets}) < len(targets):
+        targets.append(Target(case.structure(structure.name), rx))
+    if len({t.name for t in targets}) < len(targets):
         raise UsageError("a target is given twice: give it once")
     return case, targets, False, protocol
 
@@ -343,7 +335,7 @@ def _planned_values(
     ask: Question,
     told: dict[str, Any],
     organs: Sequence[Structure],
-    targets: Sequence[TargetDose],
+    targets: Sequence[Target],
     external: Structure | None,
     asked: Sequence[Goal],
     said: list[str],
@@ -356,7 +348,7 @@ def _planned_values(
             name.casefold(): dict(values) for name, values in planned.plan.evaluation.structures.items()
         }
         for target in targets:  # volumes in cc of what the plan has in percent
-            values = before.get(target.structure.name.casefold(), {})
+            values = before.get(target.name.casefold(), {})
             for name in ("V100", "V150"):
                 share, volume = values.get(f"{name}_pct"), values.get("volume_cc")
                 if share is not None and volume is not None:

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.dosimetry.implant import Implant
-from brachy.geometry.structures import Structure
 from brachy.patient.case import Case
 from brachy.patient.plan import Plan
+from brachy.patient.target import Target
 from brachy.postimplant.seed_files import GivenSeeds
 from brachy.writing import canonical, rounded
 
@@ -60,8 +60,8 @@ class Verification:
         The same seeds as found or given.
     case : Case
         CT after the implant, with the structures that were evaluated, roles included.
-    targets : tuple of (Structure, float)
-        Targets and prescriptions, Gy.
+    targets : tuple of Target
+        Targets on that CT with their prescriptions.
     formalism : str
         "1D" or "2D".
     planned : CarriedPlan or None
@@ -75,7 +75,7 @@ class Verification:
     order: tuple[int, ...]
     seeds: GivenSeeds
     case: Case
-    targets: tuple[tuple[Structure, float], ...]
+    targets: tuple[Target, ...]
     formalism: str
     planned: CarriedPlan | None = None
     check: dict[str, Any] = field(default_factory=dict)

@@ -12,11 +12,12 @@ from brachy.dosimetry.metrics import DVH, metric, parse_metric
 from brachy.dosimetry.sampling import Lattice, lattice_for, sample
 from brachy.dosimetry.source import load_source
 from brachy.errors import UsageError
-from brachy.evaluation.goals import TargetDose, evaluate, judge
+from brachy.evaluation.goals import evaluate, judge
 from brachy.geometry.grid import Dose, Grid
 from brachy.geometry.structures import Structure
 from brachy.patient.plan import Evaluation
 from brachy.patient.protocol import Goal
+from brachy.patient.target import Target
 
 SHIFT = np.array([13.3, -7.1, 4.9])
 K = 14_500.0  # Gy mm^2
@@ -227,7 +228,7 @@ def test_what_lies_outside_the_dose_grid_is_told_and_counts_as_nothing():
 @pytest.mark.usefixtures("nearest_seed_counts")
 def test_indices_of_a_ball_round_a_seed_are_closed_forms():
     target = ball(9.0)
-    told = evaluate(seeds([0, 0, 0]), [], [TargetDose(target, 145.0)])
+    told = evaluate(seeds([0, 0, 0]), [], [Target(target, 145.0)])
     values = told["structures"]["ball"]
     region = sphere_cc(radius_of(145.0))  # a sphere of 10 mm, all of the target within
     assert values["V100_pct"] == pytest.approx(100.0)
@@ -242,7 +243,7 @@ def test_indices_of_a_ball_round_a_seed_are_closed_forms():
 @pytest.mark.usefixtures("nearest_seed_counts")
 def test_an_underdosed_target_has_a_coverage_factor_in_ci():
     target = ball(14.0)
-    values = evaluate(seeds([0, 0, 0]), [], [TargetDose(target, 145.0)])["structures"]["ball"]
+    values = evaluate(seeds([0, 0, 0]), [], [Target(target, 145.0)])["structures"]["ball"]
     covered = sphere_cc(10.0) / target.volume_cc
     assert values["CI"] == pytest.approx(covered, abs=3e-3)  # V_Rx lies within the target
     assert values["EI"] == pytest.approx(0.0, abs=1e-9)
@@ -252,10 +253,10 @@ def test_an_underdosed_target_has_a_coverage_factor_in_ci():
 def test_the_region_grows_past_its_first_margin_and_ends_at_the_skin():
     target = ball(4.0)
     rx = K / 35.0**2  # the region is a sphere of 35 mm, 31 mm beyond the target
-    free = evaluate(seeds([0, 0, 0]), [], [TargetDose(target, rx)])
+    free = evaluate(seeds([0, 0, 0]), [], [Target(target, rx)])
     assert free["structures"]["ball"]["CI"] == pytest.approx(target.volume_cc / sphere_cc(35.0), rel=2e-3)
     skin = block((-100, -100, -100), (100, 20, 100), "skin")  # a plane 20 mm from the seed
-    cut = evaluate(seeds([0, 0, 0]), [], [TargetDose(target, rx)], external=skin)
+    cut = evaluate(seeds([0, 0, 0]), [], [Target(target, rx)], external=skin)
     cap = np.pi * 15**2 * (3 * 35 - 15) / 3 / 1000
     assert cut["structures"]["ball"]["EI"] == pytest.approx(
         100 * ((sphere_cc(35.0) - cap) / target.volume_cc - 1), rel=2e-3
@@ -265,7 +266,7 @@ def test_the_region_grows_past_its_first_margin_and_ends_at_the_skin():
 @pytest.mark.usefixtures("nearest_seed_counts")
 def test_of_two_targets_each_has_the_region_nearest_to_it():
     left, right = ball(8.0, (-30, 0, 0), "left"), ball(9.0, (30, 0, 0), "right")
-    targets = [TargetDose(left, 145.0), TargetDose(right, 120.0)]
+    targets = [Target(left, 145.0), Target(right, 120.0)]
     told = evaluate(seeds([-30, 0, 0], [30, 0, 0]), [left], targets)["structures"]
     assert told["left"]["CI"] == pytest.approx(left.volume_cc / sphere_cc(radius_of(145.0)), rel=5e-3)
     assert told["right"]["CI"] == pytest.approx(right.volume_cc / sphere_cc(radius_of(120.0)), rel=5e-3)
@@ -274,7 +275,7 @@ def test_of_two_targets_each_has_the_region_nearest_to_it():
 @pytest.mark.usefixtures("nearest_seed_counts")
 def test_a_boost_is_left_out_of_the_outer_targets_hot_volumes():
     outer, boost = ball(15.0, name="outer"), ball(6.0, name="boost")
-    targets = [TargetDose(outer, 70.0), TargetDose(boost, 145.0)]
+    targets = [Target(outer, 70.0), Target(boost, 145.0)]
     told = evaluate(seeds([0, 0, 0]), [], targets)["structures"]
     rest = outer.volume_cc - boost.volume_cc
     hot = sphere_cc(radius_of(105.0)) - boost.volume_cc  # to 11.75 mm, without the boost's 6 mm
@@ -286,7 +287,7 @@ def test_a_boost_is_left_out_of_the_outer_targets_hot_volumes():
 
 @pytest.mark.usefixtures("nearest_seed_counts")
 def test_an_organ_uses_the_highest_prescription_and_says_whose():
-    targets = [TargetDose(ball(9.0, name="a"), 110.0), TargetDose(ball(8.0, (40, 0, 0), "b"), 145.0)]
+    targets = [Target(ball(9.0, name="a"), 110.0), Target(ball(8.0, (40, 0, 0), "b"), 145.0)]
     organ = ball(12.0, name="organ")
     small = ball(4.0, (20, 20, 0), "small")
     told = evaluate(
@@ -306,11 +307,11 @@ def test_an_organ_uses_the_highest_prescription_and_says_whose():
 
 def test_both_formalisms_where_the_seeds_have_axes():
     implant = Implant(load_source("amersham_6711"), [[0, 0, 0]], axes=[0, 0, 1], strength_U=5.0)
-    told = evaluate(implant, [], [TargetDose(ball(7.0), 120.0)])
+    told = evaluate(implant, [], [Target(ball(7.0), 120.0)])
     d90 = told["structures"]["ball"]["D90_gy"]
     assert told["other_formalism"]["ball"]["D90_gy"] != d90
     assert told["other_formalism"]["ball"]["D90_gy"] == pytest.approx(d90, rel=0.15)
-    told2 = evaluate(implant, [], [TargetDose(ball(7.0), 120.0)], formalism="2D")
+    told2 = evaluate(implant, [], [Target(ball(7.0), 120.0)], formalism="2D")
     assert told2["other_formalism"]["ball"]["D90_gy"] == pytest.approx(d90, rel=2e-3)
     uncertainty = told["uncertainty"]["ball"]
     assert uncertainty["D90_gy"] == pytest.approx(
@@ -323,7 +324,7 @@ def test_evaluation_needs_a_target():
     with pytest.raises(UsageError, match="name a target"):
         evaluate(seeds([0, 0, 0]), [ball(5.0)], [])
     with pytest.raises(UsageError, match="'gone' has no volume"):
-        evaluate(seeds([0, 0, 0]), [], [TargetDose(Structure("gone", []), 120.0)])
+        evaluate(seeds([0, 0, 0]), [], [Target(Structure("gone", []), 120.0)])
 
 
 def test_evaluation_is_the_same_wherever_the_patient_lies():
@@ -333,9 +334,9 @@ def test_evaluation_is_the_same_wherever_the_patient_lies():
     matrix[:3, 3] = SHIFT
     at = np.array([[-4.0, 1.0, 2.0], [5.0, -2.0, -3.0]])
     implants = [Implant(load_source("amersham_6711"), p, strength_U=2.0) for p in (at, at + SHIFT)]
-    here = evaluate(implants[0], [organ, skin], [TargetDose(target, 120.0)], skin)
+    here = evaluate(implants[0], [organ, skin], [Target(target, 120.0)], skin)
     moved = [shape.moved(matrix) for shape in (target, organ, skin)]
-    there = evaluate(implants[1], moved[1:], [TargetDose(moved[0], 120.0)], moved[2])
+    there = evaluate(implants[1], moved[1:], [Target(moved[0], 120.0)], moved[2])
     assert here["sampling"] == there["sampling"]
     for roi, values in here["structures"].items():
         assert there["structures"][roi] == pytest.approx(values, rel=1e-6), roi  # fractions are float32
@@ -372,7 +373,7 @@ def test_goals_by_name_role_and_target():
         }
     }
     structures = [Structure("Aorta", [], role="vessel"), Structure("Vena cava", [], role="vessel")]
-    targets = [TargetDose(Structure("GTV", []), 120.0)]
+    targets = [Target(Structure("GTV", []), 120.0)]
     goals = [
         Goal(roi="target", metric="D90", op=">=", limit="Rx"),
         Goal(roi="gtv", metric="V100_pct", op=">=", limit=95.0),
@@ -394,7 +395,7 @@ def test_goals_by_name_role_and_target():
 @pytest.mark.usefixtures("nearest_seed_counts")
 def test_an_evaluation_holds_the_metrics_of_its_goals():
     goal = Goal(roi="target", metric="V200Gy_cc", op="<=", limit=3.0)
-    targets = [TargetDose(ball(9.0), 145.0)]
+    targets = [Target(ball(9.0), 145.0)]
     told = evaluate(seeds([0, 0, 0]), [], targets, goals=[goal])
     (result,) = judge(told, [goal], targets)
     assert result.value == pytest.approx(sphere_cc(radius_of(200.0)), rel=5e-3)

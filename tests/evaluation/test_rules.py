@@ -11,6 +11,7 @@ from brachy.geometry.structures import Structure
 from brachy.needles.candidates import needle_candidates
 from brachy.needles.template import lay_out, needle_direction
 from brachy.patient.plan import PlanNeedle, PlanSeed, PlanTemplate
+from brachy.patient.target import Target
 from brachy.writing import rounded
 from tests.needle_cases import SHIFT, box, ellipsoid, plan_needles, plan_template, protocol, shifted
 
@@ -36,7 +37,7 @@ OFFER, NEEDLES, TEMPLATE = planned()
 
 
 def check(needles=NEEDLES, templates=(TEMPLATE,), structures=(WATER, CUBE, RIB, VENA), rules=RULES, gy=120.0):
-    results = check_rules(needles, templates, [(CUBE, gy)], structures, rules, SEED)
+    results = check_rules(needles, templates, [Target(CUBE, gy)], structures, rules, SEED)
     assert len({result.rule for result in results}) == len(results)
     return {result.rule: result for result in results}
 
@@ -274,7 +275,7 @@ def test_wrong_use():
     with pytest.raises(UsageError, match="'external'"):
         check(structures=(CUBE,))
     with pytest.raises(UsageError, match="target 'GTV'"):
-        check_rules(NEEDLES, [TEMPLATE], [(RIB, 120.0)], [WATER], RULES, SEED)
+        check_rules(NEEDLES, [TEMPLATE], [Target(RIB, 120.0)], [WATER], RULES, SEED)
 
 
 def test_every_row_can_be_written_to_the_plan():
@@ -306,7 +307,7 @@ def test_a_patient_who_lies_elsewhere_keeps_the_same_rules():
     )
     needles = plan_needles(offered, np.arange(len(offered.positions_mm)))
     there = check_rules(
-        needles, [plan_template(offered.layout)], [(structures[1], 120.0)], structures, RULES, SEED
+        needles, [plan_template(offered.layout)], [Target(structures[1], 120.0)], structures, RULES, SEED
     )
     assert np.array(needles[0].tip_mm) - SHIFT == pytest.approx(np.array(NEEDLES[0].tip_mm), abs=1e-5)
     for one, other in zip(check().values(), there, strict=True):

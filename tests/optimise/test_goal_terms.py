@@ -10,8 +10,9 @@ from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan
 from brachy.optimise.goal_terms import goal_samples
 from brachy.optimise.objective import hinge_terms
-from brachy.optimise.points import FINE, SCAN, Dosed
+from brachy.optimise.points import FINE, SCAN
 from brachy.patient.protocol import Objective, Protocol, change, load_protocol
+from brachy.patient.target import Target
 
 QUICK = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 10_000, "fine_moves": 5_000})
 
@@ -32,8 +33,8 @@ def protocol(*goals):
 
 def value(goal, dose, level=FINE):
     """Value of the only goal's term for a dose (n, 3) -> (n,)."""
-    dosed = [Dosed(TARGET, 120.0)]
-    (part,) = goal_samples(protocol(goal), [TARGET, BOWEL], dosed, np.zeros(3))
+    targets = [Target(TARGET, 120.0)]
+    (part,) = goal_samples(protocol(goal), [TARGET, BOWEL], targets, np.zeros(3))
     terms = hinge_terms([part], Objective(), level)
     points = part.points_mm[: part.counts[level]]
     return float(hinge_sums(terms, dose(points)).sum())
@@ -71,8 +72,8 @@ def test_terms_against_closed_forms(metric, op, limit, expected):
 def test_roles_and_targets_are_meant_and_unknown_names_refused():
     def parts(roi, weight=1.0):
         goal = {"roi": roi, "metric": "V150_pct", "op": "<=", "limit": 30, "weight": weight}
-        dosed = [Dosed(TARGET, 120.0), Dosed(cube("Boost", (-4, -4, -4), (4, 4, 4), "target"), 160.0)]
-        return goal_samples(protocol(goal), [TARGET, BOWEL], dosed, np.zeros(3))
+        targets = [Target(TARGET, 120.0), Target(cube("Boost", (-4, -4, -4), (4, 4, 4), "target"), 160.0)]
+        return goal_samples(protocol(goal), [TARGET, BOWEL], targets, np.zeros(3))
 
     assert [(p.name, p.level_gy) for p in parts("target")] == [("GTV", 180.0), ("Boost", 240.0)]
     assert [(p.name, p.level_gy) for p in parts("Boost")] == [("Boost", 240.0)]

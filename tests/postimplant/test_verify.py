@@ -191,7 +191,7 @@ def test_the_folder_is_whole_and_reads_back(plan, itself, tmp_path):
     assert back.prescription_gy == 120.0
     assert np.abs(np.array(back.axes) @ [0, 1, 0]) == pytest.approx(1.0)
     dose = read_dose(tmp_path / "v" / "RTDOSE.dcm")
-    centre = [case_centre] = [np.array(itself.targets[0][0].centroid_mm)]
+    centre = [case_centre] = [np.array(itself.targets[0].structure.centroid_mm)]
     del case_centre
     assert dose.grid.contains(centre)[0]
     page = (tmp_path / "v" / "report.html").read_text()

@@ -16,6 +16,7 @@ from brachy.geometry.structures import Structure
 from brachy.needles.candidates import needle_candidates
 from brachy.needles.template import lay_out, needle_direction
 from brachy.patient.plan import PlanNeedle, PlanTemplate
+from brachy.patient.target import Target
 from brachy.writing import rounded
 from tests.needle_cases import SHIFT, box, ellipsoid, plan_needles, plan_template, protocol, shifted
 
@@ -130,7 +131,7 @@ def test_every_loading_that_is_offered_obeys_every_rule(body, direction, tables,
     ]
     template = PlanTemplate.model_validate(rounded(plan_template(found.layout).model_dump(mode="json")))
     structures = [BODY, target, *obstacles]
-    results = check_rules(needles, [template], [(target, 120.0)], structures, rules, SEED)
+    results = check_rules(needles, [template], [Target(target, 120.0)], structures, rules, SEED)
     broken = [result for result in results if not result.met and not result.rule.startswith("target edge")]
     assert broken == []
 
@@ -151,7 +152,9 @@ def test_coverage_of_the_edge_is_as_offered(body, direction, tables, offset, ran
     loaded = [int(np.flatnonzero(found.needle_of == needle)[0]) for needle in used]
     structures = [BODY, target, *obstacles]
     template = plan_template(found.layout)
-    results = check_rules(plan_needles(found, loaded), [template], [(target, 120.0)], structures, rules, SEED)
+    results = check_rules(
+        plan_needles(found, loaded), [template], [Target(target, 120.0)], structures, rules, SEED
+    )
     covered = found.edge_covered_by[:, used].any(axis=1)
     for result in results:
         if result.rule.startswith("target edge"):
@@ -216,7 +219,7 @@ def test_a_sliver_of_the_target_beyond_a_gap_does_not_move_its_distal_edge(thick
     assert deepest == pytest.approx([12.0 + thick if beyond else 8.0] * len(deepest), abs=0.01)
     loaded = [int(np.flatnonzero(found.needle_of == k)[0]) for k in range(len(found.needles))]
     template, needles = plan_template(found.layout), plan_needles(found, loaded)
-    results = check_rules(needles, [template], [(target, 120.0)], [BODY, target], rules, SEED)
+    results = check_rules(needles, [template], [Target(target, 120.0)], [BODY, target], rules, SEED)
     edge = next(result for result in results if result.rule == "seed to distal edge")
     assert edge.worst == pytest.approx(2.0, abs=0.01)
     assert all(result.met for result in results if "edge" in result.rule)

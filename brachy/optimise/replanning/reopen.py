@@ -17,10 +17,10 @@ from brachy.errors import BrachyError
 from brachy.evaluation.lateral_rule import layout_of
 from brachy.needles.candidates import NeedleCandidates, needle_candidates
 from brachy.needles.needle_path import segment_distances
-from brachy.optimise.assemble import Chosen, Prescribed, judged, needles_of
+from brachy.optimise.assemble import Chosen, judged, needles_of
 from brachy.optimise.candidates import Candidates, SeedTable
 from brachy.optimise.goal_terms import goal_samples
-from brachy.optimise.points import FINE, Dosed, Samples, sample, spared_organs
+from brachy.optimise.points import FINE, Samples, sample, spared_organs
 from brachy.optimise.replanning.cache import rows
 from brachy.optimise.search import Game
 from brachy.optimise.targets import prescribed_targets
@@ -28,6 +28,7 @@ from brachy.patient import anatomy
 from brachy.patient.case import Case
 from brachy.patient.plan import Plan, PlanNeedle, PlanSource
 from brachy.patient.protocol import change
+from brachy.patient.target import Target
 from brachy.units import days_between, decay_factor, strength_from_mci
 
 Float = NDArray[np.float64]
@@ -42,7 +43,7 @@ class Opened:
 
     plan: Plan
     case: Case
-    prescribed: list[Prescribed]
+    targets: list[Target]
     source: Source
     strengths_u: tuple[float, ...]
     samples: tuple[Samples, ...]
@@ -81,18 +82,17 @@ def reopen(plan: Plan, case: Case, step_mm: float | None = None) -> Opened:
     names = [target.roi for target in plan.targets]
     prepared = anatomy.prepare(case, protocol, names)
     wanted = [(target.roi, target.prescription_gy) for target in plan.targets]
-    prescribed = prescribed_targets(prepared, protocol, wanted)
+    targets = prescribed_targets(prepared, protocol, wanted)
     entry = plan.sources[0]
     source = Source.from_dict(entry.data, name=entry.model)
     strengths = tuple(strength_from_mci(mci) * _decay(entry) for mci in protocol.source.stock_mCi)
     (external,) = prepared.with_role("external")
-    anchor = prescribed[0].planned.bounds_mm[0]
-    dosed = [Dosed(p.planned, p.prescription_gy, p.nested) for p in prescribed]
-    samples = sample(dosed, spared_organs(prepared.structures, protocol), external, anchor)
-    samples += goal_samples(protocol, prepared.structures, dosed, anchor)
+    anchor = targets[0].structure.bounds_mm[0]
+    samples = sample(targets, spared_organs(prepared.structures, protocol), external, anchor)
+    samples += goal_samples(protocol, prepared.structures, targets, anchor)
     table = SeedTable.of(source, strengths[0], protocol.source.formalism, entry.half_life_days)
     obstacles = [s for s in prepared.with_role(*protocol.obstacles.roles) if not s.is_empty]
-    planned = {p.planned.name: p.planned for p in prescribed}
+    planned = {target.name: target.structure for target in targets}
     rules = protocol if step_mm is None else change(protocol, seeds={"step_mm": step_mm})
     templates = tuple(
         needle_candidates(
@@ -106,9 +106,7 @@ def reopen(plan: Plan, case: Case, step_mm: float | None = None) -> Opened:
         for template in plan.templates
     )
     candidates = Candidates.of(templates, anchor, protocol, len(protocol.source.stock_mCi))
-    return Opened(
-        plan, prepared, prescribed, source, strengths, samples, anchor, table, templates, candidates
-    )
+    return Opened(plan, prepared, targets, source, strengths, samples, anchor, table, templates, candidates)
 
 
 def _must_match(plan: Plan, case: Case) -> None:
@@ -297,7 +295,7 @@ def completed(
     ).sealed()
     known = opened.plan.assumed
     new = [sentence for sentence in said if sentence not in known]
-    return judged(child, opened.case, opened.prescribed, opened.source, (*known, *new))
+    return judged(child, opened.case, opened.targets, opened.source, (*known, *new))
 
 
 def _row(needle: PlanNeedle) -> int:

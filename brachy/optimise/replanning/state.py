@@ -164,7 +164,7 @@ def _line_candidates(opened: Opened, needle: PlanNeedle) -> NeedleCandidates:
     """
     made, rules = opened.templates[needle.template], opened.plan.protocol
     hole, unit = np.array(needle.hole_mm), np.array(needle.direction)
-    target = next(p.planned for p in opened.prescribed if p.planned.name == made.layout.target)
+    target = next(t.structure for t in opened.targets if t.name == made.layout.target)
     (external,) = opened.case.with_role("external")
     span = target_span(target, hole, unit, rules.template.lateral_overshoot_mm)
     depths = np.zeros(0)

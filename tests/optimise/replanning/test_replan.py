@@ -27,6 +27,7 @@ from brachy.output.plan_folder import write_outputs
 from brachy.patient import lineage
 from brachy.patient.plan import Plan
 from brachy.patient.protocol import change, load_protocol
+from brachy.patient.target import Target
 
 SPHERE = load_phantom("sphere-35mm")
 QUICK = change(
@@ -190,7 +191,7 @@ def test_a_replan_that_ends_early_says_so(before):
 def test_seeds_to_come_through_a_needle_that_is_begun_are_judged(before):
     """One seed of a needle is in; another of it is moved out of the target, and only the latter breaks the rules."""
     needle = max(before.needles, key=lambda n: len(n.seeds))
-    target = (SPHERE.structure(before.targets[0].planned_roi), 120.0)
+    target = Target(SPHERE.structure(before.targets[0].planned_roi), 120.0)
     structures = tuple(opened_for(before, SPHERE).case.structures)
     source = load_source("amersham_6711")
 
