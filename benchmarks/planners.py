@@ -23,14 +23,16 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-import brachy.optimise.planner as planner
 from brachy.core import loading as loadings
 from brachy.core import search as kernels
 from brachy.io.phantom.file import load_phantom
+from brachy.optimise import planner
+from brachy.optimise.arrangements import KEPT_FOR_FINE, Searched
 from brachy.optimise.candidates import empty_state
+from brachy.optimise.control import rng_of
 from brachy.optimise.objective import coverage
 from brachy.optimise.points import SCAN
-from brachy.optimise.search import Game, generator
+from brachy.optimise.search import Game
 from brachy.patient.protocol import Protocol, change, load_protocol
 
 CASES = (
@@ -108,7 +110,7 @@ def ipsa(game: Game, moves: int, protocol: Protocol) -> Result:
     loadings.set_loading(game.board, game.terms, state, loading)
     hot = 0.05 * value(game, loading)  # hot enough to accept most moves of a random loading
     schedule = kernels.Schedule(moves, hot, protocol.search.cold, np.array([0.0, 0.8, 0.9, 1.0]))
-    kernels.anneal(game.board, game.terms, state, schedule, 0, moves, generator(1, "ipsa"))
+    kernels.anneal(game.board, game.terms, state, schedule, 0, moves, rng_of(1, "ipsa"))
     return Result("IPSA-type", state.best.copy(), time.perf_counter() - start)
 
 
@@ -191,21 +193,21 @@ def searched(
 ) -> tuple[Game, Loading, float]:
     """Game on the fine samples, ours, and the seconds of its search on one core."""
     kept: dict[str, Any] = {}
-    inner: Callable[..., Any] = planner._search
+    inner: Callable[..., Searched] = planner.search_arrangements
 
-    def watch(*args: Any) -> Any:
-        TABLES[:] = [args[3]]
+    def watch(*args: Any) -> Searched:
+        TABLES[:] = [args[1].table]
         start = time.perf_counter()
         found = inner(*args)
         kept["seconds"] = time.perf_counter() - start
-        kept["game"], kept["loading"] = found[2], found[1].loading
+        kept["game"], kept["loading"] = found.game, found.found.loading
         return found
 
-    planner._search = watch
+    planner.search_arrangements = watch  # type: ignore[attr-defined]
     try:
         planner.plan(load_phantom(phantom), protocol, direction=direction, threads=1)
     finally:
-        planner._search = inner
+        planner.search_arrangements = inner  # type: ignore[attr-defined]
     return kept["game"], kept["loading"], kept["seconds"]
 
 
@@ -219,7 +221,7 @@ def main() -> None:
         protocol = change(load_protocol("liver-metastasis"), template={"pitch_mm": pitch})
         rule = protocol.search
         game, loading, seconds = searched(phantom, protocol, direction)
-        moves = rule.starts * rule.moves + planner.KEPT_FOR_FINE * rule.fine_moves
+        moves = rule.starts * rule.moves + KEPT_FOR_FINE * rule.fine_moves
         coarse = game.coarser(SCAN, protocol)
         results = [
             Result("ours", loading, seconds),

@@ -21,11 +21,11 @@ from brachy.evaluation.scenarios import load_uncertainties
 from brachy.io.load import load_case
 from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan as plan_case
+from brachy.optimise.control import SearchControl
 from brachy.optimise.replanning.implanted_so_far import Placed
 from brachy.optimise.replanning.reopen import Opened, game_with
 from brachy.optimise.replanning.replan import continued, figures_of, search_rest
 from brachy.optimise.replanning.state import opened_for, stand
-from brachy.optimise.search import Control
 from brachy.output.csv_tables import in_order_of_insertion
 from brachy.patient.plan import Plan, PlanNeedle
 from brachy.patient.protocol import load_protocol
@@ -113,7 +113,7 @@ def changed(plan: Plan, opened: Opened, number: int) -> tuple[Plan, int]:
         placed = replace(placed, blocked=placed.blocked | gone)
         here = replace(opened, plan=now)
         standing = stand(now, here, placed)
-        game, found, _, raised = search_rest(now, standing, number, Control(1))
+        game, found, _, raised = search_rest(now, standing, SearchControl(number))
         needles, sources = continued(now, standing, game, found)
         effort = {**now.optimiser, "raised_for_goals": raised}
         now = now.model_copy(

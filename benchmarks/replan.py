@@ -14,11 +14,11 @@ import numpy as np
 
 from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan as plan_case
+from brachy.optimise.control import SearchControl
 from brachy.optimise.replanning.implanted_so_far import Placed
 from brachy.optimise.replanning.reopen import game_with
 from brachy.optimise.replanning.replan import search_rest
 from brachy.optimise.replanning.state import opened_for, stand
-from brachy.optimise.search import Control
 from brachy.patient.protocol import load_protocol
 
 ROUNDS = 5
@@ -42,7 +42,7 @@ def main() -> None:
         game_with(kept, standing.fixed, standing.closed, standing.present)
         for _ in range(ROUNDS):
             start = time.perf_counter()
-            search_rest(plan, standing, 0, Control(1))
+            search_rest(plan, standing, SearchControl())
             whole.append(time.perf_counter() - start)
             for where, times in ((standing.opened, bare), (kept, cached)):
                 start = time.perf_counter()

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.core.loading import exact_dose
+from brachy.optimise.control import SearchControl
 from brachy.optimise.goals import least_v100_pct, reach_goals
 from brachy.optimise.objective import hinge_terms
-from brachy.optimise.search import Control, Found, Game, anneal, generator, moves_for
+from brachy.optimise.search import Found, Game, anneal, moves_for
 from brachy.patient.protocol import Objective, Protocol
 
 Float = NDArray[np.float64]
@@ -77,7 +78,7 @@ class Alternative:
 
 
 def different(
-    base: Found, game: Game, protocol: Protocol, count: int, seed: int, control: Control
+    base: Found, game: Game, protocol: Protocol, count: int, control: SearchControl
 ) -> list[Alternative]:
     """Up to `count` loadings other than `base`, each best in its wish; values are those of the protocol's weights.
 
@@ -91,7 +92,7 @@ def different(
         Loadings wanted.
     """
     jobs = [
-        partial(_searched, base, game, protocol, wish, strength, seed, control)
+        partial(_searched, base, game, protocol, wish, strength, control)
         for strength in STRENGTHS
         for wish in WISHES
     ]
@@ -158,7 +159,7 @@ def weighted(objective: Objective, wish: Wish, strength: float) -> Objective:
 
 
 def _searched(
-    base: Found, game: Game, protocol: Protocol, wish: Wish, strength: float, seed: int, control: Control
+    base: Found, game: Game, protocol: Protocol, wish: Wish, strength: float, control: SearchControl
 ) -> tuple[Found, float]:
     """Anneal the base anew for a wish and reach the coverage goals; valued with the protocol's own weights."""
     objective = weighted(protocol.objective, wish, strength)
@@ -173,10 +174,10 @@ def _searched(
     wished = protocol.model_copy(update={"objective": objective})
     rule = protocol.search
     moves = moves_for(len(game.candidates), rule.moves)
-    dice = generator(seed, "alternative", wish.name, strength)
+    rng = control.rng("alternative", wish.name, strength)
     start = Found(base.loading, _value(other, base))
-    found = anneal(other, start, moves, rule.hot, rule.cold, dice, control, quiet=True)
-    found, raised = reach_goals(found, other, wished, seed, control)
+    found = anneal(other, start, moves, rule.hot, rule.cold, rng, control, quiet=True)
+    found, raised = reach_goals(found, other, wished, control)
     return Found(found.loading, _value(game, found)), raised
 
 

@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.dosimetry.source import Source
 from brachy.evaluation.goals import evaluate, judge
 from brachy.evaluation.rules import check_rules
 from brachy.needles.candidates import NeedleCandidates
 from brachy.optimise.blocked import closed_holes, reported_holes
 from brachy.optimise.candidates import Candidates
+from brachy.optimise.preparation import Prepared
 from brachy.patient.case import Case
 from brachy.patient.plan import (
     Evaluation,
@@ -22,13 +21,9 @@ from brachy.patient.plan import (
     PlanInput,
     PlanNeedle,
     PlanSeed,
-    PlanSource,
     PlanTarget,
     PlanTemplate,
 )
-from brachy.patient.protocol import Protocol
-from brachy.patient.target import Target
-from brachy.units import mci_from_strength
 from brachy.version import __version__
 from brachy.writing import rounded
 
@@ -50,68 +45,63 @@ class Chosen:
     loading: NDArray[np.int8]
 
 
-def assemble(
-    chosen: Chosen,
-    case: Case,
-    protocol: Protocol,
-    targets: Sequence[Target],
-    source: Source,
-    strengths_U: Sequence[float],
-    half_life_days: float,
-    dates: tuple[date | None, date | None],
-    optimiser: dict[str, Any],
-) -> Plan:
+def assemble(chosen: Chosen, prepared: Prepared, notes: Sequence[str], optimiser: dict[str, Any]) -> Plan:
     """Build the plan; every number in it follows from the positions as they will be written.
 
     Parameters
     ----------
-    dates : (stated, implanted)
-        Day of the stated strength and of the implantation; `strengths_U`, of what is in stock, are at implantation.
+    chosen : Chosen
+        Candidates and loading.
+    prepared : Prepared
+        Case, targets and seeds that were searched with.
+    notes : sequence of str
+        What was assumed besides the case's own notes.
+    optimiser : dict
+        Entries of plan.json under that name.
     """
-    used = _strengths_used(chosen)
+    protocol, used = prepared.protocol, _strengths_used(chosen)
     plan = Plan(
         software=f"brachy {__version__}",
-        case=_identity(case),
+        case=_identity(prepared.case),
         protocol=protocol,
         limits=LIMITS,
-        sources=tuple(_source(source, strengths_U[kind], half_life_days, dates) for kind in used),
-        targets=tuple(PlanTarget.of(target) for target in targets),
+        sources=tuple(prepared.stock.record(kind) for kind in used),
+        targets=tuple(PlanTarget.of(target) for target in prepared.targets),
         templates=tuple(_template(each) for each in chosen.candidates.templates),
         needles=tuple(needles_of(chosen, used)),
         evaluation=Evaluation(formalism=protocol.source.formalism),
         optimiser=optimiser,
     ).sealed()
-    notes = [
+    of_templates = [
         f"template of {each.layout.target}: {note}"
         for each in chosen.candidates.templates
         for note in each.notes
         if not note.startswith("layer ")  # the rules name the edge of the target that no needle comes near
     ]
-    return judged(plan, case, targets, source, (*case.assumed, *notes))
+    return judged(plan, prepared, (*prepared.case.assumed, *notes, *of_templates))
 
 
-def judged(plan: Plan, case: Case, targets: Sequence[Target], source: Source, assumed: Sequence[str]) -> Plan:
+def judged(plan: Plan, prepared: Prepared, assumed: Sequence[str]) -> Plan:
     """The plan with evaluation, goals and rules of its needles as they are."""
-    protocol = plan.protocol
-    organs = [s for s in case.structures if s.role != "ignore" and not s.is_empty]
-    (external,) = case.with_role("external")
-    told = evaluate(
-        plan.implants(), organs, targets, external, protocol.source.formalism, goals=protocol.goals
+    protocol, targets, structures = plan.protocol, prepared.targets, prepared.case.structures
+    organs = [s for s in structures if s.role != "ignore" and not s.is_empty]
+    found = evaluate(
+        plan.implants(), organs, targets, prepared.external, protocol.source.formalism, goals=protocol.goals
     )
-    goals = judge(told, protocol.goals, targets, organs, source=protocol.citations.get("goals", ""))
+    goals = judge(found, protocol.goals, targets, organs, source=protocol.citations.get("goals", ""))
     rules = check_rules(
         plan.needles,
         plan.templates,
         targets,
-        case.structures,
+        structures,
         protocol,
-        source,
+        prepared.stock.source,
         closed_holes(plan, reported_holes(plan)),
     )
     return plan.model_copy(
         update={
             "assumed": tuple(assumed),
-            "evaluation": Evaluation.model_validate({**told, "goals": goals}),
+            "evaluation": Evaluation.model_validate({**found, "goals": goals}),
             "rules": rules,
         }
     ).sealed()
@@ -126,21 +116,6 @@ def _identity(case: Case) -> PlanCase:
         ct_series_uid=known.ct_series_uid,
         structure_set_uid=known.structure_set_uid,
         inputs=tuple(PlanInput(name=file.name, sha256=file.sha256) for file in case.inputs),
-    )
-
-
-def _source(
-    source: Source, strength_U: float, half_life_days: float, dates: tuple[date | None, date | None]
-) -> PlanSource:
-    stated, implanted = ("" if day is None else day.isoformat() for day in dates)
-    return PlanSource(
-        model=source.name,
-        air_kerma_strength_U=strength_U,
-        apparent_activity_mCi=mci_from_strength(strength_U),
-        half_life_days=half_life_days,
-        strength_on=stated,
-        implant_on=implanted,
-        data=source.to_dict(),
     )
 
 

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.errors import BrachyError
-from brachy.geometry.structures import Structure
 from brachy.needles.candidates import NeedleCandidates, needle_candidates
 from brachy.needles.template import lay_out, needle_direction
-from brachy.optimise.candidates import Candidates, SeedTable
+from brachy.optimise.candidates import Candidates
+from brachy.optimise.control import SearchControl
 from brachy.optimise.points import SCAN, Samples
-from brachy.optimise.search import Control, Game, anneal, generator, greedy
+from brachy.optimise.preparation import Prepared
+from brachy.optimise.search import Game, anneal, greedy
 from brachy.patient.protocol import Protocol
 from brachy.patient.target import Target
 
@@ -65,14 +66,20 @@ class Scored:
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """What the needles of one target meet."""
+    """One target that gets a template of its own, and the samples by which its poses are scored."""
 
+    prepared: Prepared
     target: Target
-    external: Structure
-    obstacles: tuple[Structure, ...]
     samples: tuple[Samples, ...]
-    anchor_mm: Float
-    capsule_length_mm: float
+
+    @staticmethod
+    def of(prepared: Prepared, target: Target) -> "Surroundings":
+        """The target with the targets nested in it: their samples and those of all organs and goals count."""
+        served = {target.name, *(other.name for other in prepared.targets if other.nested_in == target.name)}
+        samples = tuple(
+            part for part in prepared.samples if part.name in served or part.kind in ("organ", "goal")
+        )
+        return Surroundings(prepared, target, samples)
 
 
 def aims(protocol: Protocol) -> list[Aim]:
@@ -92,11 +99,12 @@ def offsets(protocol: Protocol, fractions: Sequence[float]) -> list[tuple[float,
     return [(pitch * a, pitch * b) for b in across for a in fractions]
 
 
-def candidates_at(around: Surroundings, aim: Aim, protocol: Protocol, edges: bool = True) -> NeedleCandidates:
-    """Lay out a template and find its candidate needles."""
+def candidates_at(around: Surroundings, aim: Aim) -> NeedleCandidates:
+    """Lay out a template in a pose and find its candidate needles."""
+    prepared, protocol = around.prepared, around.prepared.protocol
     layout = lay_out(
         around.target.structure,
-        around.external,
+        prepared.external,
         needle_direction(aim.azimuth_deg, aim.tilt_deg),
         pitch_mm=protocol.template.pitch_mm,
         standoff_mm=protocol.template.standoff_mm,
@@ -105,55 +113,52 @@ def candidates_at(around: Surroundings, aim: Aim, protocol: Protocol, edges: boo
     )
     return needle_candidates(
         around.target.structure,
-        around.external,
-        around.obstacles,
+        prepared.external,
+        prepared.obstacles,
         layout,
         protocol,
-        around.capsule_length_mm,
-        edges,
+        prepared.capsule_length_mm,
     )
 
 
-def reach(around: Surroundings, aim: Aim, protocol: Protocol, control: Control) -> Scored:
-    """What an aim may reach, not scored yet."""
+def reach(around: Surroundings, aim: Aim, control: SearchControl) -> Scored:
+    """What a pose can serve, not scored yet."""
     if control.stopped():
         return Scored(aim, None, np.inf, "not tried: stopped")
     try:
-        found = candidates_at(around, aim, protocol)
+        found = candidates_at(around, aim)
     except BrachyError as error:
         return Scored(aim, None, np.inf, str(error))
     return Scored(aim, found, np.inf, "" if len(found.positions_mm) else "no clear needle path")
 
 
-def score(
-    around: Surroundings, reached: Scored, protocol: Protocol, table: SeedTable, seed: int, control: Control
-) -> Scored:
-    """Search an aim quickly on few samples."""
+def score(around: Surroundings, reached: Scored, control: SearchControl) -> Scored:
+    """Search a pose quickly on few samples; its value is the score."""
     aim, made = reached.aim, reached.candidates
     if made is None or reached.reason:
         return reached
-    candidates = Candidates.of([made], around.anchor_mm, protocol, len(protocol.source.stock_mCi))
-    game = Game.of(candidates, around.samples, SCAN, table, protocol)
+    prepared, protocol = around.prepared, around.prepared.protocol
+    candidates = Candidates.of([made], prepared.anchor_mm, protocol, len(protocol.source.stock_mCi))
+    game = Game.of(candidates, around.samples, SCAN, prepared.table, protocol)
     rule = protocol.search
-    dice = generator(seed, "direction", aim.azimuth_deg, aim.tilt_deg, aim.offset_mm)
-    found = anneal(game, greedy(game), rule.scan_moves, rule.hot, rule.cold, dice, control, quiet=True)
+    rng = control.rng("direction", aim.azimuth_deg, aim.tilt_deg, aim.offset_mm)
+    found = anneal(game, greedy(game), rule.scan_moves, rule.hot, rule.cold, rng, control, quiet=True)
     return replace(reached, value=found.value)
 
 
-def scan(
-    around: Surroundings, protocol: Protocol, table: SeedTable, seed: int, control: Control
-) -> list[Scored]:
+def scan(around: Surroundings, control: SearchControl) -> list[Scored]:
     """Score every direction, then the best ones at more offsets. Best first; unreachable ones last.
 
-    Where some aim reaches every edge point, an aim that does not cannot win and is not searched.
+    Where some pose serves every edge point, a pose that does not cannot win and is not searched.
 
     Raises
     ------
     BrachyError
         If no direction has a clear needle path; the message names what is in the way.
     """
+    protocol = around.prepared.protocol
     tried = [replace(aim, offset_mm=o) for aim in aims(protocol) for o in offsets(protocol, FIRST_OFFSETS)]
-    found = _score_all(around, tried, protocol, table, seed, control)
+    found = _score_all(around, tried, control)
     if not np.isfinite(found[0].value):
         if control.interrupted or control.timed_out:
             raise BrachyError("stopped before any needle path was found: give the search more time")
@@ -166,20 +171,13 @@ def scan(
     known = {each.aim for each in found}
     finer = offsets(protocol, sorted((*FIRST_OFFSETS, *FINER_OFFSETS)))
     more = [replace(aim, offset_mm=o) for aim in best for o in finer]
-    found += _score_all(around, [a for a in more if a not in known], protocol, table, seed, control)
+    found += _score_all(around, [a for a in more if a not in known], control)
     return sorted(found, key=_rank)
 
 
-def _score_all(
-    around: Surroundings,
-    tried: Sequence[Aim],
-    protocol: Protocol,
-    table: SeedTable,
-    seed: int,
-    control: Control,
-) -> list[Scored]:
+def _score_all(around: Surroundings, tried: Sequence[Aim], control: SearchControl) -> list[Scored]:
     stage = f"directions to {around.target.name}"
-    reached = control.run(stage, [partial(reach, around, aim, protocol, control) for aim in tried])
+    reached = control.run(stage, [partial(reach, around, aim, control) for aim in tried])
     served = any(not each.reason and each.out_of_reach == 0 for each in reached)
     judged = [
         replace(each, reason=f"{each.out_of_reach} edge points out of reach, another direction serves all")
@@ -187,7 +185,7 @@ def _score_all(
         else each
         for each in reached
     ]
-    jobs = [partial(score, around, each, protocol, table, seed, control) for each in judged]
+    jobs = [partial(score, around, each, control) for each in judged]
     return sorted(control.run(stage, jobs), key=_rank)
 
 

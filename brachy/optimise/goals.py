@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.core.loading import exact_dose
+from brachy.optimise.control import SearchControl
 from brachy.optimise.objective import coverage, hinge_terms
-from brachy.optimise.search import Control, Found, Game, anneal, generator, moves_for
+from brachy.optimise.search import Found, Game, anneal, moves_for
 from brachy.patient.protocol import Protocol
 
 RAISE = 1.15
@@ -35,9 +36,7 @@ def least_v100_pct(protocol: Protocol, required: bool = False) -> float:
     return min(least + SURE_PCT, 100.0) if least else 0.0
 
 
-def reach_goals(
-    found: Found, game: Game, protocol: Protocol, seed: int, control: Control
-) -> tuple[Found, float]:
+def reach_goals(found: Found, game: Game, protocol: Protocol, control: SearchControl) -> tuple[Found, float]:
     """Search again with raised weights of underdose and over-200 % until every target has its V100.
 
     Parameters
@@ -69,10 +68,10 @@ def reach_goals(
         other = replace(game, terms=hinge_terms(game.samples, objective, game.level))
         start = Found(best.loading, _value(other, best))
         rule = protocol.search
-        dice = generator(seed, "goals", step)
+        rng = control.rng("goals", step)
         control.best_value = np.inf
         moves = moves_for(len(game.candidates), rule.fine_moves)
-        tried = anneal(other, start, moves, rule.fine_hot, rule.cold, dice, control)
+        tried = anneal(other, start, moves, rule.fine_hot, rule.cold, rng, control)
         reached = _v100(game, tried)
         if reached > covered:
             best, covered, raised = tried, reached, factor

@@ -23,10 +23,12 @@ from numpy.typing import NDArray
 
 from brachy.core.loading import exact_dose
 from brachy.evaluation.scenarios import Layout, Uncertainties, draw
-from brachy.optimise.candidates import Candidates, SeedTable
+from brachy.optimise.candidates import Candidates
+from brachy.optimise.control import SearchControl
 from brachy.optimise.objective import hinge_terms
 from brachy.optimise.points import SCAN, Samples
-from brachy.optimise.search import Control, Found, Game, anneal, generator, moves_for
+from brachy.optimise.preparation import Prepared
+from brachy.optimise.search import Found, Game, anneal, moves_for
 from brachy.patient.protocol import Protocol
 
 Float = NDArray[np.float64]
@@ -54,18 +56,11 @@ class Hardened:
     """A loading, valued on the game without scenarios, and what plan.json says of it."""
 
     found: Found
-    told: dict[str, Any]
+    summary: dict[str, Any]
 
 
 def harden(
-    found: Found,
-    game: Game,
-    anchor_mm: Float,
-    table: SeedTable,
-    protocol: Protocol,
-    errors: Uncertainties,
-    seed: int,
-    control: Control,
+    found: Found, game: Game, prepared: Prepared, errors: Uncertainties, control: SearchControl
 ) -> Hardened:
     """Search on from a loading until the mean D90 of the worst scenarios is the prescription.
 
@@ -75,18 +70,12 @@ def harden(
         The plan without scenarios: the start, and kept where nothing better is found.
     game : Game
         Its candidates and fine samples.
-    anchor_mm : (3,) array
-        What the candidates' places are relative to.
-    table : SeedTable
-        Of the first strength.
-    protocol : Protocol
-        Weights, and moves of the search.
+    prepared : Prepared
+        Anchor, dose of one seed, weights and moves.
     errors : Uncertainties
-        How far things go.
-    seed : int
-        Of the search and of the scenarios.
-    control : Control
-        Threads, clock, progress.
+        Standard deviations of needle, seed and strength errors.
+    control : SearchControl
+        Seed of the search and of the scenarios, threads, clock, progress.
 
     Returns
     -------
@@ -94,7 +83,8 @@ def harden(
         The first loading that reaches it, else that with the best measure.
     """
     control.show("scenarios")
-    trials = _Trials.of(game, anchor_mm, table, protocol, errors, seed)
+    protocol = prepared.protocol
+    trials = _Trials.of(game, prepared, errors, control.seed)
     weights = np.full(SCENARIOS, 1.0 / SCENARIOS)
     strength = FIRST * protocol.objective.underdose
     first = trials.ratios(found.loading)
@@ -109,17 +99,17 @@ def harden(
         strength *= GROWTH
         moves = moves_for(len(game.candidates), protocol.search.fine_moves)
         start = Found(here.loading, float(sum(other.terms_of(here.loading).values())))
-        dice = generator(seed, "robust", rounds)
+        rng = control.rng("robust", rounds)
         control.best_value = np.inf
         rule = protocol.search
-        here = anneal(other, start, moves, rule.fine_hot, rule.cold, dice, control, quiet=True)
+        here = anneal(other, start, moves, rule.fine_hot, rule.cold, rng, control, quiet=True)
         ratios = trials.ratios(here.loading)
         if _worst_mean(ratios) > worst:
             best, worst = here, _worst_mean(ratios)
         rounds += 1
     kept = Found(best.loading, float(sum(game.terms_of(best.loading).values())))
     after = trials.ratios(best.loading)
-    told = {
+    summary = {
         "scenarios": SCENARIOS,
         "measure": f"mean of D90 / prescription over the worst {WORST} scenarios",
         "before": _measured(first, found.loading),
@@ -127,7 +117,7 @@ def harden(
         "rounds": rounds,
         "reached": bool(worst >= 1.0),
     }
-    return Hardened(kept, told)
+    return Hardened(kept, summary)
 
 
 def _worst_mean(ratios: Float) -> float:
@@ -155,26 +145,21 @@ class _Trials:
     """(n + 1, scenarios * points)"""
 
     @staticmethod
-    def of(
-        game: Game,
-        anchor_mm: Float,
-        table: SeedTable,
-        protocol: Protocol,
-        errors: Uncertainties,
-        seed: int,
-    ) -> "_Trials":
+    def of(game: Game, prepared: Prepared, errors: Uncertainties, seed: int) -> "_Trials":
         own = [part for part in game.samples if part.kind == "target" and part.counts[SCAN]]
         available = sum(part.counts[SCAN] for part in own)
         thin = min(1.0, MOST_POINTS / available)
         counts = [max(int(part.counts[SCAN] * thin), min(part.counts[SCAN], 8)) for part in own]
         points = np.concatenate([part.points_mm[:n] for part, n in zip(own, counts, strict=True)])
-        layout = layout_of(game.candidates, anchor_mm)
-        stock = np.array(protocol.source.stock_mCi)
+        layout = layout_of(game.candidates, prepared.anchor_mm)
+        stock = np.array(prepared.protocol.source.stock_mCi)
         share = (stock / stock[0])[game.candidates.strength[game.candidates.needle_of]]
         blocks = []
         for number in range(SCENARIOS):
             drawn = draw(layout, errors, seed, OWN + number)
-            rows = table.rows(points, drawn.seeds - anchor_mm, np.ascontiguousarray(drawn.axes))
+            rows = prepared.table.rows(
+                points, drawn.seeds - prepared.anchor_mm, np.ascontiguousarray(drawn.axes)
+            )
             rows[:-1] *= (share * drawn.factor).astype(np.float32)[:, None]
             blocks.append(rows)
         parts = tuple(

@@ -1,12 +1,7 @@
-"""Running the kernels: several starts over threads, by moves, the same for any number of threads; stopping early."""
+"""A search problem and the moves on it: greedy start, annealing and descent by the kernels of `brachy.core.search`."""
 
-import hashlib
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from threading import Event
-from typing import Protocol, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +9,13 @@ from numpy.typing import NDArray
 from brachy.core import loading as loadings
 from brachy.core import search as kernels
 from brachy.optimise.candidates import Candidates, SeedTable, empty_state, make_board
+from brachy.optimise.control import Rng, SearchControl
 from brachy.optimise.objective import coverage, dose_terms, hinge_terms
 from brachy.optimise.points import Samples
-from brachy.patient.protocol import Protocol as PlanningProtocol
+from brachy.patient.protocol import Protocol
 
 Float = NDArray[np.float64]
 Loading = NDArray[np.int8]
-T = TypeVar("T")
 
 SHARES = np.array([0.65, 0.75, 0.85, 0.95])
 """Cumulative shares of moves: near swap, any swap, add, drop; the rest moves a whole needle (engineering choice)."""
@@ -35,76 +30,6 @@ LEAST_EFFORT, MOST_EFFORT = 0.1, 1.8
 
 SWEEPS = 40
 """A descent ends after so many sweeps at the latest (engineering choice; 3 to 6 are usual)."""
-
-
-class Progress(Protocol):
-    """Called with the stage and, once there is one, the best coverage so far."""
-
-    def __call__(self, stage: str, best: dict[str, float] | None = None) -> None:
-        """Show it."""
-
-
-@dataclass
-class Control:
-    """Threads, the clock, and what the user wants: passed through the whole search."""
-
-    threads: int = 1
-    time_limit: float | None = None
-    progress: Progress | None = None
-    interrupted: bool = False
-    timed_out: bool = False
-    moves: int = 0
-    best: dict[str, float] | None = None
-    best_value: float = np.inf
-    _stop: Event = field(default_factory=Event)
-    _started: float = field(default_factory=time.monotonic)
-
-    def stopped(self) -> bool:
-        """Whether to come to an end with what there is."""
-        if self._stop.is_set():
-            return True
-        if self.time_limit is not None and time.monotonic() - self._started > self.time_limit:
-            self.timed_out = True
-            self._stop.set()
-        return self._stop.is_set()
-
-    def told(self) -> tuple[dict[str, float | bool], list[str]]:
-        """What plan.json says of an early end, under `optimiser` and among what is assumed."""
-        entries: dict[str, float | bool] = {}
-        said = []
-        if self.timed_out and self.time_limit is not None:
-            entries["time_limit_s"] = self.time_limit
-            said.append("the search was ended by the time limit: the same plan may not come out again")
-        if self.interrupted:
-            entries["interrupted"] = True
-            said.append("the search was interrupted: this is the best plan found until then")
-        return entries, said
-
-    def show(self, stage: str) -> None:
-        """Tell the caller where the search stands."""
-        if self.progress is not None:
-            self.progress(stage, self.best)
-
-    def run(self, stage: str, jobs: Sequence[Callable[[], T]]) -> list[T]:
-        """Results of all jobs, in their order. Ctrl-C asks the jobs to end soon; what they have is kept."""
-        with ThreadPoolExecutor(max(1, min(self.threads, len(jobs)))) as pool:
-            futures: list[Future[T]] = [pool.submit(job) for job in jobs]
-            while True:
-                try:
-                    _, waiting = wait(futures, timeout=0.1)
-                    self.show(f"{stage} {len(futures) - len(waiting)}/{len(futures)}")
-                    if not waiting:
-                        break
-                except KeyboardInterrupt:
-                    self.interrupted = True
-                    self._stop.set()
-            return [future.result() for future in futures]
-
-
-def generator(*keys: object) -> NDArray[np.uint64]:
-    """Generator of random numbers for the kernels, from the user's seed and the place in the search."""
-    digest = hashlib.sha256(repr(keys).encode()).digest()
-    return np.array([int.from_bytes(digest[:8], "big") | 1], dtype=np.uint64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +48,7 @@ class Game:
         samples: Sequence[Samples],
         level: int,
         table: SeedTable,
-        protocol: PlanningProtocol,
+        protocol: Protocol,
         matrix: NDArray[np.float32] | None = None,
     ) -> "Game":
         """Compute the influence matrix of a level, or take the one of the first strength (m + 1, n) that is given."""
@@ -137,7 +62,7 @@ class Game:
         board = make_board(candidates, matrix, protocol)
         return Game(candidates, tuple(samples), level, board, hinge_terms(samples, protocol.objective, level))
 
-    def coarser(self, level: int, protocol: PlanningProtocol) -> "Game":
+    def coarser(self, level: int, protocol: Protocol) -> "Game":
         """The same on the first samples of each part."""
         starts = self.terms.start[:-1].tolist()
         columns = np.concatenate(
@@ -201,8 +126,8 @@ def anneal(
     moves: int,
     hot: float,
     cold: float,
-    dice: NDArray[np.uint64],
-    control: Control,
+    rng: Rng,
+    control: SearchControl,
     quiet: bool = False,
 ) -> Found:
     """Anneal from a loading and descend to a local optimum; the best loading met."""
@@ -212,7 +137,7 @@ def anneal(
     for first in range(0, moves, CHUNK):
         if control.stopped():
             break
-        kernels.anneal(game.board, game.terms, state, schedule, first, min(first + CHUNK, moves), dice)
+        kernels.anneal(game.board, game.terms, state, schedule, first, min(first + CHUNK, moves), rng)
         if not quiet:
             _note(control, game, state.best, float(state.cost[2]))
     return descend(game, Found(state.best.copy(), float(state.cost[2])))
@@ -226,7 +151,7 @@ def descend(game: Game, start: Found, everywhere: bool = False) -> Found:
     return Found(state.chosen.copy(), float(state.cost[0]))
 
 
-def _note(control: Control, game: Game, best: Loading, value: float) -> None:
+def _note(control: SearchControl, game: Game, best: Loading, value: float) -> None:
     """Keep the coverage of the best loading for showing; nothing else depends on it."""
     if control.progress is None or value >= control.best_value:
         return

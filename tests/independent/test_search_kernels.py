@@ -8,7 +8,8 @@ import pytest
 from brachy.core import loading as loadings
 from brachy.core import search
 from brachy.optimise.candidates import empty_state
-from brachy.optimise.search import SHARES, generator
+from brachy.optimise.control import rng_of
+from brachy.optimise.search import SHARES
 from tests.boards import DEEP, NEEDLES, SIZE, board_and_terms, value
 
 pytestmark = pytest.mark.kernel
@@ -89,7 +90,7 @@ def test_annealing_and_descent_find_the_best_of_all_loadings(seed):
     state = opened(board, terms, state.chosen.copy())
     start = state.cost[0]
     schedule = search.Schedule(1500, 3.0, 0.03, SHARES)
-    search.anneal(board, terms, state, schedule, 0, 1500, generator(seed, "test"))
+    search.anneal(board, terms, state, schedule, 0, 1500, rng_of(seed, "test"))
     assert keeps_rules(board, state.chosen)
     assert state.cost[0] == pytest.approx(value(board, terms, state.chosen), rel=1e-4, abs=1e-4)
     assert keeps_rules(board, state.best)

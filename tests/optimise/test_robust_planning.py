@@ -7,10 +7,10 @@ import brachy
 from brachy.evaluation.robustness import robust
 from brachy.evaluation.scenarios import Layout, Uncertainties
 from brachy.io.phantom.file import load_phantom
-from brachy.optimise.candidates import SeedTable
+from brachy.optimise.control import SearchControl
 from brachy.optimise.harden import SCENARIOS, _Trials, harden, layout_of
 from brachy.optimise.replanning.reopen import game_with, loading_of, reopen
-from brachy.optimise.search import Control, Found
+from brachy.optimise.search import Found
 from brachy.patient.protocol import change, load_protocol
 
 SPHERE = load_phantom("sphere-35mm")
@@ -56,7 +56,7 @@ def test_without_errors_nothing_is_changed(plain):
 def test_the_layout_of_the_candidates_is_that_of_the_plan(plain, opened):
     """Entry, axis and directions across of every needle in use, and the seeds' places."""
     candidates = opened.candidates
-    whole, used = layout_of(candidates, opened.anchor_mm), Layout.of(plain)
+    whole, used = layout_of(candidates, opened.prepared.anchor_mm), Layout.of(plain)
     loading = loading_of(plain.needles, candidates, plain)
     assert np.sort(whole.seeds[loading > 0], axis=0) == pytest.approx(np.sort(used.seeds, axis=0), abs=1e-3)
     for k, needle in enumerate(plain.needles):
@@ -78,10 +78,9 @@ def test_scenarios_of_strength_alone_scale_every_d90(plain, opened, pct):
     """Without errors all scenarios are one; with a common factor f of strength, D90 is f times it."""
     game = game_with(opened, [])
     loading = loading_of(plain.needles, game.candidates, plain)
-    table: SeedTable = opened.table
     errors = of_errors(strength={"common_pct": pct})
-    trials = _Trials.of(game, opened.anchor_mm, table, plain.protocol, errors, 0)
-    exact = _Trials.of(game, opened.anchor_mm, table, plain.protocol, Uncertainties(), 0).ratios(loading)
+    trials = _Trials.of(game, opened.prepared, errors, 0)
+    exact = _Trials.of(game, opened.prepared, Uncertainties(), 0).ratios(loading)
     assert exact == pytest.approx(np.full(SCENARIOS, exact[0]))
     spread = trials.ratios(loading) / exact[0]
     assert np.std(spread, ddof=1) == pytest.approx(pct / 100, rel=0.35)
@@ -91,11 +90,9 @@ def test_an_interrupted_search_keeps_the_plan(plain, opened):
     game = game_with(opened, [])
     loading = loading_of(plain.needles, game.candidates, plain)
     value = float(sum(game.terms_of(loading).values()))
-    control = Control(1, time_limit=1e-9)
+    control = SearchControl(time_limit=1e-9)
     assert control.stopped() or control.stopped()
-    found = harden(
-        Found(loading, value), game, opened.anchor_mm, opened.table, plain.protocol,
-        of_errors(needle={"tip_mm": 5.0}), 0, control,
-    )  # fmt: skip
+    errors = of_errors(needle={"tip_mm": 5.0})
+    found = harden(Found(loading, value), game, opened.prepared, errors, control)
     assert np.array_equal(found.found.loading, loading)
-    assert found.told["reached"] is False
+    assert found.summary["reached"] is False

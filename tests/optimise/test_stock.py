@@ -8,6 +8,8 @@ from brachy.errors import BrachyError, UsageError
 from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan
 from brachy.optimise.candidates import Candidates
+from brachy.optimise.control import SearchControl
+from brachy.optimise.planner import solve
 from brachy.output.plan_folder import write_outputs
 from brachy.patient.protocol import Protocol, change, load_protocol
 
@@ -71,11 +73,9 @@ def test_a_stronger_stock_needs_fewer_seeds():
 
 
 def test_candidates_of_several_strengths_exclude_each_other_in_a_hole():
-    from brachy.optimise.planner import _work
-
-    worked = _work(SPHERE, QUICK, None, None, None, 0, 1, None, None, (0, 0))
-    one = Candidates.of(worked.game.candidates.templates, np.zeros(3), QUICK)
-    three = Candidates.of(worked.game.candidates.templates, np.zeros(3), QUICK, 3)
+    solved = solve(SPHERE, QUICK, SearchControl(), None, None, None, (0, 0))
+    one = Candidates.of(solved.game.candidates.templates, np.zeros(3), QUICK)
+    three = Candidates.of(solved.game.candidates.templates, np.zeros(3), QUICK, 3)
     assert len(three) == 3 * len(one)
     blocked = {tuple(sorted(pair)) for pair in three.needle_conflicts.tolist()}
     for needle in range(len(one.template_of)):

@@ -1,6 +1,5 @@
 """Edits by hand on a finished plan: evaluated as they are, or fixed while the rest is optimised again."""
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from brachy.errors import BrachyError
 from brachy.needles.needle_path import skin_entry
 from brachy.needles.template import parse_hole
+from brachy.optimise.control import Progress, SearchControl
 from brachy.optimise.goals import reach_goals
 from brachy.optimise.replanning.edits import Edit, EditedNeedle, edited_needles, in_words
 from brachy.optimise.replanning.reopen import (
@@ -18,7 +18,7 @@ from brachy.optimise.replanning.reopen import (
     reopen,
     searched_needles,
 )
-from brachy.optimise.search import Control, Found, Progress, anneal, generator, moves_for
+from brachy.optimise.search import Found, anneal, moves_for
 from brachy.patient.case import Case
 from brachy.patient.plan import Plan, PlanNeedle, PlanSeed
 from brachy.writing import rounded
@@ -34,6 +34,7 @@ def plan_edited(
     threads: int | None = None,
     time_limit: float | None = None,
     progress: Progress | None = None,
+    control: SearchControl | None = None,
 ) -> Plan:
     """The plan with edits by hand, evaluated anew; a child that names its parent.
 
@@ -47,7 +48,7 @@ def plan_edited(
         Of `brachy.optimise.replanning.edits.read_edits`.
     optimise_rest : bool
         Fix the needles that are edited (one that is removed stays out) and optimise all others again.
-    seed, threads, time_limit, progress
+    seed, threads, time_limit, progress, control
         As for `brachy.plan`.
 
     Raises
@@ -71,9 +72,11 @@ def plan_edited(
     optimiser = {
         key: value for key, value in plan.optimiser.items() if key in ("seed", "directions", "blocked")
     }
-    said = ["changed by hand: " + "; ".join(sorted(_sentence(edit) for edit in edits))]
+    notes = ["changed by hand: " + "; ".join(sorted(_sentence(edit) for edit in edits))]
     if optimise_rest:
-        control = Control(max(1, threads or os.cpu_count() or 1), time_limit, progress)
+        control = SearchControl.of(
+            control, seed=seed, threads=threads, time_limit=time_limit, progress=progress
+        )
         control.show("influence")
         game = game_with(opened, fixed, closed)
         start = loading_of(rest, game.candidates, plan)
@@ -81,19 +84,18 @@ def plan_edited(
         moves = moves_for(len(game.candidates), rule.fine_moves)
         value = float(sum(game.terms_of(start).values()))
         control.show("search")
-        found = anneal(
-            game, Found(start, value), moves, rule.fine_hot, rule.cold, generator(seed, "by hand"), control
-        )
-        found, raised = reach_goals(found, game, plan.protocol, seed, control)
+        rng = control.rng("by hand")
+        found = anneal(game, Found(start, value), moves, rule.fine_hot, rule.cold, rng, control)
+        found, raised = reach_goals(found, game, plan.protocol, control)
         rest, sources = searched_needles(opened, game, found.loading, sources)
         terms = game.terms_of(found.loading)
         optimiser |= {"objective": sum(terms.values()), "terms": terms, "raised_for_goals": raised}
-        early, ended = control.told()
+        early, ended = control.early_end()
         optimiser |= early
-        said += ended
+        notes += ended
     if not (fixed or rest):
         raise BrachyError("no needle is left: a plan without seeds has no dose")
-    child = completed(opened, [*fixed, *rest], sources, optimiser, said)
+    child = completed(opened, [*fixed, *rest], sources, optimiser, notes)
     return child.model_copy(
         update={"optimiser": {**child.optimiser, "changes": list(in_words(plan, child))}}
     ).sealed()
@@ -104,8 +106,7 @@ def _needle(each: EditedNeedle, opened: Opened) -> PlanNeedle:
     made = opened.templates[each.template]
     layout = made.layout
     hole = layout.hole_mm(*parse_hole(each.hole))
-    (external,) = opened.case.with_role("external")
-    entry = skin_entry(external, hole, layout.direction, each.depths_mm[0])
+    entry = skin_entry(opened.prepared.external, hole, layout.direction, each.depths_mm[0])
     if entry is None or entry.depth_mm <= 0:
         raise BrachyError(
             f"the axis of hole {each.hole} does not enter the patient before {each.depths_mm[0]:g} mm"

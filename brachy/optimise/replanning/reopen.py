@@ -12,24 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.dosimetry.source import Source
 from brachy.errors import BrachyError
 from brachy.evaluation.lateral_rule import layout_of
 from brachy.needles.candidates import NeedleCandidates, needle_candidates
 from brachy.needles.needle_path import segment_distances
 from brachy.optimise.assemble import Chosen, judged, needles_of
-from brachy.optimise.candidates import Candidates, SeedTable
-from brachy.optimise.goal_terms import goal_samples
-from brachy.optimise.points import FINE, Samples, sample, spared_organs
+from brachy.optimise.candidates import Candidates
+from brachy.optimise.points import FINE
+from brachy.optimise.preparation import Prepared, prepare
 from brachy.optimise.replanning.cache import rows
 from brachy.optimise.search import Game
-from brachy.optimise.targets import prescribed_targets
-from brachy.patient import anatomy
+from brachy.optimise.seed_stock import decay_since_stated, stock_of_plan
 from brachy.patient.case import Case
 from brachy.patient.plan import Plan, PlanNeedle, PlanSource
 from brachy.patient.protocol import change
-from brachy.patient.target import Target
-from brachy.units import days_between, decay_factor, strength_from_mci
 
 Float = NDArray[np.float64]
 
@@ -42,22 +38,12 @@ class Opened:
     """A plan and its case, ready for another search or another evaluation."""
 
     plan: Plan
-    case: Case
-    targets: list[Target]
-    source: Source
-    strengths_u: tuple[float, ...]
-    samples: tuple[Samples, ...]
-    anchor_mm: Float
-    table: SeedTable
+    prepared: Prepared
+    """As planning prepared it: case, targets, seeds, samples, anchor, dose of one seed, obstacles."""
     templates: tuple[NeedleCandidates, ...]
     candidates: Candidates
     cache: Path | None = None
     """Folder in which the influence matrix of the templates' own candidates is kept."""
-
-    @property
-    def formalism(self) -> str:
-        """Formalism in which the plan is judged."""
-        return self.plan.protocol.source.formalism
 
 
 def reopen(plan: Plan, case: Case, step_mm: float | None = None) -> Opened:
@@ -79,34 +65,23 @@ def reopen(plan: Plan, case: Case, step_mm: float | None = None) -> Opened:
     """
     protocol = plan.protocol
     _must_match(plan, case)
-    names = [target.roi for target in plan.targets]
-    prepared = anatomy.prepare(case, protocol, names)
     wanted = [(target.roi, target.prescription_gy) for target in plan.targets]
-    targets = prescribed_targets(prepared, protocol, wanted)
-    entry = plan.sources[0]
-    source = Source.from_dict(entry.data, name=entry.model)
-    strengths = tuple(strength_from_mci(mci) * _decay(entry) for mci in protocol.source.stock_mCi)
-    (external,) = prepared.with_role("external")
-    anchor = targets[0].structure.bounds_mm[0]
-    samples = sample(targets, spared_organs(prepared.structures, protocol), external, anchor)
-    samples += goal_samples(protocol, prepared.structures, targets, anchor)
-    table = SeedTable.of(source, strengths[0], protocol.source.formalism, entry.half_life_days)
-    obstacles = [s for s in prepared.with_role(*protocol.obstacles.roles) if not s.is_empty]
-    planned = {target.name: target.structure for target in targets}
+    prepared = prepare(case, protocol, wanted, stock_of_plan(plan))
+    planned = {target.name: target.structure for target in prepared.targets}
     rules = protocol if step_mm is None else change(protocol, seeds={"step_mm": step_mm})
     templates = tuple(
         needle_candidates(
             planned[template.target],
-            external,
-            obstacles,
+            prepared.external,
+            prepared.obstacles,
             layout_of(template),
             rules,
-            source.capsule_length_mm,
+            prepared.capsule_length_mm,
         )
         for template in plan.templates
     )
-    candidates = Candidates.of(templates, anchor, protocol, len(protocol.source.stock_mCi))
-    return Opened(plan, prepared, targets, source, strengths, samples, anchor, table, templates, candidates)
+    candidates = Candidates.of(templates, prepared.anchor_mm, protocol, len(protocol.source.stock_mCi))
+    return Opened(plan, prepared, templates, candidates)
 
 
 def _must_match(plan: Plan, case: Case) -> None:
@@ -118,15 +93,6 @@ def _must_match(plan: Plan, case: Case) -> None:
             raise BrachyError(
                 f"the plan was made for another case: its {what} differs; give the case of the plan"
             )
-
-
-def _decay(entry: PlanSource) -> float:
-    from datetime import date
-
-    if not (entry.strength_on and entry.implant_on):
-        return 1.0
-    days = days_between(date.fromisoformat(entry.strength_on[:10]), date.fromisoformat(entry.implant_on[:10]))
-    return decay_factor(days, entry.half_life_days)
 
 
 def game_with(
@@ -164,33 +130,41 @@ def game_with(
     shut = np.array([name in set(closed) for name in names], dtype=bool)
     kept = np.ones(len(everything), dtype=bool)
     seeds = [seed for needle in fixed for seed in needle.seeds]
-    places = np.array([seed.position_mm for seed in seeds]).reshape(-1, 3) - opened.anchor_mm
+    places = np.array([seed.position_mm for seed in seeds]).reshape(-1, 3) - opened.prepared.anchor_mm
     for place in places:
         gaps = np.linalg.norm(everything.positions_mm - place, axis=1)
         kept &= gaps >= protocol.seeds.min_spacing_mm - 1e-3
     shut |= _crossing(opened, present, names)
     candidates = everything.only(kept, shut)
-    points = np.concatenate([part.points_mm[: part.counts[level]] for part in opened.samples])
+    points = np.concatenate([part.points_mm[: part.counts[level]] for part in opened.prepared.samples])
     matrix = _matrix(opened, points)[np.append(everything.stays(kept, shut), len(everything))]
-    game = Game.of(candidates, opened.samples, level, opened.table, protocol, matrix)
-    base = np.zeros(len(points))
-    axes = [np.array(needle.direction) for needle in fixed for _ in needle.seeds]
-    if len(seeds):
-        rows = opened.table.rows(points, places, np.array(axes))[:-1].astype(np.float64)
-        shares = [opened.plan.sources[s.source].air_kerma_strength_U / opened.strengths_u[0] for s in seeds]
-        base = np.array(shares) @ rows
+    game = Game.of(candidates, opened.prepared.samples, level, opened.prepared.table, protocol, matrix)
     in_patient = {(n.template, n.hole) for n in present} | {
         name for name, on in zip(names, _on_lines(opened), strict=True) if on
     }
     count = np.array([1 if name in in_patient else 0 for name in names], dtype=np.int64)
     # counted on every candidate of the needle, also on those that are taken out: the axis is there
     board = game.board._replace(
-        base=base,
+        base=dose_of(opened, fixed, points),
         base_count=count,
         base_covered=_covered(opened, candidates, held, names),
         limits=_left(game.board.limits, len(seeds), len(fixed)),  # what is used is used
     )
     return Game(candidates, game.samples, level, board, game.terms)
+
+
+def dose_of(opened: Opened, needles: Sequence[PlanNeedle], points: Float) -> Float:
+    """Dose (n,) in Gy of the seeds of some needles, where they are planned, at points (n, 3) relative to the anchor."""
+    seeds = [(seed, needle.direction) for needle in needles for seed in needle.seeds]
+    if not seeds:
+        return np.zeros(len(points))
+    prepared, sources = opened.prepared, opened.plan.sources
+    places = np.array([seed.position_mm for seed, _ in seeds]) - prepared.anchor_mm
+    axes = np.array([axis for _, axis in seeds])
+    rows_of_seeds = prepared.table.rows(points, places, axes)[:-1].astype(np.float64)
+    first = prepared.stock.strengths_U[0]  # the table is that of the first strength
+    shares = [sources[seed.source].air_kerma_strength_U / first for seed, _ in seeds]
+    return np.asarray(np.array(shares) @ rows_of_seeds)
 
 
 def _on_lines(opened: Opened) -> NDArray[np.bool_]:
@@ -202,10 +176,12 @@ def _matrix(opened: Opened, points: Float) -> NDArray[np.float32]:
     """Influence of every candidate (n + 1, points): of the templates from the cache, of measured lines computed."""
     every = opened.candidates
     own = int((~_on_lines(opened)[every.needle_of]).sum())  # measured lines come last
-    first = rows(opened.table, points, every.positions_mm[:own], every.axes[:own], opened.cache)
+    first = rows(opened.prepared.table, points, every.positions_mm[:own], every.axes[:own], opened.cache)
     if own == len(every):
         return first
-    rest = opened.table.rows(points, every.positions_mm[own:], np.ascontiguousarray(every.axes[own:]))
+    rest = opened.prepared.table.rows(
+        points, every.positions_mm[own:], np.ascontiguousarray(every.axes[own:])
+    )
     return np.concatenate([first[:-1], rest])
 
 
@@ -224,10 +200,10 @@ def _crossing(
     ]
     if not fixed or not needles:
         return np.zeros(len(needles), dtype=bool)
-    starts = np.array([n.hole_mm for n in needles]) - opened.anchor_mm
+    starts = np.array([n.hole_mm for n in needles]) - opened.prepared.anchor_mm
     ways = np.array([n.max_tip_depth_mm * n.direction for n in needles])
-    other = np.array([n.hole_mm for n in fixed]) - opened.anchor_mm
-    reach = np.array([n.tip_mm for n in fixed]) - opened.anchor_mm - other
+    other = np.array([n.hole_mm for n in fixed]) - opened.prepared.anchor_mm
+    reach = np.array([n.tip_mm for n in fixed]) - opened.prepared.anchor_mm - other
     gaps = segment_distances(starts, ways, other, reach)
     near = gaps < opened.plan.protocol.needle.min_needle_spacing_mm - 1e-3
     same = np.array([[name == (n.template, n.hole) for n in fixed] for name in names])
@@ -249,7 +225,7 @@ def loading_of(needles: Sequence[PlanNeedle], candidates: Candidates, plan: Plan
     """Loading of the candidates that are the planned places of some needles; other places are left out."""
     loading = np.zeros(len(candidates), dtype=np.int8)
     stock = np.array(plan.protocol.source.stock_mCi)
-    decay = _decay(plan.sources[0])
+    decay = decay_since_stated(plan.sources[0])
     where: dict[tuple[int, str, int], list[int]] = {}
     for i, number in enumerate(candidates.needle_of.tolist()):
         template = int(candidates.template_of[number])
@@ -271,7 +247,7 @@ def completed(
     needles: Sequence[PlanNeedle],
     sources: Sequence[PlanSource],
     optimiser: dict[str, Any],
-    said: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> Plan:
     """A child of the plan with other needles, evaluated and judged; it names its parent."""
     order = {id(n): k for k, n in enumerate(needles)}
@@ -294,8 +270,8 @@ def completed(
         }
     ).sealed()
     known = opened.plan.assumed
-    new = [sentence for sentence in said if sentence not in known]
-    return judged(child, opened.case, opened.targets, opened.source, (*known, *new))
+    new = [note for note in notes if note not in known]
+    return judged(child, opened.prepared, (*known, *new))
 
 
 def _row(needle: PlanNeedle) -> int:
@@ -319,10 +295,10 @@ def searched_needles(
     used = sorted(set(game.candidates.strength[game.candidates.needle_of[np.flatnonzero(loading)]].tolist()))
     place = []
     for kind in used:
-        strength = opened.strengths_u[kind]
+        strength = opened.prepared.stock.strengths_U[kind]
         near = [k for k, s in enumerate(listed) if abs(s.air_kerma_strength_U / strength - 1) < 1e-5]
         if not near:
-            mci = opened.plan.protocol.source.stock_mCi[kind] * _decay(listed[0])
+            mci = opened.plan.protocol.source.stock_mCi[kind] * decay_since_stated(listed[0])
             listed.append(
                 listed[0].model_copy(update={"air_kerma_strength_U": strength, "apparent_activity_mCi": mci})
             )

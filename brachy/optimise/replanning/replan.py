@@ -1,6 +1,5 @@
 """Planning again during the implantation: what is in stays, the rest makes up for it."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +10,14 @@ from numpy.typing import NDArray
 
 from brachy.core.loading import exact_dose
 from brachy.errors import BrachyError
+from brachy.optimise.control import Progress, SearchControl
 from brachy.optimise.goals import SURE_PCT, least_v100_pct
 from brachy.optimise.objective import hinge_terms
 from brachy.optimise.replanning.edits import in_words
 from brachy.optimise.replanning.implanted_so_far import Placed
-from brachy.optimise.replanning.reopen import Opened, completed, game_with, loading_of, searched_needles
+from brachy.optimise.replanning.reopen import completed, dose_of, game_with, loading_of, searched_needles
 from brachy.optimise.replanning.state import Key, Standing, opened_for, stand
-from brachy.optimise.search import Control, Found, Game, Progress, anneal, generator, moves_for
+from brachy.optimise.search import Found, Game, anneal, moves_for
 from brachy.patient.case import Case
 from brachy.patient.plan import Plan, PlanNeedle, PlanSource
 from brachy.patient.protocol import Protocol
@@ -47,6 +47,7 @@ def replan(
     time_limit: float | None = None,
     progress: Progress | None = None,
     cache: Path | None = None,
+    control: SearchControl | None = None,
 ) -> Plan:
     """Plan the rest of an implantation round what is placed; a child that names its parent.
 
@@ -58,7 +59,7 @@ def replan(
         The plan's case.
     placed : Placed
         Of `brachy.optimise.replanning.implanted_so_far.read_placed`.
-    seed, threads, time_limit, progress
+    seed, threads, time_limit, progress, control
         As for `brachy.plan`.
     cache : Path, optional
         Folder of the plan, in which the influence matrix is kept (`influence.cache`, safe to delete).
@@ -96,12 +97,12 @@ def replan(
     (True, frozenset())
     """
     standing = stand(plan, replace(opened_for(plan, case), cache=cache), placed)
-    control = Control(max(1, threads or os.cpu_count() or 1), time_limit, progress)
-    return concluded(plan, standing, *search_rest(plan, standing, seed, control), control)
+    control = SearchControl.of(control, seed=seed, threads=threads, time_limit=time_limit, progress=progress)
+    return concluded(plan, standing, *search_rest(plan, standing, control), control)
 
 
 def search_rest(
-    plan: Plan, standing: Standing, seed: int, control: Control
+    plan: Plan, standing: Standing, control: SearchControl
 ) -> tuple[Game, Found | None, dict[str, Figures], float]:
     """The best loading of what is left, or None where the old plan is carried on; and the figures of all three."""
     opened, protocol = standing.opened, plan.protocol
@@ -111,7 +112,7 @@ def search_rest(
     start = loading_of(_to_offers(every, standing), game.candidates, plan)
     game = _preferring(game, start, protocol)
     points = np.concatenate([part.points_mm[: part.counts[game.level]] for part in game.samples])
-    carried = game.board.base + _dose_of(every, opened, points)
+    carried = game.board.base + dose_of(opened, every, points)
     figures = {"now": figures_of(game, game.board.base), "old": figures_of(game, carried)}
     raised = float(plan.optimiser.get("raised_for_goals", 1.0))
     rule = protocol.search
@@ -131,9 +132,9 @@ def search_rest(
             update={"underdose": raised * pressure * protocol.objective.underdose}
         )
         other = replace(game, terms=hinge_terms(game.samples, objective, game.level))
-        dice = generator(seed, "replan", number)
+        rng = control.rng("replan", number)
         value = float(sum(other.terms_of(here).values()))
-        tried = anneal(other, Found(here, value), moves, rule.fine_hot, rule.cold, dice, control)
+        tried = anneal(other, Found(here, value), moves, rule.fine_hot, rule.cold, rng, control)
         here = tried.loading
         found = figures_of(game, exact_dose(game.board, tried.loading))
         worst = min(values["V100_pct"] for values in found.values())
@@ -153,7 +154,7 @@ def concluded(
     found: Found | None,
     figures: dict[str, Figures],
     raised: float,
-    control: Control,
+    control: SearchControl,
 ) -> Plan:
     """The new plan of a search, with what is in, evaluated and in words."""
     needles, sources = continued(plan, standing, game, found)
@@ -182,11 +183,11 @@ def concluded(
             else loading_of(_to_offers(standing.rest, standing), game.candidates, plan)
         )
         optimiser["helps_most"] = helps_most(game, loading, standing)
-    said = ["replanned in the room: placed seeds stand where they were placed"]
-    early, ended = control.told()
+    notes = ["replanned in the room: placed seeds stand where they were placed"]
+    early, ended = control.early_end()
     optimiser |= early
-    said += ended
-    child = completed(standing.opened, needles, sources, optimiser, said)
+    notes += ended
+    child = completed(standing.opened, needles, sources, optimiser, notes)
     words = list(in_words(plan, child))
     return child.model_copy(update={"optimiser": {**child.optimiser, "changes": words}}).sealed()
 
@@ -255,19 +256,6 @@ def _preferring(game: Game, old: NDArray[np.int8], protocol: Protocol) -> Game:
     needle_cost = board.needle_cost + np.where(used, 0.0, protocol.replan.change_needle)
     seed_cost = board.seed_cost + np.where(old > 0, 0.0, protocol.replan.change_seed)
     return replace(game, board=board._replace(needle_cost=needle_cost, seed_cost=seed_cost))
-
-
-def _dose_of(needles: Sequence[PlanNeedle], opened: Opened, points: Float) -> Float:
-    """Dose (n,) of seeds where they are planned, whatever the spacing."""
-    seeds = [(seed, needle.direction) for needle in needles for seed in needle.seeds]
-    if not seeds:
-        return np.zeros(len(points))
-    places = np.array([seed.position_mm for seed, _ in seeds]) - opened.anchor_mm
-    rows = opened.table.rows(points, places, np.array([axis for _, axis in seeds]))[:-1].astype(np.float64)
-    first = opened.strengths_u[0]
-    shares = [opened.plan.sources[seed.source].air_kerma_strength_U / first for seed, _ in seeds]
-    found: Float = np.array(shares) @ rows
-    return found
 
 
 def figures_of(game: Game, dose: Float) -> Figures:

@@ -72,7 +72,7 @@ def stand(plan: Plan, opened: Opened, placed: Placed) -> Standing:
     blocked = placed.blocked | reported_holes(plan)
     closed = closed_holes(plan, blocked)
     line_candidates: dict[Key, NeedleCandidates] = {}
-    least = plan.protocol.seeds.spacing_in_needle_mm(opened.source.capsule_length_mm)
+    least = plan.protocol.seeds.spacing_in_needle_mm(opened.prepared.capsule_length_mm)
     for needle in plan.needles:
         key = (needle.template, needle.hole)
         ordered = sorted(needle.seeds, key=lambda each: each.depth_mm)
@@ -108,7 +108,7 @@ def stand(plan: Plan, opened: Opened, placed: Placed) -> Standing:
         templates = (*opened.templates, *line_candidates.values())
         lines = {key: len(opened.templates) + k for k, key in enumerate(line_candidates)}
         strengths = len(plan.protocol.source.stock_mCi)
-        joined = Candidates.of(templates, opened.anchor_mm, plan.protocol, strengths)
+        joined = Candidates.of(templates, opened.prepared.anchor_mm, plan.protocol, strengths)
         opened = replace(opened, templates=templates, candidates=joined)
     news = _has_news(plan, placed)
     return Standing(opened, fixed, present, rest, {*closed, *lines}, lines, blocked, news)
@@ -164,15 +164,15 @@ def _line_candidates(opened: Opened, needle: PlanNeedle) -> NeedleCandidates:
     """
     made, rules = opened.templates[needle.template], opened.plan.protocol
     hole, unit = np.array(needle.hole_mm), np.array(needle.direction)
-    target = next(t.structure for t in opened.targets if t.name == made.layout.target)
-    (external,) = opened.case.with_role("external")
+    target = next(t.structure for t in opened.prepared.targets if t.name == made.layout.target)
     span = target_span(target, hole, unit, rules.template.lateral_overshoot_mm)
     depths = np.zeros(0)
     if span is not None:
         deepest = min(needle.depth_mm - made.tip_offset_mm, span[1] - rules.seeds.distal_margin_mm)
         step = rules.seeds.step_mm if rules.seeds.supply == "strand" else rules.replan.step_mm
         depths = np.arange(deepest, span[0] - 1e-9, -step)
-        below = -external.signed_distance_mm(hole + depths[:, None] * unit) if len(depths) else depths
+        places = hole + depths[:, None] * unit
+        below = -opened.prepared.external.signed_distance_mm(places) if len(depths) else depths
         depths = depths[below > rules.seeds.skin_margin_mm]
     column, row = parse_hole(needle.hole)
     own = Needle(
@@ -181,7 +181,7 @@ def _line_candidates(opened: Opened, needle: PlanNeedle) -> NeedleCandidates:
     )  # fmt: skip
     none = np.zeros((0, 2), dtype=np.int64)
     gaps = np.abs(depths[:, None] - depths[None])
-    least = rules.seeds.spacing_in_needle_mm(opened.source.capsule_length_mm)
+    least = rules.seeds.spacing_in_needle_mm(opened.prepared.capsule_length_mm)
     close = np.argwhere(np.triu(gaps < least - 1e-6, 1)).astype(np.int64)
     return NeedleCandidates(
         layout=replace(made.layout, direction=unit),

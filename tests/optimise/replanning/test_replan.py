@@ -71,7 +71,10 @@ def test_placed_seeds_stand_to_the_last_digit_and_the_dose_has_them(before):
     from brachy.optimise.replanning.reopen import game_with
 
     game = game_with(standing.opened, standing.fixed, standing.closed, standing.present)
-    points = np.concatenate([p.points_mm[: p.counts[game.level]] for p in game.samples]) + opened.anchor_mm
+    points = (
+        np.concatenate([p.points_mm[: p.counts[game.level]] for p in game.samples])
+        + opened.prepared.anchor_mm
+    )
     inside = found.model_copy(
         update={
             "needles": tuple(
@@ -192,7 +195,7 @@ def test_seeds_to_come_through_a_needle_that_is_begun_are_judged(before):
     """One seed of a needle is in; another of it is moved out of the target, and only the latter breaks the rules."""
     needle = max(before.needles, key=lambda n: len(n.seeds))
     target = Target(SPHERE.structure(before.targets[0].planned_roi), 120.0)
-    structures = tuple(opened_for(before, SPHERE).case.structures)
+    structures = tuple(opened_for(before, SPHERE).prepared.case.structures)
     source = load_source("amersham_6711")
 
     def judged(moved, placed):
