@@ -243,8 +243,8 @@ def available_sources() -> list[Source]:
 
     Examples
     --------
-    >>> {source.status for source in available_sources()}
-    {'verified', 'unverified'}
+    >>> sorted({source.status for source in available_sources()})
+    ['unverified', 'verified']
     """
     names = (*resources.names("sources"), *unverified_names())
     return [load_source(name, accept_unverified=True) for name in names]

@@ -10,18 +10,18 @@ import pytest
 from brachy import resources
 from brachy.cli import app
 from brachy.errors import UsageError
-from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan, plan_alternatives
 from brachy.optimise.alternatives import WISHES, weighted
 from brachy.patient.plan import Plan
 from brachy.patient.protocol import Objective, change, load_protocol
+from tests.sphere_case import sphere
 
 QUICK = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 20_000, "fine_moves": 10_000})
 
 
 @pytest.fixture(scope="module")
 def named():
-    return plan_alternatives(load_phantom("sphere-35mm"), QUICK, 6, direction=(0, 0))
+    return plan_alternatives(sphere(), QUICK, 6, direction=(0, 0))
 
 
 def loading(plan):
@@ -33,7 +33,7 @@ def figure(plan, metric):
 
 
 def test_the_first_is_the_plan_itself(named):
-    alone = plan(load_phantom("sphere-35mm"), QUICK, direction=(0, 0))
+    alone = plan(sphere(), QUICK, direction=(0, 0))
     assert named[0][0] == "balanced"
     assert named[0][1].to_json() == alone.to_json()
 
@@ -64,14 +64,14 @@ def test_each_is_what_its_name_says_and_no_two_are_the_same(named):
 
 
 def test_any_number_of_threads_gives_the_same(named):
-    again = plan_alternatives(load_phantom("sphere-35mm"), QUICK, 3, direction=(0, 0), threads=1)
+    again = plan_alternatives(sphere(), QUICK, 3, direction=(0, 0), threads=1)
     assert [name for name, _ in again] == [name for name, _ in named][:3]
     assert [p.to_json() for _, p in again] == [p.to_json() for _, p in named[:3]]
 
 
 def test_less_than_one_is_refused():
     with pytest.raises(UsageError, match="ask for 1 or more"):
-        plan_alternatives(load_phantom("sphere-35mm"), QUICK, 0)
+        plan_alternatives(sphere(), QUICK, 0)
 
 
 def run(monkeypatch, *words):

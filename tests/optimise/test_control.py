@@ -5,12 +5,11 @@ import pytest
 
 import brachy
 from brachy.errors import UsageError
-from brachy.io.phantom.file import load_phantom
 from brachy.optimise.control import SearchControl
 from brachy.optimise.replanning.reopen import reopen
 from brachy.patient.protocol import change, load_protocol
+from tests.sphere_case import sphere
 
-SPHERE = load_phantom("sphere-35mm")
 QUICK = change(
     load_protocol("liver-metastasis"),
     search={"starts": 2, "moves": 4000, "fine_moves": 1000, "scan_moves": 200},
@@ -19,17 +18,17 @@ QUICK = change(
 
 @pytest.fixture(scope="module")
 def plain():
-    return brachy.plan(SPHERE, QUICK, direction=(0, 0), seed=5, threads=1)
+    return brachy.plan(sphere(), QUICK, direction=(0, 0), seed=5, threads=1)
 
 
 def test_a_control_stands_for_its_keywords(plain):
-    made = brachy.plan(SPHERE, QUICK, direction=(0, 0), control=SearchControl(seed=5, threads=2))
+    made = brachy.plan(sphere(), QUICK, direction=(0, 0), control=SearchControl(seed=5, threads=2))
     assert made.to_json() == plain.to_json()
 
 
 def test_both_at_once_are_refused():
     with pytest.raises(UsageError, match="either control, or seed"):
-        brachy.plan(SPHERE, QUICK, seed=1, control=SearchControl())
+        brachy.plan(sphere(), QUICK, seed=1, control=SearchControl())
 
 
 def test_a_cancelled_search_ends_with_its_best_and_says_so(plain):
@@ -42,7 +41,7 @@ def test_a_cancelled_search_ends_with_its_best_and_says_so(plain):
             control.cancel()
 
     control = SearchControl(seed=5, progress=cancel)
-    made = brachy.plan(SPHERE, QUICK, direction=(0, 0), control=control)
+    made = brachy.plan(sphere(), QUICK, direction=(0, 0), control=control)
     assert made.optimiser["interrupted"] is True
     assert any("interrupted" in note for note in made.assumed)
     assert made.seed_count > 0
@@ -63,8 +62,8 @@ def test_a_plan_that_is_opened_again_is_prepared_as_it_was_planned(plain):
     """Same anchor, samples and dose of one seed for planning and for what follows."""
     from brachy.optimise.planner import solve
 
-    first = solve(SPHERE, QUICK, SearchControl(seed=5), None, None, None, (0, 0)).prepared
-    again = reopen(plain, SPHERE).prepared
+    first = solve(sphere(), QUICK, SearchControl(seed=5), None, None, None, (0, 0)).prepared
+    again = reopen(plain, sphere()).prepared
     assert np.array_equal(first.anchor_mm, again.anchor_mm)
     assert [part.name for part in first.samples] == [part.name for part in again.samples]
     for one, two in zip(first.samples, again.samples, strict=True):

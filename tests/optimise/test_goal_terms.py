@@ -6,15 +6,13 @@ import pytest
 from brachy.core.loading import hinge_sums
 from brachy.errors import UsageError
 from brachy.geometry.structures import Structure
-from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan
 from brachy.optimise.goal_terms import goal_samples
 from brachy.optimise.objective import hinge_terms
 from brachy.optimise.points import FINE, SCAN
-from brachy.patient.protocol import Objective, Protocol, change, load_protocol
+from brachy.patient.protocol import Objective, Protocol
 from brachy.patient.target import Target
-
-QUICK = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 10_000, "fine_moves": 5_000})
+from tests.sphere_case import QUICK, sphere
 
 
 def cube(name, low, high, role=""):
@@ -84,10 +82,9 @@ def test_roles_and_targets_are_meant_and_unknown_names_refused():
 
 
 def test_a_weight_lowers_what_it_is_given_to_and_is_named_in_the_plan():
-    sphere = load_phantom("sphere-35mm")
     goal = {"roi": "target", "metric": "V200_pct", "op": "<=", "limit": 15.0}
     plain, weighed = (
-        plan(sphere, protocol({**goal, **extra}), direction=(0, 0)) for extra in ({}, {"weight": 60.0})
+        plan(sphere(), protocol({**goal, **extra}), direction=(0, 0)) for extra in ({}, {"weight": 60.0})
     )
     assert weighed.evaluation.structures["GTV"]["V200_pct"] < plain.evaluation.structures["GTV"]["V200_pct"]
     assert set(weighed.optimiser["terms"]) - set(plain.optimiser["terms"]) == {"goal GTV V200_pct <= 15"}

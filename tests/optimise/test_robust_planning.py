@@ -6,25 +6,21 @@ import pytest
 import brachy
 from brachy.evaluation.robustness import robust
 from brachy.evaluation.scenarios import Layout, Uncertainties
-from brachy.io.phantom.file import load_phantom
 from brachy.optimise.control import SearchControl
 from brachy.optimise.harden import SCENARIOS, _Trials, harden, layout_of
 from brachy.optimise.replanning.reopen import game_with, loading_of, reopen
 from brachy.optimise.search import Found
-from brachy.patient.protocol import change, load_protocol
-
-SPHERE = load_phantom("sphere-35mm")
-QUICK = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 10_000, "fine_moves": 5_000})
+from tests.sphere_case import QUICK, quick_plan, sphere
 
 
 @pytest.fixture(scope="module")
 def plain():
-    return brachy.plan(SPHERE, QUICK, direction=(0, 0))
+    return quick_plan()
 
 
 @pytest.fixture(scope="module")
 def opened(plain):
-    return reopen(plain, SPHERE)
+    return reopen(plain, sphere())
 
 
 def of_errors(**tables):
@@ -32,12 +28,12 @@ def of_errors(**tables):
 
 
 def probability(made, seed):
-    found = robust(made, SPHERE.structures, samples=150, seed=seed)
+    found = robust(made, sphere().structures, samples=150, seed=seed)
     return next(g["probability"] for g in found["goals"] if g["metric"] == "D90_gy")
 
 
 def test_d90_holds_more_often_on_unseen_scenarios_at_the_cost_in_seeds_that_is_told(plain):
-    made = brachy.plan(SPHERE, QUICK, direction=(0, 0), robust=True)
+    made = brachy.plan(sphere(), QUICK, direction=(0, 0), robust=True)
     told = made.optimiser["robust"]
     assert told["before"]["seeds"] == plain.seed_count
     assert told["after"]["seeds"] == made.seed_count
@@ -48,7 +44,7 @@ def test_d90_holds_more_often_on_unseen_scenarios_at_the_cost_in_seeds_that_is_t
 
 
 def test_without_errors_nothing_is_changed(plain):
-    made = brachy.plan(SPHERE, QUICK, direction=(0, 0), robust=True, uncertainties=Uncertainties())
+    made = brachy.plan(sphere(), QUICK, direction=(0, 0), robust=True, uncertainties=Uncertainties())
     assert made.optimiser["robust"]["rounds"] == 0
     assert made.needles == plain.needles
 

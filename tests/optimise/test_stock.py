@@ -5,20 +5,17 @@ import pytest
 
 from brachy.check import check_plan
 from brachy.errors import BrachyError, UsageError
-from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan
 from brachy.optimise.candidates import Candidates
 from brachy.optimise.control import SearchControl
 from brachy.optimise.planner import solve
 from brachy.output.plan_folder import write_outputs
 from brachy.patient.protocol import Protocol, change, load_protocol
-
-QUICK = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 10_000, "fine_moves": 5_000})
-SPHERE = load_phantom("sphere-35mm")
+from tests.sphere_case import QUICK, sphere
 
 
 def made(**tables):
-    found = plan(SPHERE, change(QUICK, **tables), direction=(0, 0))
+    found = plan(sphere(), change(QUICK, **tables), direction=(0, 0))
     assert [rule.rule for rule in found.rules if not rule.met] == []
     return found
 
@@ -62,7 +59,7 @@ def test_strengths_are_mixed_by_whole_needles_and_every_file_agrees(tmp_path):
     assert {round(s.apparent_activity_mCi, 6) for s in found.sources} == {0.6, 0.8}
     for needle in found.needles:
         assert len({seed.source for seed in needle.seeds}) == 1
-    out = write_outputs(found, SPHERE, tmp_path / "out", pictures=False)
+    out = write_outputs(found, sphere(), tmp_path / "out", pictures=False)
     report = check_plan(out)
     assert report.verdict == "pass", [c for c in report.to_dict()["checks"] if c["verdict"] == "fail"]
 
@@ -73,7 +70,7 @@ def test_a_stronger_stock_needs_fewer_seeds():
 
 
 def test_candidates_of_several_strengths_exclude_each_other_in_a_hole():
-    solved = solve(SPHERE, QUICK, SearchControl(), None, None, None, (0, 0))
+    solved = solve(sphere(), QUICK, SearchControl(), None, None, None, (0, 0))
     one = Candidates.of(solved.game.candidates.templates, np.zeros(3), QUICK)
     three = Candidates.of(solved.game.candidates.templates, np.zeros(3), QUICK, 3)
     assert len(three) == 3 * len(one)
@@ -92,20 +89,20 @@ def test_too_small_a_stock_says_the_activity_that_would_do():
     with pytest.raises(
         BrachyError, match=r"12 seeds reach V100 [\d.]+ %, 95 % is required: about"
     ) as refused:
-        plan(SPHERE, change(QUICK, seeds={"count": 12}), direction=(0, 0))
+        plan(sphere(), change(QUICK, seeds={"count": 12}), direction=(0, 0))
     needed = float(str(refused.value).split("about ")[1].split(" mCi")[0])
     # dose is proportional to strength: with it, as many seeds do
     wide = change(
         QUICK, source={"allowed_mCi": (0.1, 9.0), "activity_mCi": 1.1 * needed}, seeds={"count": 12}
     )
-    assert plan(SPHERE, wide, direction=(0, 0)).evaluation.structures["GTV"]["V100_pct"] >= 95
+    assert plan(sphere(), wide, direction=(0, 0)).evaluation.structures["GTV"]["V100_pct"] >= 95
 
 
 def test_counts_that_find_no_place_are_refused():
     with pytest.raises(BrachyError, match=r"only \d+ find a place"):
-        plan(SPHERE, change(QUICK, seeds={"count": 500}), direction=(0, 0))
+        plan(sphere(), change(QUICK, seeds={"count": 500}), direction=(0, 0))
     with pytest.raises(BrachyError, match=r"least number of needles finds no place"):
-        plan(SPHERE, change(QUICK, needle={"count": (60, 80)}), direction=(0, 0))
+        plan(sphere(), change(QUICK, needle={"count": (60, 80)}), direction=(0, 0))
 
 
 @pytest.mark.parametrize(

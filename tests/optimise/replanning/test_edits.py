@@ -10,22 +10,19 @@ import pytest
 from brachy.cli import app
 from brachy.dosimetry.tg43 import dose
 from brachy.errors import BrachyError, UsageError
-from brachy.io.phantom.file import load_phantom
-from brachy.optimise import plan, plan_edited
+from brachy.optimise import plan_edited
 from brachy.optimise.replanning.edits import edited_needles, read_edits
 from brachy.optimise.replanning.reopen import game_with, loading_of, reopen
 from brachy.output.plan_folder import write_outputs
 from brachy.patient.plan import Plan
-from brachy.patient.protocol import change, load_protocol
+from tests.sphere_case import quick_plan, sphere
 
-SPHERE = load_phantom("sphere-35mm")
-QUICK = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 10_000, "fine_moves": 5_000})
 HEADER = "action,template,hole,seed,depth_mm\n"
 
 
 @pytest.fixture(scope="module")
 def before():
-    return plan(SPHERE, QUICK, direction=(0, 0))
+    return quick_plan()
 
 
 def rows(tmp_path, text):
@@ -40,7 +37,7 @@ def places(found, hole):
 
 
 def edited(tmp_path, before, text, **options):
-    return plan_edited(before, SPHERE, read_edits(rows(tmp_path, text), before), **options)
+    return plan_edited(before, sphere(), read_edits(rows(tmp_path, text), before), **options)
 
 
 def test_a_seed_that_is_removed_is_gone_and_nothing_else(tmp_path, before):
@@ -124,7 +121,7 @@ def test_the_rest_is_optimised_round_what_is_fixed(tmp_path, before):
 
 
 def test_an_opened_plan_has_its_own_dose_and_value(before):
-    opened = reopen(before, SPHERE)
+    opened = reopen(before, sphere())
     game = game_with(opened, ())
     loading = loading_of(before.needles, game.candidates, before)
     assert loading.sum() == before.seed_count
@@ -186,7 +183,7 @@ def test_another_case_and_an_empty_plan_are_refused(tmp_path, before):
     edits = read_edits(rows(tmp_path, "remove,1,A2,1,\n"), before)
     other = before.model_copy(update={"case": before.case.model_copy(update={"patient_id": "X"})}).sealed()
     with pytest.raises(BrachyError, match="another case: its patient ID differs"):
-        plan_edited(other, SPHERE, edits)
+        plan_edited(other, sphere(), edits)
     everything = "".join(f"remove,1,{n.hole},,\n" for n in before.needles)
     with pytest.raises(BrachyError, match="no needle is left"):
         edited(tmp_path, before, everything)
@@ -200,7 +197,7 @@ def run(monkeypatch, *words):
 
 
 def test_the_command_makes_a_child_and_leaves_the_parent(tmp_path, before, monkeypatch, capsys):
-    parent = write_outputs(before, SPHERE, tmp_path / "parent", pictures=False)
+    parent = write_outputs(before, sphere(), tmp_path / "parent", pictures=False)
     text = (parent / "plan.json").read_bytes()
     needle = next(n for n in before.needles if len(n.seeds) >= 2)
     file = rows(tmp_path, f"remove,1,{needle.hole},1,\n")

@@ -17,8 +17,7 @@ from brachy.dosimetry.source import load_source
 from brachy.dosimetry.tg43 import dose
 from brachy.errors import BrachyError, UsageError
 from brachy.evaluation.rules import check_rules
-from brachy.io.phantom.file import load_phantom
-from brachy.optimise import plan, replan
+from brachy.optimise import replan
 from brachy.optimise.replanning.implanted_so_far import PLACED_HEADER, Placed, read_placed
 from brachy.optimise.replanning.replan import no_worse
 from brachy.optimise.replanning.state import opened_for, stand
@@ -26,21 +25,16 @@ from brachy.output.csv_tables import placed_csv
 from brachy.output.plan_folder import write_outputs
 from brachy.patient import lineage
 from brachy.patient.plan import Plan
-from brachy.patient.protocol import change, load_protocol
+from brachy.patient.protocol import change
 from brachy.patient.target import Target
+from tests.sphere_case import quick_plan, sphere
 
-SPHERE = load_phantom("sphere-35mm")
-QUICK = change(
-    load_protocol("liver-metastasis"),
-    search={"starts": 1, "moves": 10_000, "fine_moves": 5_000},
-    replan={"moves": 3000},
-)
 NOTHING = Placed({}, frozenset(), frozenset(), {})
 
 
 @pytest.fixture(scope="module")
 def before():
-    return plan(SPHERE, QUICK, direction=(0, 0))
+    return quick_plan()
 
 
 def seeds_of(found):
@@ -62,11 +56,11 @@ def all_of(needle):
 
 def test_placed_seeds_stand_to_the_last_digit_and_the_dose_has_them(before):
     seeds = all_of(before.needles[0]) | all_of(before.needles[1])
-    found = replan(before, SPHERE, Placed(seeds, frozenset(), frozenset(), {}))
+    found = replan(before, sphere(), Placed(seeds, frozenset(), frozenset(), {}))
     assert placed_of(found) == sorted(seeds.values())
     assert found.parent == before.checksum
     # now: the dose of what is in, against a direct sum at points that are the search's own
-    opened = opened_for(before, SPHERE)
+    opened = opened_for(before, sphere())
     standing = stand(before, opened, Placed(seeds, frozenset(), frozenset(), {}))
     from brachy.optimise.replanning.reopen import game_with
 
@@ -92,7 +86,7 @@ def test_new_seeds_keep_their_distance_and_the_target_is_made_up_for(before):
     for needle in before.needles[::2]:
         for name, place in all_of(needle).items():
             seeds[name] = tuple(np.add(place, (4.0, 0, 0)).tolist())
-    found = replan(before, SPHERE, Placed(seeds, frozenset(), frozenset(), {}))
+    found = replan(before, sphere(), Placed(seeds, frozenset(), frozenset(), {}))
     told = found.optimiser["replan"]
     assert told["now"]["GTV"]["V100_pct"] < told["old"]["GTV"]["V100_pct"]
     assert found.optimiser["carried_on"] or no_worse(told["new"], told["old"])
@@ -111,13 +105,13 @@ def test_new_seeds_keep_their_distance_and_the_target_is_made_up_for(before):
 def test_a_blocked_needle_is_out_with_its_neighbours(before):
     hole = before.needles[0].hole
     blocked = Placed({}, frozenset(), frozenset({(0, hole)}), {})
-    found = replan(before, SPHERE, blocked)
+    found = replan(before, sphere(), blocked)
     assert hole not in {n.hole for n in found.needles}
     assert any(hole in words for words in found.optimiser["changes"])
     wide = before.model_copy(
         update={"protocol": change(before.protocol, replan={"blocked_radius_mm": 10.0})}
     ).sealed()
-    standing = stand(wide, opened_for(wide, SPHERE), blocked)
+    standing = stand(wide, opened_for(wide, sphere()), blocked)
     layout = standing.opened.templates[0].layout
     from brachy.needles.template import parse_hole
 
@@ -140,16 +134,16 @@ def test_replanning_again_with_nothing_new_changes_nothing(before, tmp_path):
     line = {(0, second.hole): (tuple(tip.tolist()), tuple(entry.tolist()))}
     one = {(0, second.hole, 1): tuple(np.add(second.seeds[0].position_mm, 0.3).tolist())}
     reported = Placed(one, frozenset(), blocked, line)
-    start = replan(wide, SPHERE, reported)
+    start = replan(wide, sphere(), reported)
     assert start.optimiser["blocked"] == [{"template": 0, "hole": first.hole}]
-    closed = stand(start, opened_for(start, SPHERE), NOTHING).closed
-    assert closed == stand(wide, opened_for(wide, SPHERE), reported).closed
+    closed = stand(start, opened_for(start, sphere()), NOTHING).closed
+    assert closed == stand(wide, opened_for(wide, sphere()), reported).closed
     chain = [start]
     for _ in range(3):
         again = tmp_path / "placed.csv"  # filled in by the program, and the hole reported once more
         again.write_text(placed_csv(chain[-1]) + f"1,{first.hole},,blocked,,,\n")
         told = read_placed(again, chain[-1]) if len(chain) == 2 else NOTHING
-        chain.append(replan(chain[-1], SPHERE, told))
+        chain.append(replan(chain[-1], sphere(), told))
     for old, new in pairwise(chain):
         assert new.parent == old.checksum
         for part in ("needles", "sources", "templates", "evaluation", "rules", "assumed", "protocol"):
@@ -173,7 +167,7 @@ def test_seeds_along_a_measured_line_keep_their_distance(before):
         line = {(0, needle.hole): (tuple(tip.tolist()), needle.skin_mm)}
         for seeds in ({}, inside):
             standing = stand(
-                before, opened_for(before, SPHERE), Placed(seeds, frozenset(), frozenset(), line)
+                before, opened_for(before, sphere()), Placed(seeds, frozenset(), frozenset(), line)
             )
             places = [
                 s.position_mm
@@ -186,7 +180,7 @@ def test_seeds_along_a_measured_line_keep_their_distance(before):
 
 
 def test_a_replan_that_ends_early_says_so(before):
-    found = replan(before, SPHERE, NOTHING, time_limit=1e-9)
+    found = replan(before, sphere(), NOTHING, time_limit=1e-9)
     assert any("time limit" in words for words in found.assumed)
     assert found.optimiser["time_limit_s"] == 1e-9
 
@@ -194,8 +188,8 @@ def test_a_replan_that_ends_early_says_so(before):
 def test_seeds_to_come_through_a_needle_that_is_begun_are_judged(before):
     """One seed of a needle is in; another of it is moved out of the target, and only the latter breaks the rules."""
     needle = max(before.needles, key=lambda n: len(n.seeds))
-    target = Target(SPHERE.structure(before.targets[0].planned_roi), 120.0)
-    structures = tuple(opened_for(before, SPHERE).prepared.case.structures)
+    target = Target(sphere().structure(before.targets[0].planned_roi), 120.0)
+    structures = tuple(opened_for(before, sphere()).prepared.case.structures)
     source = load_source("amersham_6711")
 
     def judged(moved, placed):
@@ -219,7 +213,7 @@ def test_a_lost_seed_is_not_there(before):
     needle = next(n for n in before.needles if len(n.seeds) >= 2)
     name = (needle.template, needle.hole, 1)
     rest = {k: v for k, v in all_of(needle).items() if k != name}
-    found = replan(before, SPHERE, Placed(rest, frozenset({name}), frozenset(), {}))
+    found = replan(before, sphere(), Placed(rest, frozenset({name}), frozenset(), {}))
     assert placed_of(found) == sorted(rest.values())
 
 
@@ -227,7 +221,7 @@ def test_a_needle_on_a_measured_line_gives_its_seeds_along_it(before):
     needle = max(before.needles, key=lambda n: len(n.seeds))
     tip, entry = np.add(needle.tip_mm, (2.0, 1.0, -1.5)), np.add(needle.skin_mm, (-1.0, 0.0, 2.0))
     line = Placed({}, frozenset(), frozenset(), {(0, needle.hole): (tuple(tip), tuple(entry))})
-    found = replan(before, SPHERE, line)
+    found = replan(before, sphere(), line)
     (after,) = [n for n in found.needles if n.hole == needle.hole]
     assert after.in_place
     assert after.tip_mm == pytest.approx(tip, abs=1e-3)
@@ -241,21 +235,21 @@ def test_a_needle_on_a_measured_line_gives_its_seeds_along_it(before):
 
 
 def test_the_chain_leads_back_and_every_state_can_be_written_again(tmp_path, before):
-    first = write_outputs(before, SPHERE, tmp_path / "1", pictures=False)
+    first = write_outputs(before, sphere(), tmp_path / "1", pictures=False)
     placed = Placed(all_of(before.needles[0]), frozenset(), frozenset(), {})
-    second_plan = replan(before, SPHERE, placed)
+    second_plan = replan(before, sphere(), placed)
     second = write_outputs(
-        second_plan, SPHERE, tmp_path / "2", pictures=False, ancestors=lineage.ancestors_for_child(first)
+        second_plan, sphere(), tmp_path / "2", pictures=False, ancestors=lineage.ancestors_for_child(first)
     )
     assert check_plan(second).verdict == "pass"
-    third_plan = replan(Plan.load(second), SPHERE, NOTHING)
+    third_plan = replan(Plan.load(second), sphere(), NOTHING)
     third = write_outputs(
-        third_plan, SPHERE, tmp_path / "3", pictures=False, ancestors=lineage.ancestors_for_child(second)
+        third_plan, sphere(), tmp_path / "3", pictures=False, ancestors=lineage.ancestors_for_child(second)
     )
     assert placed_of(Plan.load(third)) == placed_of(Plan.load(second))  # what is in stays in
     chain = lineage.chain_of(third)
     assert [p.checksum for p in chain] == [p.checksum for p in (Plan.load(third), Plan.load(second), before)]
-    again = write_outputs(chain[-1], SPHERE, tmp_path / "again", pictures=False)
+    again = write_outputs(chain[-1], sphere(), tmp_path / "again", pictures=False)
     for name in ("plan.json", "RTPLAN.dcm", "RTDOSE.dcm", "needles.csv", "placed.csv"):
         assert (again / name).read_bytes() == (first / name).read_bytes(), name
     (third / "chain" / f"{before.checksum}.json").unlink()
@@ -264,11 +258,11 @@ def test_the_chain_leads_back_and_every_state_can_be_written_again(tmp_path, bef
 
 
 def test_an_approved_plan_is_never_replaced(tmp_path, before):
-    folder = write_outputs(before, SPHERE, tmp_path / "1", pictures=False)
+    folder = write_outputs(before, sphere(), tmp_path / "1", pictures=False)
     lineage.approve(folder, "A. Physicist")
     assert lineage.approval(folder)["by"] == "A. Physicist"
     with pytest.raises(UsageError, match="is approved and is not replaced"):
-        write_outputs(before, SPHERE, folder, pictures=False, force=True)
+        write_outputs(before, sphere(), folder, pictures=False, force=True)
     with pytest.raises(UsageError, match="approved already"):
         lineage.approve(folder, "B")
     with pytest.raises(UsageError, match="--by"):
@@ -285,7 +279,7 @@ def test_the_cache_is_used_if_it_is_the_right_one_and_may_be_deleted_or_damaged(
     from brachy.optimise.replanning import cache
 
     placed = Placed(all_of(before.needles[0]), frozenset(), frozenset(), {})
-    first = replan(before, SPHERE, placed, cache=tmp_path)
+    first = replan(before, sphere(), placed, cache=tmp_path)
     file = tmp_path / cache.NAME
     good = file.read_bytes()
     sizes = []
@@ -296,16 +290,16 @@ def test_the_cache_is_used_if_it_is_the_right_one_and_may_be_deleted_or_damaged(
         return computed(self, points, positions, axes)
 
     monkeypatch.setattr(SeedTable, "rows", counting)
-    assert replan(before, SPHERE, placed, cache=tmp_path).to_json() == first.to_json()
+    assert replan(before, sphere(), placed, cache=tmp_path).to_json() == first.to_json()
     used = list(sizes)
     for bad in (good[:-1], good[:100] + b"x" + good[101:], b"x" + good[1:], b""):
         sizes.clear()
         file.write_bytes(bad)
-        assert replan(before, SPHERE, placed, cache=tmp_path).to_json() == first.to_json()
+        assert replan(before, sphere(), placed, cache=tmp_path).to_json() == first.to_json()
         assert sum(sizes) > sum(used)  # all candidates again
         assert file.read_bytes() == good
     file.unlink()
-    assert replan(before, SPHERE, placed).to_json() == first.to_json()
+    assert replan(before, sphere(), placed).to_json() == first.to_json()
 
 
 # ---- files --------------------------------------------------------------------------------------------------------
@@ -384,7 +378,7 @@ def test_the_command_makes_a_child_or_writes_nothing(tmp_path, before, monkeypat
             app.main()
         return int(leave.value.code or 0), capsys.readouterr()
 
-    folder = write_outputs(before, SPHERE, tmp_path / "plan", pictures=False)
+    folder = write_outputs(before, sphere(), tmp_path / "plan", pictures=False)
     hole = before.needles[0].hole
     bad = written(tmp_path, f"1,{hole},1,put,,,\n")
     code, shown = run("replan", folder, "--placed", bad, "-o", tmp_path / "child")
@@ -441,7 +435,7 @@ def test_placed_seeds_never_move_vanish_or_double(before, events):
             line = tuple(np.add(needle.tip_mm, off)), tuple(np.add(needle.skin_mm, -off))
             event = Placed({}, frozenset(), frozenset(), {key: line})
         known += list(event.seeds.values())
-        now = replan(now, SPHERE, event, threads=1)
+        now = replan(now, sphere(), event, threads=1)
         assert placed_of(now) == sorted(known)
         every = seeds_of(now)
         assert len(set(every)) == len(every)
