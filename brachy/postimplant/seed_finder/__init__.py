@@ -1,4 +1,4 @@
-"""After the implant: the seeds found on CT."""
+"""Finds the seeds of a permanent implant on a CT: position, axis and confidence of each."""
 
 from brachy.postimplant.seed_finder.find import find_seeds
 from brachy.postimplant.seed_finder.seeds import Calibration, Capsule, Doubt, Findings, FoundSeed

@@ -1,4 +1,4 @@
-"""What is behind the seeds: local background, noise, saturation, and the peaks worth a fit."""
+"""Prepares a CT for the seed fit: subtracts the local background, measures noise and saturation, finds peaks."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ Float = NDArray[np.float64]
 def _upsampled(
     coarse: NDArray[np.float32], block: tuple[int, int], shape: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """Bilinear from block centres to pixels."""
+    """Bilinear interpolation of a coarse image, given at block centres, to the pixels of an image of that shape."""
     out = coarse
     for axis in (0, 1):
         at = np.clip(
@@ -30,13 +30,17 @@ def _upsampled(
 
 
 def subtract_background(hu: NDArray[Any], spacing: Float, width_mm: float = 14.0) -> NDArray[np.float32]:
-    """HU minus the in-plane median over about `width_mm`, from 2 mm block medians: seeds cover too little to matter."""
+    """HU minus the local background, [z, y, x]: the in-plane median over about `width_mm`.
+
+    The median is taken of the medians of 2 mm blocks, which is faster; seeds cover too small a part of the width to
+    shift it.
+    """
     nz, ny, nx = hu.shape
     by, bx = (max(1, min(round(2.0 / spacing[k]), size)) for k, size in ((1, ny), (0, nx)))
     size = tuple(2 * round(0.5 * width_mm / (b * s)) + 1 for b, s in ((by, spacing[1]), (bx, spacing[0])))
     out = np.empty(hu.shape, dtype=np.float32)
     for k in range(nz):
-        # air and padding count as soft fat: the edge of the body is no peak
+        # air and padding are raised to -150 HU, or the edge of the body would be a peak
         image = np.maximum(hu[k].astype(np.float32), -150.0)
         h, w = ny // by, nx // bx
         blocks = image[: h * by, : w * bx].reshape(h, by, w, bx).transpose(0, 2, 1, 3).reshape(h, w, by * bx)
@@ -47,10 +51,10 @@ def subtract_background(hu: NDArray[Any], spacing: Float, width_mm: float = 14.0
 
 
 def saturation(hu: NDArray[Any]) -> tuple[float | None, NDArray[np.bool_]]:
-    """The HU at which the scan is clipped (None if it is not) and the voxels that are.
+    """The HU at which a scan is clipped, or None, and a mask [z, y, x] of the clipped voxels (empty if there are none).
 
-    A scan is taken as clipped when its highest value, above 1500 HU, is shared by five voxels or more (engineering
-    choice): two seeds hardly ever peak at the same HU.
+    A scan counts as clipped if five voxels or more share its highest value and that is above 1500 HU (engineering
+    choice): without clipping two seeds hardly ever peak at the same HU.
     """
     top = float(hu.max())
     if top < 1500.0:
@@ -62,7 +66,7 @@ def saturation(hu: NDArray[Any]) -> tuple[float | None, NDArray[np.bool_]]:
 
 
 def noise_of(excess: NDArray[np.float32], hu: NDArray[Any]) -> float:
-    """Noise in HU: robust spread of the excess where there is soft tissue (-150 to 250 HU)."""
+    """Noise in HU: median absolute deviation of the excess in soft tissue (-150 to 250 HU), as a standard deviation."""
     step = max(1, excess.size // 2_000_000)
     values = excess.reshape(-1)[::step]
     tissue = hu.reshape(-1)[::step]
@@ -75,7 +79,7 @@ def noise_of(excess: NDArray[np.float32], hu: NDArray[Any]) -> float:
 def maxima(
     values: NDArray[np.float32], spacing: Float, allowed: NDArray[np.bool_] | None, floor_hu: float
 ) -> NDArray[np.int64]:
-    """Local maxima (n, 3) index z, y, x above a floor: the highest within a slice and about 1 mm in the plane."""
+    """Local maxima above a floor in HU, (n, 3; z, y, x): the highest within one slice and about 1 mm in the plane."""
     bright = values > floor_hu
     if allowed is not None:
         bright &= allowed
@@ -89,7 +93,7 @@ def maxima(
 def peaks(
     image: Image, region: NDArray[np.bool_] | None, floor_hu: float, smooth_mm: float, lines: int = 12
 ) -> tuple[NDArray[np.int64], Float]:
-    """Local maxima (n, 3) index z, y, x of the smoothed excess above a floor, and their `elongations`."""
+    """Local maxima (n, 3; z, y, x) of the excess smoothed by `smooth_mm`, and their `elongations` (n, lines)."""
     smooth = np.empty_like(image.excess)
     for k in range(len(smooth)):
         sigma = (smooth_mm / image.spacing[1], smooth_mm / image.spacing[0])
@@ -101,7 +105,7 @@ def peaks(
 
 
 def _flat(excess: NDArray[np.float32], spacing: Float, peak: NDArray[np.int64]) -> bool:
-    """Whether a peak has nothing comparable above and below: a row of seeds in the plane, not a wall of bone."""
+    """Whether nothing near a peak is as bright in the slices above and below: true of a row of seeds, not of bone."""
     away = int(np.ceil((2.5 + spacing[2]) / spacing[2]))
     z, y, x = peak
     half = [int(np.ceil(2.0 / s)) for s in spacing[:2]]
@@ -114,10 +118,12 @@ def _flat(excess: NDArray[np.float32], spacing: Float, peak: NDArray[np.int64]) 
 
 
 def line_class(excess: NDArray[np.float32], spacing: Float, peaks: NDArray[np.int64]) -> NDArray[np.int64]:
-    """What straight lines of 8 mm say of peaks (n, 3: z, y, x).
+    """Class (n,) of each peak (n, 3; z, y, x) by the number of directions in which an 8 mm line through it stays
+    bright.
 
-    0: none carries it, as with a seed. 1: a few do, and within a slice, as with a row of seeds. 2: a few do, above and
-    below as well: a wall of bone, or needles of seeds above each other. 3: many do: a solid.
+    0: no direction, as at a single seed. 1: a few directions, within one slice only, as at a row of seeds. 2: a few
+    directions, and the slices above and below are bright too: the edge of a bone, or rows of seeds above each other.
+    3: many directions: a solid object. Bright is 35 % of the peak, a few is up to 4 of 12 (engineering choices).
     """
     high = (elongations(excess, spacing, peaks, 8.0, 12) > 0.35).sum(axis=1)
     out = np.where(high == 0, 0, np.where(high <= 4, 2, 3))
@@ -127,6 +133,8 @@ def line_class(excess: NDArray[np.float32], spacing: Float, peaks: NDArray[np.in
     return out.astype(np.int64)
 
 
-def seedlike(excess: NDArray[np.float32], spacing: Float, peaks: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Indices of the peaks (n, 3: z, y, x) that can be seeds: no 8 mm line carries them, or one does within a slice."""
+def candidate_peaks(
+    excess: NDArray[np.float32], spacing: Float, peaks: NDArray[np.int64]
+) -> NDArray[np.intp]:
+    """Indices of the peaks (n, 3; z, y, x) that can be seeds: those of class 0 and 1 of `line_class`."""
     return np.flatnonzero(line_class(excess, spacing, peaks) <= 1)

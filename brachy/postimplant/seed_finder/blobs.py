@@ -1,4 +1,7 @@
-"""Bright blobs and how many seeds each holds: its mass, in units of one seed, counts them and cuts it."""
+"""Bright blobs (connected bright voxels) of a CT, and their division into pieces of one seed's mass each.
+
+The mass of a blob, its integral of HU above the background, divided by that of one seed is the number of seeds in it.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +15,12 @@ from brachy.postimplant.seed_finder.fit import Image, Scale, make
 Float = NDArray[np.float64]
 
 LARGEST = 10
-"""A blob of more seeds than this is taken apart at a higher threshold before it is fitted (engineering choice)."""
+"""A blob of more seeds than this is divided by a higher threshold before it is fitted (engineering choice)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Blob:
-    """A bright component: points (n, 3) in scan mm that sample its voxels, their masses, and its brightest voxel."""
+    """Connected bright voxels: sample points (n, 3; scan mm), mass at each (n,; HU mm3), brightest voxel (z, y, x)."""
 
     points: Float
     mass: Float
@@ -27,9 +30,10 @@ class Blob:
 def sampled(
     block: NDArray[Any], mask: NDArray[np.bool_], low: NDArray[np.int64], spacing: Float
 ) -> tuple[Float, Float]:
-    """Points (n, 3) in scan mm and masses of the voxels of a mask; `low` is the block's first voxel, x y z.
+    """Points (n, 3) in scan mm and masses (n,) in HU mm3 of the voxels of a mask; `low` is the block's first voxel, x y
+    z.
 
-    Thick slices are cut into layers of about 1 mm, so that a cut can pass through a slice.
+    Thick slices are divided into layers of about 1 mm, so that a blob can be cut within a slice.
     """
     at = np.argwhere(mask)
     layers = max(1, round(spacing[2]))
@@ -40,7 +44,11 @@ def sampled(
 
 
 def find_blobs(image: Image, scale: Scale, allowed: NDArray[np.bool_] | None, threshold: float) -> list[Blob]:
-    """Components above a threshold, raised where one holds too much; each with the faint voxels round it."""
+    """Connected components above a threshold in HU, each with the fainter voxels around it.
+
+    Where a component has more than `LARGEST` seeds' mass, the threshold is raised by 30 % there until it falls apart;
+    one with less than 15 % of a seed's mass is dropped (engineering choices).
+    """
     found: list[Blob] = []
     size = np.array(image.excess.shape[::-1])
     margin = np.array([np.ceil(3 * scale.blur[0] / s) for s in image.spacing[:2]] + [1]).astype(np.int64)
@@ -87,7 +95,10 @@ def find_blobs(image: Image, scale: Scale, allowed: NDArray[np.bool_] | None, th
 
 
 def principal_axes(points: Float, mass: Float, spacing: Float) -> Float:
-    """Columns: unit axes of a mass distribution, the longest first; the slice's own thickness taken off."""
+    """Unit principal axes of a mass distribution as columns, the longest first.
+
+    The variance of a slice's thickness, which widens every distribution along z, is subtracted first.
+    """
     total = max(float(mass.sum()), 1e-9)
     offset = points - (mass[:, None] * points).sum(axis=0) / total
     spread = (mass[:, None, None] * offset[:, :, None] * offset[:, None, :]).sum(axis=0) / total
@@ -96,7 +107,10 @@ def principal_axes(points: Float, mass: Float, spacing: Float) -> Float:
 
 
 def cut(points: Float, mass: Float, spacing: Float, count: int, one: float, first: int = 0) -> list[Float]:
-    """Cut a blob into `count` pieces of equal mass, each a capsule; `first` picks the axis of the first cut."""
+    """Cut a blob into `count` pieces of equal mass and return a capsule (7 numbers, mass `one`) for each.
+
+    Cuts are perpendicular to the longest axis; `first` selects another principal axis for the first cut.
+    """
     axes = principal_axes(points, mass, spacing)
     total = max(float(mass.sum()), 1e-9)
     if count == 1:

@@ -1,4 +1,4 @@
-"""What one seed looks like on this scan: blur, mass, spread, learnt from the clearest single seeds."""
+"""Estimates a scan's own parameters from its clearest single seeds: blur, mass of one seed, and its spread."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,13 +27,13 @@ MASS_RANGE = (8_000.0, 250_000.0)
 """HU mm3 that one seed can have. The titanium shell alone (about 0.8 mm3 at some 10,000 HU) gives the lower bound;
 measured are 31,000 to 34,000 (two clinical scans). Engineering choice."""
 ENOUGH = 3
-"""Clear seeds without which a scan is not calibrated (engineering choice)."""
+"""Least number of clear single seeds for a calibration (engineering choice)."""
 MOST = 250
-"""Peaks looked at, the brightest first (engineering choice)."""
+"""Greatest number of peaks used, the brightest first (engineering choice)."""
 
 
 def starting_axes(image: Image, centre: Float) -> list[Float]:
-    """Axes to start a fit from: the long axis of the bright voxels near a point, upright, and along the slice."""
+    """Unit axes to start a fit from: long axis of the bright voxels near a point, along z, and in the slice plane."""
     low, high = bounds(image, centre - [3, 3, 4.5], centre + [3, 3, 4.5])
     block = np.clip(image.excess[low[2] : high[2], low[1] : high[1], low[0] : high[0]], 0, None).astype(
         np.float64
@@ -53,7 +53,7 @@ def starting_axes(image: Image, centre: Float) -> list[Float]:
 
 
 def fit_alone(image: Image, scale: Scale, centre: Float, prior_sd: float) -> Float:
-    """The best single capsule at a peak, seven numbers."""
+    """The capsule (seven numbers) that fits a peak best when it is alone; `centre` in scan mm."""
     best, best_cost = make(centre, [0, 0, 1], scale.mass), np.inf
     for axis in starting_axes(image, centre):
         start = make(centre, axis, scale.mass)[None]
@@ -66,10 +66,10 @@ def fit_alone(image: Image, scale: Scale, centre: Float, prior_sd: float) -> Flo
 
 
 def explained(image: Image, scale: Scale, capsules: Float, index: int) -> tuple[float, float, float]:
-    """How well one capsule explains what is seen round it when the others are taken away.
+    """How well one capsule explains the image around it after the images of all others are subtracted.
 
-    Returns the share of the image's energy, noise taken off, that it explains, the peak HU seen, and the largest HU it
-    leaves.
+    Returns the share of the sum of squared HU that it explains (expected noise subtracted), the peak in HU, and the
+    largest absolute residual in HU.
     """
     c = capsules[index]
     reach = np.abs(c[3:6]) * 0.5 * scale.blur[2] + [2.0, 2.0, 0.5 * image.spacing[2] + 1.5]
@@ -83,13 +83,14 @@ def explained(image: Image, scale: Scale, capsules: Float, index: int) -> tuple[
         cut = image.saturated[low[2] : high[2], low[1] : high[1], low[0] : high[0]]
         left = np.where(cut & (left < 0), 0.0, left)
     seen = left + own
-    noise = left.size * (scale.noise_hu / 3) ** 2  # see `start`
+    noise = left.size * (scale.noise_hu / 3) ** 2  # see `initial_scale`
     share = 1 - max(float((left**2).sum()) - noise, 0.0) / max(float((seen**2).sum()) - noise, 1.0)
     return share, float(seen.max()), float(np.abs(left).max())
 
 
 def commonest_mass(masses: Float) -> float:
-    """The mass that most of a sample share: where a bell of 8 % width (engineering choice) holds most of them.
+    """The mode of a sample of masses: mean under the Gaussian of 8 % width (engineering choice) that holds most of
+    them.
 
     Examples
     --------
@@ -103,7 +104,7 @@ def commonest_mass(masses: Float) -> float:
 
 
 def least_peak(image: Image, scale: Scale) -> float:
-    """Peak HU of a seed where it shows least: lying in the plane midway between two slices and two voxels."""
+    """Peak HU of a seed where it is least visible: lying in the plane midway between two slices and two voxels."""
     s = image.spacing
     out = np.zeros((4, 6, 6))
     lying = make([2.5 * s[0], 2.5 * s[1], 1.5 * s[2]], [1, 0, 0], scale.mass)
@@ -111,15 +112,22 @@ def least_peak(image: Image, scale: Scale) -> float:
     return float(out.max())
 
 
-def start(image: Image, noise_hu: float, length_mm: float = 4.5, diameter_mm: float = 0.8) -> Scale:
-    """Where calibration starts: a usual abdominal kernel, an error of three times the noise, 8 % of the signal."""
+def initial_scale(image: Image, noise_hu: float, length_mm: float = 4.5, diameter_mm: float = 0.8) -> Scale:
+    """Scale that calibration starts from: the blur of a common abdominal reconstruction kernel and 32,000 HU mm3 a
+    seed.
+
+    The error of a voxel is three times the noise (at least 40 HU) and 8 % of the signal (engineering choices).
+    """
     blur = np.array([0.6, max(0.6, 0.3 * image.spacing[2]), 0.93 * length_mm])
     errors = Scale(blur, 32_000.0, 1.0, max(40.0, 3 * noise_hu), 0.08, 1.0, length_mm, diameter_mm)
     return errors.blurred(blur, image.spacing)
 
 
 def first_blur(image: Image, scale: Scale, centres: Float) -> Scale:
-    """The blur, of a few, with which the best third of the peaks (n, 3: scan mm) look most like single capsules."""
+    """The scale with the blur, out of a few tried, that lets the best third of the peaks fit single capsules best.
+
+    `centres` (n, 3) are the peaks in scan mm.
+    """
     (least, thin, _), (most, thick, _) = blur_bounds(image.spacing, scale.length_mm)
     planes = sorted({float(np.clip(v, least, most)) for v in (0.4, 0.55, 0.75, 1.0)})
     slices = sorted({float(np.clip(v, thin, thick)) for v in (0.2, 0.6, 1.2)})
@@ -135,12 +143,13 @@ def first_blur(image: Image, scale: Scale, centres: Float) -> Scale:
     return best
 
 
-def learn(
+def estimate_scale(
     image: Image, scale: Scale, capsules: Float, quality: Float, level: float
 ) -> tuple[Scale, int, float]:
-    """Mass, its spread and blur from capsules fitted with free masses that explain `level` or more.
+    """Mass, its spread and blur from capsules that were fitted with free masses and whose `quality` exceeds `level`.
 
-    Also how many share the commonest mass, and their share of all that explain as much.
+    Returns the scale, the number of capsules that share the commonest mass (within 20 %), and their share of all
+    capsules of that quality. `quality` (n,) is the share that `explained` gives.
     """
     good = (quality > level) & (capsules[:, 6] > MASS_RANGE[0]) & (capsules[:, 6] < MASS_RANGE[1])
     if good.sum() < ENOUGH:
@@ -161,10 +170,11 @@ def learn(
 def calibrate(
     image: Image, scale: Scale, peaks: NDArray[np.int64], lines: Float, log: Callable[[str], None]
 ) -> tuple[Scale, int]:
-    """Blur, mass and its spread from the clearest single seeds among the peaks (n, 3: z, y, x); and their number.
+    """Blur, mass and its spread from the clearest single seeds among the peaks (n, 3; z, y, x), and their number.
 
-    Peaks that a line of 8 mm carries are left out. Each is fitted alone with a free mass; what fits well and shares the
-    commonest mass is a single seed, and on those the blur is fitted; three times, more strictly each time.
+    Peaks through which an 8 mm line stays bright are left out. Each other peak is fitted alone with a free mass; those
+    that fit well and share the commonest mass count as single seeds, and the blur is fitted on them. This is done three
+    times with rising demands on the fit. The number is 0 if too few seeds or only bone was found.
     """
     thin = np.flatnonzero(lines.max(axis=1, initial=0.0) < 0.3)
     height = image.excess[tuple(peaks[thin].T)]
@@ -178,24 +188,24 @@ def calibrate(
         capsules = np.array([fit_alone(image, scale, centre, 10.0) for centre in centres])
         quality = np.array([explained(image, scale, one[None], 0)[0] for one in capsules])
         level = max(0.6, min(strict, 0.95 * float(np.quantile(quality, 0.85))))
-        new, number, share = learn(image, scale, capsules, quality, level)
+        new, number, share = estimate_scale(image, scale, capsules, quality, level)
         if not number:
             break
         scale, used, same = new, number, share
         masses.append(scale.mass)
         log(f"calibrated on {used} of {len(quality)}: mass {scale.mass:.0f}, blur {np.round(scale.blur, 2)}")
-    if used and _no_seeds(image, scale, same, masses):
+    if used and _is_bone(image, scale, same, masses):
         log("what was calibrated on are no seeds")
         return scale, 0
     return scale, used
 
 
-def _no_seeds(image: Image, scale: Scale, same: float, masses: list[float]) -> bool:
-    """Whether two of three signs say that bone was calibrated on, not seeds.
+def _is_bone(image: Image, scale: Scale, same: float, masses: list[float]) -> bool:
+    """Whether two of three signs show that the calibration used bone and not seeds.
 
-    Few of the clear objects share a mass; the commonest mass jumps as the choice gets stricter; the objects are as
-    long and as tall as the blur may be. Engineering choice: on scans with seeds 0.8 and more share it and it moves by
-    5 %, on a plain abdominal CT 0.4 do and it doubles.
+    The signs: fewer than half of the clear objects share a mass; the commonest mass changes by more than 40 % as the
+    choice gets stricter; slice sigma and length have run into their upper bounds. Engineering choices: on scans with
+    seeds 80 % and more share a mass and it moves by 5 %, on a plain abdominal CT 40 % do and it doubles.
     """
     _least, most = blur_bounds(image.spacing, scale.length_mm)
     scattered = same < 0.5
@@ -207,12 +217,12 @@ def _no_seeds(image: Image, scale: Scale, same: float, masses: list[float]) -> b
 def calibrate_again(
     image: Image, scale: Scale, capsules: Float, log: Callable[[str], None]
 ) -> tuple[Scale, int]:
-    """Calibrate on seeds already found, each with its neighbours taken away and a free mass."""
+    """Calibrate on seeds already found, each with the images of its neighbours subtracted and with a free mass."""
     free = capsules
     for chosen in groups(capsules, image.spacing[2], 8.0, scale.length_mm):
         free = refine(image, scale, free, chosen, 5, prior_sd=3.0)
     quality = np.array([explained(image, scale, free, k)[0] for k in range(len(free))])
-    new, used, _same = learn(
+    new, used, _same = estimate_scale(
         image, scale, free, quality, max(0.6, min(0.87, float(np.quantile(quality, 0.4))))
     )
     if used < ENOUGH:

@@ -1,4 +1,4 @@
-"""Seeds on a CT."""
+"""Find the seeds of an implant on a CT: the whole procedure, from background to seeds in the patient frame."""
 
 import logging
 from collections.abc import Callable
@@ -18,23 +18,31 @@ from brachy.postimplant.seed_finder.calibrate import (
     calibrate,
     calibrate_again,
     explained,
+    initial_scale,
     least_peak,
-    start,
 )
 from brachy.postimplant.seed_finder.fit import Image, Scale, covariance, groups, make, refine
-from brachy.postimplant.seed_finder.judge import CROWDED, accepted, blob_share, count_blob, crowded, standing
+from brachy.postimplant.seed_finder.judge import (
+    MOST_UNEXPLAINED,
+    accepted,
+    blob_share,
+    count_blob,
+    passes_tests,
+    unexplained_share,
+)
 from brachy.postimplant.seed_finder.seeds import Calibration, Doubt, Findings, FoundSeed, HasCapsule
 
 Float = NDArray[np.float64]
 Progress = Callable[[str, float], None]
-"""Called with a stage and the share done in [0, 1]."""
+"""Called with the name of a stage and the share done in [0, 1]."""
 
 DOUBTED = 0.8
 """Confidence below which a seed is listed as doubtful (engineering choice)."""
 MOST_OBJECTS = 500
-"""Objects above which the search is given up (engineering choice: the largest implants have some 150 seeds)."""
+"""Number of objects above which the search ends with an error (engineering choice: the largest implants have some 150
+seeds)."""
 COARSEST_MM = (2.0, 8.0)
-"""Pixel and slice above which a seed of 0.8 mm cannot be told from bone (engineering choice)."""
+"""Pixel and slice above which a seed of 0.8 mm cannot be distinguished from bone (engineering choice)."""
 FEW = 8
 """Clear single seeds below which the user is warned (engineering choice)."""
 
@@ -42,7 +50,7 @@ FEW = 8
 def _first_fits(
     image: Image, scale: Scale, bright: NDArray[np.bool_], floor: float, log: Callable[[str], None]
 ) -> Float:
-    """Capsules of the blobs that can be seeds, the brightest blob first."""
+    """Capsules (n, 7) fitted to the blobs that can be seeds, the brightest blob first."""
     pieces = blobs.find_blobs(image, scale, bright, 0.35 * floor)
     tops = np.array([piece.peak for piece in pieces], dtype=np.int64).reshape(-1, 3)
     height = image.excess[tuple(tops.T)]
@@ -66,34 +74,44 @@ def _first_fits(
     return capsules
 
 
-def _regrouped(image: Image, scale: Scale, capsules: Float, steps: int) -> Float:
+def _refitted(image: Image, scale: Scale, capsules: Float, steps: int) -> Float:
+    """All capsules fitted again, neighbours together."""
     for chosen in groups(capsules, image.spacing[2], 8.0, scale.length_mm):
         capsules = refine(image, scale, capsules, chosen, steps)
     return capsules
 
 
-def _pursued(
-    image: Image, scale: Scale, capsules: Float, bright: NDArray[np.bool_], floor: float, seen: list[Float]
+def _with_missed_seeds(
+    image: Image,
+    scale: Scale,
+    capsules: Float,
+    bright: NDArray[np.bool_],
+    floor: float,
+    failed_places: list[Float],
 ) -> Float:
-    """More capsules, where peaks are left beside all that were found; `seen` remembers where that failed."""
+    """The capsules and those of seeds missed so far, at peaks of the residual; `failed_places` collects vain tries."""
     left = image.excess.copy()
     kernel.add_images(capsules, scale.blur, image.spacing, np.zeros(3, np.int64), left, -1.0)
     at = background.maxima(left, image.spacing, bright, 0.5 * floor)
     at = at[np.argsort(-left[tuple(at.T)], kind="stable")]
-    at = at[background.seedlike(left, image.spacing, at)]
+    at = at[background.candidate_peaks(left, image.spacing, at)]
     for centre in at[:, ::-1] * image.spacing:
-        if seen and min(((centre - s) ** 2).sum() for s in seen) < 1.0:
+        if failed_places and min(((centre - s) ** 2).sum() for s in failed_places) < 1.0:
             continue
         best, best_gain = None, 1.0
         for axis in np.eye(3):
-            new, gain = moves.attempt(image, scale, capsules, [], [make(centre, axis, scale.mass)])
+            new, gain = moves.try_change(image, scale, capsules, [], [make(centre, axis, scale.mass)])
             if gain > best_gain and new[-1, 6] > 0.55 * scale.mass:
                 best, best_gain = new, gain
-        stands = best is not None and standing(image, scale, best, floor, [len(best) - 1])[0][0]
-        if best is not None and stands and crowded(image, scale, best, floor, [len(best) - 1])[0] < CROWDED:
+        passes = best is not None and passes_tests(image, scale, best, floor, [len(best) - 1])[0][0]
+        if (
+            best is not None
+            and passes
+            and unexplained_share(image, scale, best, floor, [len(best) - 1])[0] < MOST_UNEXPLAINED
+        ):
             capsules = best
         else:
-            seen.append(centre)
+            failed_places.append(centre)
     return capsules
 
 
@@ -103,22 +121,30 @@ def find(
     region: NDArray[np.bool_] | None,
     scale: Scale,
     log: Callable[[str], None] = lambda text: None,
-    tell: Progress = lambda stage, share: None,
+    report: Progress = lambda stage, share: None,
 ) -> tuple[Scale, Float, int]:
-    """Capsules (n, 7) of a CT, the scale fitted to it, and how many seeds calibrated it."""
+    """The scale fitted to a CT, capsules (n, 7) of its possible seeds, and the number of seeds used for calibration.
+
+    Steps: calibrate on the clearest single seeds; fit capsules to all bright blobs; drop what is bone; calibrate again;
+    then up to three sweeps that change the arrangement group by group and look for missed seeds.
+    """
     bright = hu > 100 if region is None else (hu > 100) & region
     found, lines = background.peaks(image, bright, 400.0, 0.5)
     log(f"peaks {len(found)}")
-    tell("calibrating", 0.1)
+    report("calibrating", 0.1)
     scale, used = calibrate(image, scale, found, lines, log)
     if used < ENOUGH:
         return scale, np.zeros((0, 7)), used
-    tell("fitting", 0.2)
+    report("fitting", 0.2)
     capsules = _first_fits(image, scale, bright, least_peak(image, scale), log)
-    capsules = _regrouped(image, scale, capsules, 8)
+    capsules = _refitted(image, scale, capsules, 8)
     floor = least_peak(image, scale)
-    for _ in range(3):  # what is bone shows once the capsules that stood for its other pieces are gone
-        good = standing(image, scale, capsules, floor)[0] & (crowded(image, scale, capsules, floor) < CROWDED)
+    for _ in range(
+        3
+    ):  # a piece of bone fails the tests once the capsules on its other pieces have been removed
+        good = passes_tests(image, scale, capsules, floor)[0] & (
+            unexplained_share(image, scale, capsules, floor) < MOST_UNEXPLAINED
+        )
         if good.all():
             break
         capsules = capsules[good]
@@ -130,14 +156,14 @@ def find(
     new, again = calibrate_again(image, scale, capsules, log)
     if again > used:
         scale, used = new, again
-        capsules = _regrouped(image, scale, capsules, 8)
+        capsules = _refitted(image, scale, capsules, 8)
     floor = least_peak(image, scale)
 
-    def stands(some: Float, k: int) -> bool:
-        return bool(standing(image, scale, some, floor, [k])[0][0])
+    def passes(some: Float, k: int) -> bool:
+        return bool(passes_tests(image, scale, some, floor, [k])[0][0])
 
     tried: set[tuple[float, ...]] = set()
-    seen: list[Float] = []
+    failed_places: list[Float] = []
     sweeps = 3
     for sweep in range(sweeps):
         order = groups(capsules, image.spacing[2], length_mm=scale.length_mm)
@@ -145,15 +171,15 @@ def find(
         for n, chosen in enumerate(order):
             waiting = [capsules[c] for c in order[n + 1 :]]
             others = np.concatenate([done, *waiting]) if waiting else done
-            own = moves.settle(image, scale, capsules[chosen], others, floor, stands, log, tried)
+            own = moves.improve_group(image, scale, capsules[chosen], others, floor, passes, log, tried)
             done = np.concatenate([done, own])
-            tell("sorting out", 0.3 + 0.7 * (sweep + (n + 1) / len(order)) / sweeps)
-        capsules = _pursued(image, scale, done, bright, floor, seen)
+            report("sorting out", 0.3 + 0.7 * (sweep + (n + 1) / len(order)) / sweeps)
+        capsules = _with_missed_seeds(image, scale, done, bright, floor, failed_places)
         log(f"pursued {len(done)} -> {len(capsules)}")
-        good, _tests = standing(image, scale, capsules, floor)
-        log(f"sweep {sweep}: standing {good.sum()} of {len(good)}")
+        good, _tests = passes_tests(image, scale, capsules, floor)
+        log(f"sweep {sweep}: passed {good.sum()} of {len(good)}")
         same = good.all() and len(capsules) == len(done)
-        capsules = _regrouped(image, scale, capsules[good], 5)
+        capsules = _refitted(image, scale, capsules[good], 5)
         if same:
             break
     return scale, capsules, used
@@ -181,9 +207,9 @@ def find_seeds(
     margin_mm : float
         Added round the region, mm.
     count : int, optional
-        Seeds implanted. It is compared with what was found and warned about; it never adds or removes a seed.
+        Number of seeds implanted. A difference to the number found gives a warning; it never adds or removes a seed.
     progress : callable, optional
-        Called with (stage, share done in [0, 1]).
+        Called with the name of a stage and the share done in [0, 1].
 
     Returns
     -------
@@ -193,16 +219,17 @@ def find_seeds(
     Raises
     ------
     BrachyError
-        If no seeds can be seen, far more objects than seeds, or the voxels are too coarse.
+        If no seeds are visible, if there are far more objects than seeds, or if the voxels are too coarse.
     UsageError
         If a region has another shape than the CT or lies outside it.
 
     Notes
     -----
-    A seed is a line of light blurred by the scanner; its integral (HU x mm3) is the same for every seed of a scan
-    however it is tilted or cut by the slices, and so counts the seeds in a bright blob. Blur and integral are learnt
-    from the clearest single seeds of the scan itself, three at least. Seeds are fitted together with their neighbours;
-    capsules that overlap, bone, clips, calcifications and streaks are rejected by mass, shape, length and surroundings.
+    A seed is modelled as a bright line segment blurred by the scanner. Its integral (HU x mm3) is the same for every
+    seed of a scan, whatever its direction and position between the slices, so it gives the number of seeds in a bright
+    blob. Blur and integral are estimated from the clearest single seeds of the scan itself, at least three. Seeds are
+    fitted together with their neighbours; overlapping capsules, bone, clips, calcifications and streaks are rejected by
+    mass, shape, length and surroundings.
 
     Examples
     --------
@@ -225,18 +252,18 @@ def find_seeds(
             f"voxels of {size} mm are too coarse to see seeds: give a CT of at most "
             f"{COARSEST_MM[0]:g} mm in the slice and {COARSEST_MM[1]:g} mm between slices"
         )
-    tell = progress or (lambda stage, share: None)
+    report = progress or (lambda stage, share: None)
     log = logging.getLogger(__name__).debug
     mask = _region_mask(ct, region, margin_mm)
-    tell("background", 0.0)
+    report("background", 0.0)
     excess = background.subtract_background(hu, grid.spacing_mm)
     clipped, saturated = background.saturation(hu)
     image = Image(excess, saturated, np.array(grid.spacing_mm))
     noise = background.noise_of(excess, hu)
-    first = start(image, noise, capsule.capsule_length_mm, capsule.capsule_diameter_mm)
-    scale, capsules, used = find(image, hu, mask, first, log, tell)
-    capsules, sure, masses, given_up = accepted(image, scale, capsules, log)
-    tell("done", 1.0)
+    first = initial_scale(image, noise, capsule.capsule_length_mm, capsule.capsule_diameter_mm)
+    scale, capsules, used = find(image, hu, mask, first, log, report)
+    capsules, sure, masses, rejected = accepted(image, scale, capsules, log)
+    report("done", 1.0)
     if not len(capsules):
         where = "on this CT" if mask is None else "in the region"
         raise BrachyError(
@@ -267,7 +294,7 @@ def find_seeds(
             reasons.append("it lies at the first or last slice: part of it may be outside the CT")
         if reasons:
             doubts.append(Doubt(seed.position_mm, "; ".join(reasons), n))
-    doubts += [Doubt(patient(c), f"not taken for a seed: {why}", None) for c, why in given_up]
+    doubts += [Doubt(patient(c), f"not taken for a seed: {why}", None) for c, why in rejected]
     calibration = Calibration(
         single_seeds=used,
         seed_mass_hu_mm3=scale.mass,
@@ -285,7 +312,7 @@ def find_seeds(
 def _seed(
     image: Image, scale: Scale, capsules: Float, k: int, turn: Float, at: Float, sure: float
 ) -> FoundSeed:
-    """Capsule k in the patient's frame, with its errors; `turn`'s columns are the directions of x, y, z index."""
+    """Capsule k as a seed in the patient frame, with standard errors; columns of `turn` are the grid's directions."""
     spread = covariance(image, scale, capsules, k)
     axis = turn @ capsules[k, 3:6]
     return FoundSeed(

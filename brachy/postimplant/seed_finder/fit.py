@@ -1,6 +1,7 @@
-"""Fitting capsules to a CT: joint least squares over neighbours, with the scan's own blur, mass and errors.
+"""Fits capsules to a CT by least squares, neighbours together, with the scan's own blur, mass of a seed and errors.
 
 Positions are in "scan mm" (index times spacing, x y z); a capsule is a row of seven numbers, see `brachy.core.capsule`.
+A voxel box is given by its first index `low` and the index after its last `high`, both x y z.
 """
 
 from collections.abc import Sequence
@@ -15,13 +16,13 @@ Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
 SOFT_EDGE = 0.2
-"""Slice sigma of a coarse fit, as a share of the slice (engineering choice)."""
+"""Slice sigma of a coarse fit, as a share of the slice thickness (engineering choice)."""
 
 
 def blur_bounds(spacing: Float, length_mm: float) -> Float:
-    """Least and largest plausible in-plane sigma, slice sigma and line length of a capsule, mm (engineering choice).
+    """Least and greatest plausible in-plane sigma, slice sigma and line length, (2, 3) in mm (engineering choices).
 
-    No reconstruction is sharper than its pixels: sigma 0.4 pixels is a FWHM of 0.94 pixels.
+    No reconstruction is sharper than its pixels: a sigma of 0.4 pixels is a FWHM of 0.94 pixels.
     """
     pixel, slice_ = float(spacing[:2].mean()), float(spacing[2])
     least = max(0.25, 0.4 * pixel)
@@ -31,8 +32,8 @@ def blur_bounds(spacing: Float, length_mm: float) -> Float:
 
 
 _LENGTH_PRIOR = (0.93, 0.09)
-"""Bright part of a seed as a share of its capsule, and spread: it lies between the core's 3-4 mm and the capsule's
-4.5 mm (engineering choice)."""
+"""Prior of the length of a seed's bright part as a share of its capsule, and SD: it lies between the 3-4 mm of the core
+and the 4.5 mm of the capsule (engineering choice)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ class Image:
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """What one seed looks like on this scan."""
+    """Parameters of a scan: image of one seed, and the expected error of a voxel."""
 
     blur: Float
     """In-plane sigma, slice sigma, line length, mm."""
@@ -59,7 +60,7 @@ class Scale:
     share: float
     """Error of a voxel as a share of its signal: beam hardening, and what the model leaves out."""
     cell_voxels: float
-    """Voxels of a slice in one resolution cell: their errors are not independent."""
+    """Voxels of a slice in one resolution cell, whose errors are correlated."""
     length_mm: float = 4.5
     """Outer length of a seed."""
     diameter_mm: float = 0.8
@@ -67,17 +68,17 @@ class Scale:
 
     @property
     def errors(self) -> Float:
-        """As the kernels take them."""
+        """Noise in HU, share of the signal and voxels a cell, in the order that the kernels expect."""
         return np.array([self.noise_hu, self.share, self.cell_voxels])
 
     def blurred(self, blur: Float, spacing: Float) -> "Scale":
-        """The same with another blur."""
+        """The same scale with another blur (3,), mm, and the resolution cell that follows from it."""
         cell = max(1.0, 4 * np.pi * blur[0] ** 2 / (spacing[0] * spacing[1]))
         return replace(self, blur=np.array(blur), cell_voxels=float(cell))
 
 
 def make(centre: Sequence[float] | Float, axis: Sequence[float] | Float, mass: float) -> Float:
-    """A capsule's seven numbers."""
+    """Seven numbers of a capsule from its centre (scan mm), axis of any length, and mass (HU mm3)."""
     direction = np.asarray(axis, dtype=np.float64)
     return np.concatenate(
         [np.asarray(centre, dtype=np.float64), direction / np.linalg.norm(direction), [mass]]
@@ -85,7 +86,7 @@ def make(centre: Sequence[float] | Float, axis: Sequence[float] | Float, mass: f
 
 
 def bounds(image: Image, low_mm: Float, high_mm: Float) -> tuple[Int, Int]:
-    """Voxel box [low, high), x y z, of a box in scan mm."""
+    """Voxel box [low, high) of the voxels whose centres lie in a box in scan mm."""
     size = np.array(image.excess.shape[::-1])
     low = np.clip(np.ceil(low_mm / image.spacing), 0, size).astype(np.int64)
     high = np.clip(np.floor(high_mm / image.spacing) + 1, low, size).astype(np.int64)
@@ -93,7 +94,7 @@ def bounds(image: Image, low_mm: Float, high_mm: Float) -> tuple[Int, Int]:
 
 
 def around(image: Image, scale: Scale, capsules: Float, margin_mm: float = 1.0) -> tuple[Int, Int]:
-    """Voxel box that holds the images of the capsules however they turn, and a margin."""
+    """Voxel box that contains the images of the capsules whatever their directions, and a margin."""
     length, sigma, slice_sigma = scale.blur[2], scale.blur[0], scale.blur[1]
     plane = 0.5 * length + 3 * sigma + margin_mm
     reach = np.array([plane, plane, 0.5 * length + 0.5 * image.spacing[2] + 2.5 * slice_sigma + margin_mm])
@@ -101,7 +102,7 @@ def around(image: Image, scale: Scale, capsules: Float, margin_mm: float = 1.0) 
 
 
 def within(image: Image, capsules: Float, low: Int, high: Int, reach_mm: float = 6.0) -> NDArray[np.intp]:
-    """Indices of capsules whose image may touch a voxel box."""
+    """Indices of the capsules whose image may reach into a voxel box."""
     reach = np.array([reach_mm, reach_mm, reach_mm + image.spacing[2]])
     inside = (capsules[:, :3] > low * image.spacing - reach) & (
         capsules[:, :3] < high * image.spacing + reach
@@ -110,7 +111,7 @@ def within(image: Image, capsules: Float, low: Int, high: Int, reach_mm: float =
 
 
 def residual(image: Image, scale: Scale, capsules: Float, low: Int, high: Int) -> Float:
-    """Excess minus the capsules' images in a voxel box, [z, y, x]."""
+    """Excess in HU minus the images of the capsules, in a voxel box, [z, y, x]."""
     left = image.excess[low[2] : high[2], low[1] : high[1], low[0] : high[0]].astype(np.float64)
     kernel.add_images(
         capsules[within(image, capsules, low, high)], scale.blur, image.spacing, low, left, -1.0
@@ -121,7 +122,7 @@ def residual(image: Image, scale: Scale, capsules: Float, low: Int, high: Int) -
 def _assembled(
     image: Image, scale: Scale, capsules: Float, free: int, level: int, low: Int, high: Int
 ) -> tuple[float, Float, Float]:
-    """Misfit, Gauss-Newton matrix and right side, see `brachy.core.capsule.assemble`."""
+    """Misfit, Gauss-Newton matrix and right side of `brachy.core.capsule.assemble`."""
     size = (kernel.SHAPE_NUMBERS * free + (3 if level == 2 else 0)) if level else 0
     matrix, right = np.empty((size, size)), np.empty(size)
     found = kernel.assemble(
@@ -132,7 +133,7 @@ def _assembled(
 
 
 def cost(image: Image, scale: Scale, capsules: Float, low: Int, high: Int, free: NDArray[np.intp]) -> float:
-    """Misfit in a voxel box plus the price of the free capsules' masses."""
+    """Misfit in a voxel box plus the prior of the free capsules (`brachy.core.capsule.prior`)."""
     near = capsules[within(image, capsules, low, high)]
     found, _matrix, _right = _assembled(image, scale, near, 0, 0, low, high)
     chosen = capsules[free]
@@ -148,10 +149,10 @@ def refine(
     prior_sd: float | None = None,
     coarse: bool = False,
 ) -> Float:
-    """Fit the free capsules together; the others stay. `prior_sd` overrides the spread of the mass.
+    """Fit the capsules with the indices `free` together and leave the others as they are; returns all capsules (n, 7).
 
-    Within a thick slice a seed may move without any change of its image, and a fit that starts there does not see
-    where to go: with `coarse` it starts with a slice of softer edges.
+    `prior_sd` overrides the spread of the mass. Within a thick slice the image of a seed does not change when it moves
+    along z, so a fit that starts there has no gradient to follow: with `coarse` it first uses a softer slice profile.
     """
     moving = np.asarray(free, dtype=np.intp)
     if not len(moving):
@@ -182,6 +183,11 @@ def _levenberg_marquardt(
     steps: int,
     prior_sd: float | None,
 ) -> Float:
+    """Up to 2 x `steps` damped Gauss-Newton steps on the first `count` capsules; returns the best capsules found.
+
+    After a step that lowers the misfit the damping falls by 5, else it rises by 25 and the step is tried again from the
+    best capsules; three failures in a row, or a gain below 1e-4 of the misfit, end the fit (engineering choices).
+    """
     sd, slice_mm = scale.mass_sd if prior_sd is None else prior_sd, float(image.spacing[2])
     new = now
     best, damping, rejected = np.inf, 1e-2, 0
@@ -205,7 +211,10 @@ def _levenberg_marquardt(
 
 
 def covariance(image: Image, scale: Scale, capsules: Float, index: int) -> Float:
-    """Covariance (6, 6) of x, y, z (mm), two tilts and mass of one capsule, its neighbours within 8 mm free as well."""
+    """Covariance (6, 6) of x, y, z (mm), two tilts and mass of one capsule.
+
+    The neighbours within 8 mm are free as well, so that their uncertainty is included.
+    """
     near = np.flatnonzero(np.linalg.norm(capsules[:, :3] - capsules[index, :3], axis=1) < 8.0)
     order = np.concatenate([[index], near[near != index]])
     low, high = around(image, scale, capsules[order])
@@ -216,14 +225,16 @@ def covariance(image: Image, scale: Scale, capsules: Float, index: int) -> Float
     matrix[masses, masses] += 1.0 / (scale.mass_sd * scale.mass) ** 2
     matrix[masses - 3, masses - 3] += 12.0 / image.spacing[2] ** 2
     tilts = np.concatenate([masses - 2, masses - 1])
-    matrix[tilts, tilts] += 1.0  # a tilt of 45 degrees: nothing is known worse than that
+    matrix[tilts, tilts] += (
+        1.0  # prior SD of 45 degrees for a tilt: no direction can be less certain than that
+    )
     return np.asarray(np.linalg.pinv(matrix)[:6, :6], dtype=np.float64)
 
 
 def groups(
     capsules: Float, slice_mm: float, gap_mm: float = 7.0, length_mm: float = 4.5
 ) -> list[NDArray[np.intp]]:
-    """Connected sets of capsules whose centres lie near each other: `gap_mm`, along z a slice and a capsule."""
+    """Index arrays of connected sets of capsules: centres within `gap_mm`, along z within a slice and a capsule."""
     count = len(capsules)
     if not count:
         return []
@@ -248,11 +259,15 @@ def groups(
 def refine_blur(
     image: Image, scale: Scale, capsules: Float, sets: Sequence[NDArray[np.intp]], steps: int = 8
 ) -> tuple[Scale, Float]:
-    """Fit the scan's blur on sets of capsules (with their own numbers free) by block elimination."""
+    """Fit the scan's blur on sets of capsules whose own numbers are free too; returns the scale and the capsules.
+
+    The capsules' unknowns are eliminated set by set (Schur complement), so that only a 3 x 3 system is left for the
+    blur.
+    """
     now = capsules.copy()
     for _ in range(steps):
         pull = 1.0 / (_LENGTH_PRIOR[1] * scale.length_mm) ** 2
-        matrix = np.diag([4.0, 1.0, pull])  # weak: keeps it solvable with a few seeds
+        matrix = np.diag([4.0, 1.0, pull])  # a weak prior keeps the system solvable with a few seeds
         right = np.array([0.0, 0.0, (_LENGTH_PRIOR[0] * scale.length_mm - scale.blur[2]) * pull])
         for chosen in sets:
             low, high = around(image, scale, now[chosen])

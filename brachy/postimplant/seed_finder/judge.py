@@ -1,4 +1,4 @@
-"""What stands as a seed: blobs counted, capsules tested."""
+"""Decides which bright objects are seeds: number of seeds in a blob, tests of each capsule, confidence, rejection."""
 
 from collections.abc import Callable
 
@@ -14,26 +14,32 @@ from brachy.postimplant.seed_finder.fit import Image, Scale, bounds, cost, group
 Float = NDArray[np.float64]
 
 SHARE = (0.82, 0.03)
-"""Share of the image a capsule explains at which a seed is as likely as not, and the step that makes it e times more
-or less likely. Engineering choice: on synthetic scans and the clinical day-1 scan seeds explain 0.86 and more, clips
-and stents 0.65 to 0.95."""
+"""Share of the image explained at which a capsule is as likely a seed as not, and the step of a factor e in the odds.
+Engineering choice: on synthetic scans and the clinical day-1 scan seeds explain 0.86 and more, clips and stents 0.65 to
+0.95."""
 MASS_ALONE, MASS_TOUCHING = (0.80, 0.05), (0.87, 0.035)
-"""The same for the mass of a capsule that touches none, and for the mean mass of those that touch, fitted without a
-prior, in seeds. Engineering choice: seeds have 0.75 and more alone (the clinical scan) and 0.89 and more together
-(synthetic scans), a surgical clip taken for two seeds 0.6 to 0.82."""
+"""The same two numbers for the mass in units of one seed, fitted with hardly any prior: of a capsule that touches no
+other, and the mean of capsules that touch. Engineering choice: seeds have 0.75 and more alone (clinical day-1 scan) and
+0.89 and more together (synthetic scans), a surgical clip taken for two seeds 0.6 to 0.82."""
 TOUCHING_MM = 3.0
-"""Axes nearer than this over their inner 80 % share their mass in a fit (engineering choice)."""
-CROWDED = 0.2
-"""Share of bright surroundings above which an object is bone and no seed (engineering choice)."""
+"""Capsules whose axes come nearer than this over their inner 80 % touch: a fit cannot divide mass between them
+(engineering choice)."""
+MOST_UNEXPLAINED = 0.2
+"""Share of bright unexplained surroundings above which an object is bone and no seed (engineering choice)."""
 ACCEPTED = 0.5
 """Confidence below which an object is reported as a doubt and not as a seed (engineering choice)."""
 
 
 def count_blob(image: Image, scale: Scale, others: Float, blob: blobs.Blob) -> Float:
-    """The capsules that explain a blob best, and as many as pay."""
+    """The capsules (n, 7) that explain a blob best, with the number of seeds that has the least cost.
+
+    Numbers near the blob's mass in seeds are tried, each from several ways of cutting it; every seed costs
+    `moves.PRICE`, so that one is added only if it lowers the misfit by more. A clipped scan loses mass, so there more
+    seeds are tried. `others` are capsules found before.
+    """
     seeds = float(blob.mass.sum()) / scale.mass
-    room = 1.5 if image.saturated.size else 1.0
-    counts = range(max(1, int(seeds - 0.6)), int(seeds * room + 0.6) + 1)
+    margin = 1.5 if image.saturated.size else 1.0
+    counts = range(max(1, int(seeds - 0.6)), int(seeds * margin + 0.6) + 1)
     best, best_cost = np.zeros((0, 7)), np.inf
     low, high = bounds(image, blob.points.min(axis=0) - [1, 1, 3], blob.points.max(axis=0) + [1, 1, 3])
     for count in counts:
@@ -48,7 +54,7 @@ def count_blob(image: Image, scale: Scale, others: Float, blob: blobs.Blob) -> F
 
 
 def blob_share(image: Image, scale: Scale, others: Float, own: Float, blob: blobs.Blob) -> float:
-    """Share of a blob's energy that its capsules explain."""
+    """Share of the sum of squared HU of a blob that its capsules explain."""
     low, high = bounds(image, blob.points.min(axis=0), blob.points.max(axis=0))
     seen = residual(image, scale, others, low, high)
     left = residual(image, scale, np.concatenate([own, others]), low, high)
@@ -58,8 +64,8 @@ def blob_share(image: Image, scale: Scale, others: Float, own: Float, blob: blob
     return 1 - float((left**2).sum() / max(float((seen**2).sum()), 1.0))
 
 
-def line_left(image: Image, scale: Scale, capsules: Float, index: int) -> float:
-    """How far an 8 mm line carries a capsule's peak when the others are taken away: bone does, a seed does not."""
+def remaining_elongation(image: Image, scale: Scale, capsules: Float, index: int) -> float:
+    """Greatest of `elongations` at a capsule's peak when all others are subtracted: high at bone, low at a seed."""
     c = capsules[index]
     low, high = bounds(image, c[:3] - [9, 9, image.spacing[2]], c[:3] + [9, 9, image.spacing[2]])
     if (high <= low).any():
@@ -73,13 +79,20 @@ def line_left(image: Image, scale: Scale, capsules: Float, index: int) -> float:
     return float(elongations(seen, image.spacing, peak, 8.0, 12).max())
 
 
-def standing(
+def passes_tests(
     image: Image, scale: Scale, capsules: Float, floor: float, some: list[int] | None = None
 ) -> tuple[NDArray[np.bool_], Float]:
-    """Which capsules stand as seeds, and the four tests of each: energy, peak, width, line."""
+    """Which capsules pass the tests of a seed, and the measured values (n, 4): `explained` and `remaining_elongation`.
+
+    A seed explains over 60 % of the image, has a peak over 80 % of `floor` (the least of a seed) and over 55 % of its
+    mass, and no line longer than a seed stays above 40 % of its peak (engineering choices). `some` selects capsules.
+    """
     some = list(range(len(capsules))) if some is None else some
     tests = np.array(
-        [(*explained(image, scale, capsules, k), line_left(image, scale, capsules, k)) for k in some]
+        [
+            (*explained(image, scale, capsules, k), remaining_elongation(image, scale, capsules, k))
+            for k in some
+        ]
     ).reshape(-1, 4)
     good = (
         (tests[:, 0] > 0.6)
@@ -90,13 +103,13 @@ def standing(
     return good, tests
 
 
-def crowded(
+def unexplained_share(
     image: Image, scale: Scale, capsules: Float, floor: float, some: list[int] | None = None
 ) -> Float:
-    """Share of the disc of 6 mm round each capsule, in its slice, that is bright though no capsule explains it.
+    """Share of the disc of 6 mm radius around each capsule, in its slice, that is bright and not explained by capsules.
 
-    Bright is 12 % of a seed's least peak, and 150 HU. Bone is bright all over, a seed beside a rib in part: on the
-    clinical day-1 scan seeds have 0.07 at most, bone on an abdominal CT 0.3 (median).
+    Bright is above 12 % of a seed's least peak and above 150 HU. Around bone all of the disc is bright, around a seed
+    beside a rib a part: on the clinical day-1 scan seeds have 0.07 at most, bone on an abdominal CT 0.3 (median).
     """
     some = list(range(len(capsules))) if some is None else some
     out = np.zeros(len(some))
@@ -113,10 +126,10 @@ def crowded(
     return out
 
 
-def remains(image: Image, scale: Scale, capsules: Float, gone: Float) -> bool:
-    """Whether what a capsule stood for is still seen when it is gone: the others do not explain it."""
-    reach = np.abs(gone[3:6]) * 0.3 * scale.blur[2] + [0.6, 0.6, 0.3 * image.spacing[2]]
-    low, high = bounds(image, gone[:3] - reach, gone[:3] + reach)
+def still_unexplained(image: Image, scale: Scale, capsules: Float, removed: Float) -> bool:
+    """Whether the object that a removed capsule explained is still visible: no other capsule explains it."""
+    reach = np.abs(removed[3:6]) * 0.3 * scale.blur[2] + [0.6, 0.6, 0.3 * image.spacing[2]]
+    low, high = bounds(image, removed[:3] - reach, removed[:3] + reach)
     if (high <= low).any():
         return False
     before = image.excess[low[2] : high[2], low[1] : high[1], low[0] : high[0]]
@@ -124,14 +137,14 @@ def remains(image: Image, scale: Scale, capsules: Float, gone: Float) -> bool:
     return bool((np.clip(left, 0, None) ** 2).sum() > 0.4 * float((before**2).sum()))
 
 
-def abutting(scale: Scale, capsules: Float, gone: Float) -> NDArray[np.intp]:
-    """Capsules that touch one that is gone: axes within two and a half diameters over their inner 80 %."""
-    distance = [kernel.closest_axes(c, gone, scale.length_mm) for c in capsules]
+def abutting(scale: Scale, capsules: Float, removed: Float) -> NDArray[np.intp]:
+    """Indices of the capsules that touch a removed one: axes within 2.5 diameters over their inner 80 %."""
+    distance = [kernel.closest_axes(c, removed, scale.length_mm) for c in capsules]
     return np.flatnonzero(np.array(distance) < 2.5 * scale.diameter_mm)
 
 
 def free_masses(image: Image, scale: Scale, capsules: Float) -> Float:
-    """Masses (n,) in seeds, fitted with hardly any prior."""
+    """Masses (n,) in units of one seed, fitted with hardly any prior (SD of 3 seeds)."""
     free = capsules
     for chosen in groups(capsules, image.spacing[2], 8.0, scale.length_mm):
         free = refine(image, scale, free, chosen, 8, prior_sd=3.0)
@@ -139,10 +152,10 @@ def free_masses(image: Image, scale: Scale, capsules: Float) -> Float:
 
 
 def confidence(image: Image, scale: Scale, capsules: Float, tests: Float) -> tuple[Float, Float]:
-    """How surely each capsule is a seed, in [0, 1], and the mean free mass of it and those that touch it, in seeds.
+    """Confidence (n,) in [0, 1] that each capsule is a seed, and the mean free mass (n,) of it and those that touch it.
 
-    A logistic function of how well it explains the image and of that mass: where two seeds lie side by side a fit
-    cannot say which has how much, but together they have two.
+    The confidence is a logistic function of the share of the image explained (`tests`) and of that mass in units of one
+    seed. The mean is taken because a fit cannot divide the mass between two seeds side by side, but knows their sum.
     """
     free = free_masses(image, scale, capsules)
     touching = np.eye(len(capsules), dtype=bool)
@@ -157,39 +170,43 @@ def confidence(image: Image, scale: Scale, capsules: Float, tests: Float) -> tup
     mean = (touching * free).sum(axis=1) / count
     alone = (mean - MASS_ALONE[0]) / MASS_ALONE[1]
     together = (mean - MASS_TOUCHING[0]) / MASS_TOUCHING[1]
-    mass_says = np.clip(np.where(count == 1, alone, together), -6.0, 2.0)
-    share_says = np.clip((tests[:, 0] - SHARE[0]) / SHARE[1], -6.0, 2.0)
-    return 1.0 / (1.0 + np.exp(-(mass_says + share_says))), mean
+    mass_logit = np.clip(np.where(count == 1, alone, together), -6.0, 2.0)
+    share_logit = np.clip((tests[:, 0] - SHARE[0]) / SHARE[1], -6.0, 2.0)
+    return 1.0 / (1.0 + np.exp(-(mass_logit + share_logit))), mean
 
 
 def accepted(
     image: Image, scale: Scale, capsules: Float, log: Callable[[str], None]
 ) -> tuple[Float, Float, Float, list[tuple[Float, str]]]:
-    """Capsules that are seeds; confidence and local mass of each; and what was given up, with the reason.
+    """Capsules that are seeds, confidence and mean mass of each, and the rejected capsules with the reasons.
 
-    The least sure goes first and its neighbours are fitted again: what one false capsule did to them is undone.
+    The least certain capsule is rejected first and its neighbours are fitted again, which undoes what a false capsule
+    did to them; this is repeated until all that are left have a confidence of `ACCEPTED` or more.
     """
     floor = least_peak(image, scale)
-    given_up: list[tuple[Float, str]] = []
-    suspect = np.ones(len(capsules))  # less for what abuts an object that was given up: the rest of a clip
+    rejected: list[tuple[Float, str]] = []
+    # halved where a capsule touches a rejected object that is still visible: it is probably the rest of a clip
+    confidence_factor = np.ones(len(capsules))
     while len(capsules):
-        good, tests = standing(image, scale, capsules, floor)
-        good &= crowded(image, scale, capsules, floor) < CROWDED
+        good, tests = passes_tests(image, scale, capsules, floor)
+        good &= unexplained_share(image, scale, capsules, floor) < MOST_UNEXPLAINED
         sure, mean = confidence(image, scale, capsules, tests)
-        sure = np.where(good, sure, np.minimum(sure, 0.1)) * suspect
+        sure = np.where(good, sure, np.minimum(sure, 0.1)) * confidence_factor
         worst = int(sure.argmin())
         if sure[worst] >= ACCEPTED:
-            return capsules, sure, mean, given_up
+            return capsules, sure, mean, rejected
         why = f"{mean[worst]:.2f} of a seed's mass, {tests[worst, 0]:.0%} of a seed's shape"
         if tests[worst, 3] >= 0.4:
             why += ", on a long bright line"
-        given_up.append((capsules[worst], why))
-        log(f"given up {np.round(capsules[worst, :3], 1)}: {why}")
+        rejected.append((capsules[worst], why))
+        log(f"rejected {np.round(capsules[worst, :3], 1)}: {why}")
         near = ((capsules[:, :3] - capsules[worst, :3]) ** 2).sum(axis=1) < 10.0**2
         near[worst] = False
-        gone = capsules[worst]
-        capsules, near, suspect = (np.delete(rows, worst, axis=0) for rows in (capsules, near, suspect))
+        removed = capsules[worst]
+        capsules, near, confidence_factor = (
+            np.delete(rows, worst, axis=0) for rows in (capsules, near, confidence_factor)
+        )
         capsules = refine(image, scale, capsules, np.flatnonzero(near), 8, coarse=True)
-        if remains(image, scale, capsules, gone):
-            suspect[abutting(scale, capsules, gone)] *= 0.5
-    return capsules, np.zeros(0), np.zeros(0), given_up
+        if still_unexplained(image, scale, capsules, removed):
+            confidence_factor[abutting(scale, capsules, removed)] *= 0.5
+    return capsules, np.zeros(0), np.zeros(0), rejected

@@ -1,4 +1,4 @@
-"""Changing the number and the layout of capsules: what may be split, dropped, added, turned, and what that gains."""
+"""Changes of the number and arrangement of fitted capsules: split, merge, drop, add, turn; kept if the cost falls."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from brachy.core import capsule as kernel
 from brachy.postimplant.seed_finder import blobs
-from brachy.postimplant.seed_finder.background import seedlike
+from brachy.postimplant.seed_finder.background import candidate_peaks
 from brachy.postimplant.seed_finder.calibrate import explained
 from brachy.postimplant.seed_finder.fit import (
     Image,
@@ -24,45 +24,50 @@ Float = NDArray[np.float64]
 Log = Callable[[str], None]
 
 PRICE = 6.0
-"""Drop in cost that one more seed must bring: its own six numbers (engineering choice)."""
+"""Least fall of the cost that justifies one more seed: one for each of its six unknowns (engineering choice)."""
 REACH_MM = 8.0
-"""Neighbours this near are fitted again with a change (engineering choice)."""
-TOUCH = 0.6
-"""Axes nearer than this share of the capsule's width over their inner 80 % overlap: impossible (engineering choice)."""
-SETTLED = (0.9, 0.12)
-"""A capsule that explains this share and is within this of one mass is not tried again (engineering choice)."""
+"""Neighbours within this distance are fitted again with a change (engineering choice)."""
+OVERLAP = 0.6
+"""Capsules whose axes come nearer than this share of the diameter over their inner 80 % overlap, which is impossible
+(engineering choice)."""
+EXPLAINED_WELL = (0.9, 0.12)
+"""Share explained, and deviation from one seed's mass, of a capsule that is not changed again (engineering choice)."""
 BEST_TRIED = 3
-"""Of the changes possible in one place, those fitted to the end (engineering choice)."""
+"""Number of the possible changes in one place that are fitted with all steps (engineering choice)."""
 THICK = 0.5
-"""Of a capsule's length: in thicker slices a capsule is also tried mirrored through its slice (engineering choice)."""
+"""In slices thicker than this share of its length a capsule is also tried mirrored (engineering choice)."""
 LEAST_MASS = 0.45
-"""Of one seed: less is not added (engineering choice)."""
+"""Least mass of an added capsule, in units of one seed (engineering choice)."""
 
 
 def overlapping(scale: Scale, capsules: Float, some: NDArray[np.intp]) -> list[tuple[int, int]]:
-    """Pairs of capsules, one of them in `some`, that cannot both be there."""
+    """Pairs of capsules, at least one of them in `some`, that overlap and so cannot both be seeds."""
     pairs = []
     for i in some.tolist():
         near = np.flatnonzero(((capsules[:, :3] - capsules[i, :3]) ** 2).sum(axis=1) < scale.length_mm**2)
         for j in near.tolist():
             if j == i or (j < i and j in some):
                 continue
-            if kernel.closest_axes(capsules[i], capsules[j], scale.length_mm) < TOUCH * scale.diameter_mm:
+            if kernel.closest_axes(capsules[i], capsules[j], scale.length_mm) < OVERLAP * scale.diameter_mm:
                 pairs.append((i, j))
     return pairs
 
 
-def attempt(
+def try_change(
     image: Image,
     scale: Scale,
     capsules: Float,
     drop: list[int],
-    put: list[Float],
+    add: list[Float],
     steps: int = 8,
     reach_mm: float = REACH_MM,
 ) -> tuple[Float, float]:
-    """Capsules without `drop` and with `put` at the end, neighbours fitted again; and the cost saved, seeds paid."""
-    added = np.array(put).reshape(-1, 7)
+    """Replace the capsules `drop` by `add` and fit the neighbours again; returns the new capsules and the gain.
+
+    `add` are last in the new capsules. The gain is the fall of the cost in the region concerned less `PRICE` for each
+    additional seed; -inf if capsules overlap.
+    """
+    added = np.array(add).reshape(-1, 7)
     changed = np.concatenate([capsules[drop], added])
     new = np.concatenate([np.delete(capsules, drop, axis=0), added])
     middle = changed[:, :3].mean(axis=0)
@@ -78,13 +83,14 @@ def attempt(
 
 
 def _perpendicular(axis: Float) -> tuple[Float, Float]:
+    """Two unit vectors perpendicular to an axis and to each other."""
     first, second = np.empty(3), np.empty(3)
     kernel.tangents(axis, first, second)
     return first, second
 
 
 def splits(scale: Scale, centre: Float, axis: Float) -> Iterator[list[Float]]:
-    """Pairs that may stand where one capsule was fitted: end to end, side by side, staggered, crossed."""
+    """Pairs of capsules that may replace one: end to end, side by side, staggered, crossed."""
     first, second = _perpendicular(axis)
     long, wide, mass = scale.length_mm, scale.diameter_mm, scale.mass
     for offset in (0.53 * long * axis, 0.75 * wide * first, 0.75 * wide * second):
@@ -100,8 +106,8 @@ def splits(scale: Scale, centre: Float, axis: Float) -> Iterator[list[Float]]:
         ]
 
 
-def turns(capsule: Float, mass: float) -> Iterator[list[Float]]:
-    """The same capsule laid another way: mirrored through the slice, upright, across."""
+def reorientations(capsule: Float, mass: float) -> Iterator[list[Float]]:
+    """The same capsule in other directions: mirrored in the slice plane, along z, and perpendicular to its axis."""
     axis = capsule[3:6]
     first, second = _perpendicular(axis)
     for option in (axis * [1, 1, -1], np.array([0.0, 0.0, 1.0]), first, second):
@@ -110,9 +116,9 @@ def turns(capsule: Float, mass: float) -> Iterator[list[Float]]:
 
 
 def mirrored(image: Image, scale: Scale, capsule: Float) -> Iterator[list[Float]]:
-    """The same capsule on the other side of its slice's middle, leaning as before or the other way.
+    """The same capsule on the other side of its slice's middle plane, with the same and with the mirrored tilt.
 
-    Within one slice the two look alike: only what reaches the next slices tells them apart.
+    Within one slice the two have the same image; only the parts in the neighbouring slices distinguish them.
     """
     slice_mm = float(image.spacing[2])
     plane = slice_mm * round(capsule[2] / slice_mm)
@@ -122,7 +128,7 @@ def mirrored(image: Image, scale: Scale, capsule: Float) -> Iterator[list[Float]
             yield [make([capsule[0], capsule[1], z], capsule[3:6] * [1, 1, lean], scale.mass)]
 
 
-def peaks_left(
+def remaining_peaks(
     image: Image,
     scale: Scale,
     capsules: Float,
@@ -130,9 +136,10 @@ def peaks_left(
     floor: float,
     trusted: NDArray[np.bool_],
 ) -> Float:
-    """Centres (n, 3) of what is left beside some capsules, brightest first.
+    """Peaks of the residual near some capsules, (n, 3) in scan mm, the brightest first, 12 at most.
 
-    A peak must be `seedlike` in what the trusted capsules leave: along a bone the ones that stand for it are not.
+    A peak must be one of `candidate_peaks` in the residual of the trusted capsules alone: along a bone, which untrusted
+    capsules may explain in part, it is not.
     """
     low, high = around(image, scale, capsules[some], margin_mm=3.0)
     wide = np.ceil([9.0, 9.0, 2.5 + 2 * image.spacing[2]] / image.spacing).astype(np.int64)
@@ -152,48 +159,50 @@ def peaks_left(
         return np.zeros((0, 3))
     if not trusted.all():
         left = residual(image, scale, capsules[trusted], outer_low, outer_high)
-    at = at[seedlike(left.astype(np.float32), image.spacing, at)]
+    at = at[candidate_peaks(left.astype(np.float32), image.spacing, at)]
     return np.asarray((at[:, ::-1] + outer_low) * image.spacing, dtype=np.float64)
 
 
-def _settled(image: Image, scale: Scale, capsules: Float, index: int) -> bool:
+def _explained_well(image: Image, scale: Scale, capsules: Float, index: int) -> bool:
+    """Whether a capsule explains its image so well that no change is tried (`EXPLAINED_WELL`)."""
     share, _peak, _left = explained(image, scale, capsules, index)
-    return share > SETTLED[0] and abs(capsules[index, 6] / scale.mass - 1) < SETTLED[1]
+    return share > EXPLAINED_WELL[0] and abs(capsules[index, 6] / scale.mass - 1) < EXPLAINED_WELL[1]
 
 
 def _key(capsules: Float, index: int) -> tuple[float, ...]:
-    """What a capsule and its neighbours look like, so that the same is not tried twice."""
+    """Rounded positions of a capsule and its neighbours, as a key: the same arrangement is not tried twice."""
     near = ((capsules[:, :3] - capsules[index, :3]) ** 2).sum(axis=1) < 5.0**2
     rows = np.round(np.column_stack([capsules[near, :6], 1e-4 * capsules[near, 6]]), 1)
     return (*np.round(capsules[index, :3], 1).tolist(), *np.sort(rows, axis=0).ravel().tolist())
 
 
 def _near(capsules: Float, centre: Float, reach_mm: float) -> NDArray[np.intp]:
+    """Indices of the capsules whose centres lie within a distance of a point."""
     return np.flatnonzero(((capsules[:, :3] - centre) ** 2).sum(axis=1) < reach_mm**2)
 
 
 def _options(
     image: Image, scale: Scale, capsules: Float, own: int, k: int, floor: float
 ) -> Iterator[tuple[str, list[int], list[Float]]]:
-    """What may be tried with capsule k, one of the first `own`: name, capsules to drop, capsules to put."""
+    """Changes to try with capsule k, one of the first `own`: name, indices to drop, capsules to add."""
     c = capsules[k]
     yield "drop", [k], []
     if c[6] > 1.05 * scale.mass:
         for pair in splits(scale, c[:3], c[3:6]):
             yield "split", [k], pair
-    for one in turns(c, scale.mass):
+    for one in reorientations(c, scale.mass):
         yield "turn", [k], one
     if image.spacing[2] > THICK * scale.length_mm:
         for one in mirrored(image, scale, c):
             yield "mirror", [k], one
-    # elsewhere: where most is left once it is gone
+    # move it to where the residual is largest once it is removed
     without = np.delete(capsules, k, axis=0)
     if len(without):
         without = refine(image, scale, without, _near(without, c[:3], 6.0), 4)
         nearest = np.array([int(((without[:, :3] - c[:3]) ** 2).sum(axis=1).argmin())])
-        for centre in peaks_left(image, scale, without, nearest, 0.3 * floor, np.ones(len(without), bool))[
-            :2
-        ]:
+        for centre in remaining_peaks(
+            image, scale, without, nearest, 0.3 * floor, np.ones(len(without), bool)
+        )[:2]:
             if ((centre - c[:3]) ** 2).sum() > 1.0:
                 for axis in np.eye(3):
                     yield "move", [k], [make(centre, axis, scale.mass)]
@@ -204,13 +213,13 @@ def _options(
         yield "merge", [k, j], [make(middle, c[3:6], scale.mass)]
         for axis in (c[3:6], capsules[j, 3:6]):
             for pair in splits(scale, middle, axis):
-                yield "lay out", [k, j], pair
+                yield "rearrange", [k, j], pair
 
 
 def _recuts(
     image: Image, scale: Scale, capsules: Float, own: int
 ) -> Iterator[tuple[str, list[int], list[Float]]]:
-    """The first `own` capsules cut anew from the mass that is seen there, with one seed more or less as well."""
+    """Replace the first `own` capsules by cutting their image anew into as many pieces, one more, or one less."""
     chosen, rest = capsules[:own], capsules[own:]
     low, high = around(image, scale, chosen, margin_mm=0.0)
     seen = residual(image, scale, rest, low, high)
@@ -232,72 +241,80 @@ def _recuts(
             yield "cut", list(range(own)), blobs.cut(points, mass, image.spacing, count, scale.mass, first)
 
 
-def _births(
+def _additions(
     image: Image,
     scale: Scale,
     capsules: Float,
     own: int,
     floor: float,
-    standing: Callable[[Float, int], bool],
+    passes: Callable[[Float, int], bool],
 ) -> Iterator[tuple[str, list[int], list[Float]]]:
-    """A capsule more, at each of the peaks left."""
-    trusted = np.array([k >= own or standing(capsules, k) for k in range(len(capsules))], dtype=bool)
-    for centre in peaks_left(image, scale, capsules, np.arange(own), 0.3 * floor, trusted):
+    """One capsule more, at each remaining peak, along x, y and z."""
+    trusted = np.array([k >= own or passes(capsules, k) for k in range(len(capsules))], dtype=bool)
+    for centre in remaining_peaks(image, scale, capsules, np.arange(own), 0.3 * floor, trusted):
         if ((capsules[:, :3] - centre) ** 2).sum(axis=1).min() > 0.3**2:
             for axis in np.eye(3):
-                yield "birth", [], [make(centre, axis, scale.mass)]
+                yield "add", [], [make(centre, axis, scale.mass)]
 
 
-def settle(
+def improve_group(
     image: Image,
     scale: Scale,
     own: Float,
     others: Float,
     floor: float,
-    standing: Callable[[Float, int], bool],
+    passes: Callable[[Float, int], bool],
     log: Log,
     tried: set[tuple[float, ...]],
 ) -> Float:
-    """Change a group of capsules, what looks least like single seeds first, until nothing pays.
+    """Change a group of capsules until no change lowers the cost; returns the group's capsules.
 
-    A group that grows beyond half again its size is no group of seeds: bone can be tiled without end. It is given back
-    as it came. `tried` remembers what gained nothing, so that a group left as it was costs nothing the next time.
+    Those whose mass differs most from one seed's are tried first. A group that grows to more than 1.5 times its size
+    is not seeds, because bone can be covered with ever more capsules, and is returned unchanged. `tried` collects
+    arrangements whose changes gained nothing, so that an unchanged group costs nothing the next time. `passes` is
+    `judge.passes_tests` for one capsule, `others` are the capsules outside the group.
     """
     start = own
     limit = int(1.5 * len(start)) + 2
     for _ in range(2 * len(start) + 6):
         if not len(own):
             break
-        found = _first_gain(image, scale, own, others, floor, standing, log, tried)
+        found = _first_improvement(image, scale, own, others, floor, passes, log, tried)
         if found is None:
             break
         own, others = found
         if len(own) > limit:
-            log(f"  gave up a group of {len(start)} at {np.round(start[0, :3], 1)}")
+            log(f"  left as it was a group of {len(start)} at {np.round(start[0, :3], 1)}")
             return start
     return own
 
 
-def _first_gain(
-    image: Image, scale: Scale, own: Float, others: Float, floor: float, standing: Callable[[Float, int], bool],
+def _first_improvement(
+    image: Image, scale: Scale, own: Float, others: Float, floor: float, passes: Callable[[Float, int], bool],
     log: Log, tried: set[tuple[float, ...]],
 ) -> tuple[Float, Float] | None:  # fmt: skip
-    """The first kind of change that pays, at its best: own and other capsules after it. None where nothing does."""
+    """Own and other capsules after the best change of the first kind that lowers the cost, or None if none does.
+
+    The kinds in order: cutting the group anew, changes of single doubtful capsules, mirroring in thick slices, adding.
+    """
     capsules, count = np.concatenate([own, others]), len(own)
-    doubtful = [k for k in range(count) if not _settled(image, scale, capsules, k)]
+    doubtful = [k for k in range(count) if not _explained_well(image, scale, capsules, k)]
 
     def best_of(options: Iterator[tuple[str, list[int], list[Float]]]) -> tuple[Float, Float] | None:
         best, found, what = 1.0, None, ""
         chosen = list(options)
-        if len(chosen) > BEST_TRIED:  # a short fit of each, a long one of the best
+        if len(chosen) > BEST_TRIED:  # a short fit of each, a full one of the best
             quick = np.array(
-                [attempt(image, scale, capsules, drop, put, 3, 0.5 * REACH_MM)[1] for _, drop, put in chosen]
+                [
+                    try_change(image, scale, capsules, drop, add, 3, 0.5 * REACH_MM)[1]
+                    for _, drop, add in chosen
+                ]
             )
             chosen = [chosen[n] for n in np.argsort(-quick, kind="stable")[:BEST_TRIED] if quick[n] > -np.inf]
-        for name, drop, put in chosen:
-            new, gain = attempt(image, scale, capsules, drop, put)
-            if gain > best and new[len(new) - len(put) :, 6].min(initial=np.inf) > LEAST_MASS * scale.mass:
-                if name == "birth" and not standing(new, len(new) - 1):
+        for name, drop, add in chosen:
+            new, gain = try_change(image, scale, capsules, drop, add)
+            if gain > best and new[len(new) - len(add) :, 6].min(initial=np.inf) > LEAST_MASS * scale.mass:
+                if name == "add" and not passes(new, len(new) - 1):
                     continue
                 left = count - len(drop)
                 rest = left + len(others)
@@ -334,4 +351,4 @@ def _first_gain(
     if key in tried:
         return None
     tried.add(key)
-    return best_of(_births(image, scale, capsules, count, floor, standing))
+    return best_of(_additions(image, scale, capsules, count, floor, passes))

@@ -1,4 +1,4 @@
-"""What the finder gives: seeds with position, axis, confidence and mass; what it doubts; what it learnt of the scan."""
+"""Records of the seed finder: seeds with position, axis and confidence, doubts, warnings and the scan's calibration."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ Float = NDArray[np.float64]
 
 
 class HasCapsule(Protocol):
-    """Anything that knows a seed's outer size, such as `brachy.Source`."""
+    """Anything with a seed's outer size, such as `brachy.Source`."""
 
     @property
     def capsule_length_mm(self) -> float:
@@ -66,7 +66,7 @@ class FoundSeed:
     axis : (3,) array
         Unit vector along the capsule; its sign has no meaning (z >= 0 by convention).
     confidence : float
-        In [0, 1]: how surely a seed is there. Below 0.5 it is among the doubts.
+        In [0, 1]: confidence that the object is a seed. Below 0.5 it is reported as a doubt only.
     mass : float
         Integral of the CT number above the background, in units of one seed of this scan.
     position_sd_mm : (3,) array
@@ -85,14 +85,14 @@ class FoundSeed:
 
 @dataclass(frozen=True, eq=False)
 class Doubt:
-    """Something to look at: a seed that may be none, or an object that was taken for none.
+    """Something to be looked at: a seed that is uncertain, or a seed-like object that was rejected.
 
     Parameters
     ----------
     position_mm : (3,) array
-        Where, patient frame (LPS), mm.
+        Position, patient frame (LPS), mm.
     reason : str
-        What is doubtful, one sentence.
+        Why it is doubtful, one sentence.
     seed : int or None
         Index in `Findings.seeds`; None where no seed is reported.
     """
@@ -104,16 +104,16 @@ class Doubt:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What the scan itself told about its seeds.
+    """Parameters of a scan that were estimated from its own clear single seeds.
 
     Parameters
     ----------
     single_seeds : int
-        Clear single seeds that it was learnt from.
+        Number of clear single seeds used.
     seed_mass_hu_mm3 : float
         Integral of the CT number above the background over one seed, HU mm3.
     seed_mass_sd : float
-        Spread of it between seeds, as a share.
+        Standard deviation of that integral between seeds, as a share of it.
     in_plane_sigma_mm, slice_sigma_mm : float
         Gaussian blur in the slice, and along z on top of the slice's own thickness.
     bright_length_mm : float
@@ -136,7 +136,7 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """Seeds found on a CT, those most inferior first.
+    """Result of the seed finder; seeds in order from inferior to superior.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ class Findings:
     warnings : tuple of str
         Sentences for the user, such as "58 of 63 seeds found".
     calibration : Calibration
-        What was learnt of the scan.
+        Parameters estimated from the scan.
     """
 
     seeds: tuple[FoundSeed, ...]
