@@ -1,7 +1,7 @@
 """Biologically effective dose (BED) of a permanent implant after AAPM TG-137.
 
-The parameters are those that TG-137 recommends for the prostate; no report recommends any for liver, lung or pancreas,
-so a BED elsewhere is a comparison on the same footing and no prediction.
+The parameters are those that TG-137 recommends for the prostate. No report recommends any for liver, lung or pancreas,
+so a BED there compares plans with each other and predicts nothing.
 
 References
 ----------
@@ -23,12 +23,12 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Radiobiology:
-    """Parameters of the linear-quadratic model.
+    """Parameters of the linear-quadratic model with repair and repopulation.
 
     Raises
     ------
     UsageError
-        If one is not a positive number.
+        If a parameter is not a positive number.
     """
 
     alpha_per_gy: float
@@ -58,7 +58,7 @@ TG_137 = Radiobiology(
 def effective_days(
     dose_gy: ArrayLike, half_life_days: float = I125_HALF_LIFE_DAYS, tissue: Radiobiology = TG_137
 ) -> Float:
-    """Effective treatment time, days: when the dose rate no longer outruns repopulation; 0 where it never does.
+    """Effective treatment time in days: until repopulation exceeds the effect of the dose rate; 0 if it does at once.
 
     T_eff = (1 / lambda) ln(alpha D0' Tp / ln 2), with D0' = lambda D the initial dose rate.
 
@@ -67,14 +67,14 @@ def effective_days(
     dose_gy : array_like
         Dose to complete decay, Gy.
     half_life_days : float
-        Of the source.
+        Half-life of the source.
     tissue : Radiobiology
         Parameters of the model.
 
     Returns
     -------
     array
-        Days, of the shape of the doses.
+        Days, in the shape of the doses.
 
     References
     ----------
@@ -96,8 +96,8 @@ def bed(
 ) -> Float:
     """Biologically effective dose, Gy, of a dose to complete decay.
 
-    BED = D(T) (1 + quadratic part) - ln 2 T / (alpha Tp), at the effective treatment time T. The quadratic part is that
-    of an exponentially decaying dose rate with exponential repair (rate mu):
+    BED = D(T) + quadratic part - ln 2 T / (alpha Tp), at the effective treatment time T. The quadratic part is that of
+    an exponentially decaying dose rate with exponential repair (rate mu):
     2 (beta / alpha) D0'^2 / (mu - lambda) x
     [(1 - exp(-2 lambda T)) / 2 lambda - (1 - exp(-(mu + lambda) T)) / (mu + lambda)].
 
@@ -106,14 +106,14 @@ def bed(
     dose_gy : array_like
         Dose to complete decay, Gy.
     half_life_days : float
-        Of the source.
+        Half-life of the source.
     tissue : Radiobiology
         Parameters of the model.
 
     Returns
     -------
     array
-        Gy, of the shape of the doses. It rises with the dose and is 0 where repopulation outruns it from the start.
+        Gy, in the shape of the doses. It rises with the dose and is 0 where repopulation is faster from the start.
 
     References
     ----------

@@ -11,12 +11,12 @@ from brachy.errors import BrachyError
 Float = NDArray[np.float64]
 
 FARTHEST_MM = 1e6
-"""No coordinate of a patient is larger (engineering choice: a kilometre)."""
+"""Positions with a coordinate of this size or more are refused (engineering choice: a kilometre)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Implant:
-    """Seeds of one model. Several models are a list of implants.
+    """Seeds of one model; an implant with several models is a list of these.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class Implant:
     positions_mm : (n, 3) array
         Seed centres, patient frame (LPS), mm.
     axes : (n, 3) or (3,) array, optional
-        Seed axes; normalised here. Needed by the 2D formalism alone; the sign does not matter.
+        Seed axes, of any length; needed by the 2D formalism only. The sign has no meaning.
     strength_U : float or (n,) array
         Air-kerma strength of each seed at the moment of implantation, U.
     half_life_days : float, optional

@@ -1,4 +1,7 @@
-"""Where a structure's dose is sampled: a point for each cell of its own lattice, finer near the seeds."""
+"""Sample points of a structure for its DVH: one in each cell of a lattice that is finer near the seeds.
+
+The volumes of the cells are exact and add up to the structure's volume (`brachy.core.raster.samples`).
+"""
 
 from typing import NamedTuple
 
@@ -11,25 +14,27 @@ from brachy.geometry.structures import Structure
 Float = NDArray[np.float64]
 
 REACH, ORGAN_REACH = 8.0, 4.0
-"""Cells are at least this many times their width away from the box round the seeds (engineering choice)."""
+"""Least distance of a cell from the bounding box of the seeds, in widths of the cell: for targets, and for organs
+(engineering choice)."""
 
 COARSEST = 8.0
-"""No cell is larger than this many cells of an even lattice with as many samples (engineering choice)."""
+"""Greatest volume of a cell, in cells of a uniform lattice with the same number of samples (engineering choice)."""
 
 SMALLEST_MM, LARGEST_MM = 0.1, 32.0
-"""No cell is narrower or wider than this (engineering choice)."""
+"""Least and greatest width of a cell (engineering choice)."""
 
 AMONG_SEEDS_MM = 2.0
-"""No cell among the seeds is wider than this with 20 000 samples, and in proportion (engineering choice)."""
+"""Greatest width of a cell within the seeds' bounding box with 20 000 samples; it scales with the cube root of their
+number (engineering choice)."""
 
 
 BESIDE_CC, BESIDE_PARTS = 2.0, 4.0
-"""Whole cells are cut finer within the radius at which balls round all seeds hold so many cc (D2cc is the largest of
-the usual hot volumes), to this part of that radius (engineering choice)."""
+"""Cells beside seeds are divided further: within the radius at which balls around all seeds have this volume in cc
+(D2cc is the largest of the usual hot volumes), into cells of this fraction of that radius (engineering choice)."""
 
 
 class Lattice(NamedTuple):
-    """Width of the cells round the seeds and of the widest ones, mm; how far off, in widths, a cell must be."""
+    """Widths of the cells near the seeds and of the widest cells, mm, and the reach in cell widths (see `REACH`)."""
 
     step_mm: float
     widest_mm: float
@@ -37,17 +42,17 @@ class Lattice(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """Points (n, 3), mm, patient frame, and the exact volume in cc of the cell each stands for."""
+    """Sample points (n, 3), patient frame, mm, and the exact volume (n,) of the cell of each, cc."""
 
     points_mm: Float
     cell_cc: Float
 
 
 def sample(structure: Structure, seeds_mm: Float | None, lattice: Lattice) -> Samples:
-    """Samples of a structure: narrow cells round the seeds, wider ones farther off.
+    """Samples of a structure: narrow cells around the seeds, wider ones farther away.
 
-    The lattice hangs on the structure, so that both move together, and its cells' volumes add up to the exact
-    volume of the slabs. Without seeds (a dose that was read) all cells have one width.
+    The lattice is anchored to the structure, so that both move together. Without seeds (a dose that was read from a
+    file) all cells have the same width.
 
     Parameters
     ----------
@@ -75,9 +80,10 @@ def sample(structure: Structure, seeds_mm: Float | None, lattice: Lattice) -> Sa
 def _refined(
     local: Float, volume: Float, structure: Structure, seeds: Float, step: float
 ) -> tuple[Float, Float]:
-    """Whole cells beside a seed cut into small ones: the dose there changes many times over within a cell.
+    """Divide the cells beside seeds that the outline does not cut, because the dose varies strongly within them.
 
-    D0.1cc and D1cc of a structure that holds 83 seeds are the dose at 0.7 and 1.4 mm from them.
+    D0.1cc and D1cc of a structure with 83 seeds are the doses at 0.7 and 1.4 mm from the seeds. Points and volumes are
+    in the structure's own frame, mm and mm3.
     """
     from scipy.spatial import cKDTree
 
@@ -112,7 +118,7 @@ def _refined(
 
 
 def lattice_for(structure: Structure, seeds_mm: Float | None, count: int, reach: float = REACH) -> Lattice:
-    """Lattice that gives about `count` samples; widths to three digits.
+    """Lattice that gives about `count` samples of a structure; widths are rounded to three digits.
 
     Examples
     --------
@@ -164,7 +170,7 @@ def _zone_count(lattice: Lattice) -> int:
 
 
 def _zones(structure: Structure, seeds_mm: Float | None, lattice: Lattice) -> Float:
-    """Nested boxes round the seeds, for `raster.samples`, as far as they do not hold the whole structure."""
+    """Nested boxes around the seeds for `raster.samples`, up to the first that contains the whole structure."""
     if seeds_mm is None or not len(seeds_mm) or structure.is_empty:
         return np.zeros((0, 6))
     stack = structure.slab_stack.stack

@@ -1,8 +1,8 @@
-"""TG-43 source models: reading, checking, and the dose rate round one seed.
+"""TG-43 source models: loading them, and the dose rate around one seed.
 
-A model is one file (`brachy/data/sources/*.toml`, or the user's own .toml or .csv, see docs/source-files.md).
-Lengths of the TG-43 tables are in cm and rates in cGy/h per U, as the reports print them. `Source.dose_rate`
-is plain numpy, and the oracle for the kernels.
+A model is one file (`brachy/data/sources/*.toml`, or the user's own .toml or .csv, see docs/source-files.md). Lengths
+of the TG-43 tables are in cm and rates in cGy/h per U, as the reports print them. `Source.dose_rate` is plain numpy;
+tests compare the compiled kernels with it.
 """
 
 from collections.abc import Mapping
@@ -45,20 +45,20 @@ class Source:
     phi_r_cm, phi_an : (p,) arrays
         1D anisotropy function.
     phi_an_origin : str
-        "published", or "integrated" (by quadrature of F, TG-43U1 section III.B.6).
+        "published", or "integrated" (from F by quadrature, TG-43U1 section III.B.6).
     status : str
         "verified", "unverified" or "user".
     reference, caveats : str, tuple of str
-        Where the numbers are from, and what is known against them.
+        Publication of the data, and known reservations about them.
     U_per_contained_mCi : float or None
         Air-kerma strength of 1 mCi CONTAINED activity, where the file gives it.
 
     Notes
     -----
-    Edge rules. g: log-linear in r, exponential beyond the table from its last two nodes, nearest node below
-    it. F: bilinear in r and theta, mirrored at 90 degrees, nearest node outside. phi_an: linear in r,
-    constant outside. 1D: r is at least half the outer diameter. 2D: a point inside the capsule is moved
-    outward at the same z to the capsule's side.
+    Interpolation and extrapolation. g: log-linear in r, exponential beyond the table through its last two nodes, the
+    first node's value below it. F: bilinear in r and theta, symmetric about 90 degrees, nearest node outside. phi_an:
+    linear in r, constant outside. 1D: r is at least half the outer diameter. 2D: a point inside the capsule is moved
+    outward, perpendicular to the axis, to the capsule's side.
 
     References
     ----------
@@ -91,12 +91,12 @@ class Source:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any], name: str) -> "Source":
-        """Source of a parsed source file (also the copy that a plan carries); `name` stands in messages.
+        """Source from a parsed source file or from the copy in a plan; `name` names it in error messages.
 
         Raises
         ------
         UsageError
-            If a key is missing or a table is broken: names the file, the table, the row and the column.
+            If a key is missing or a table is wrong; the message names the file, table, row and column.
 
         Examples
         --------
@@ -122,7 +122,7 @@ class Source:
         return _geometry(r * np.sin(theta), r * np.cos(theta), self.active_length_cm)
 
     def radial_dose_function(self, r_cm: ArrayLike) -> Float:
-        """g_L(r): log-linear between nodes, exponential beyond the last, the first node's value below it."""
+        """g_L(r): log-linear between nodes, exponential beyond the last node, below the first node its value."""
         r, nodes, log_g = np.asarray(r_cm, dtype=np.float64), self.radial_r_cm, np.log(self.radial_g)
         slope = (log_g[-1] - log_g[-2]) / (nodes[-1] - nodes[-2])
         inside: Float = np.interp(r, nodes, log_g)
@@ -130,7 +130,7 @@ class Source:
         return result
 
     def anisotropy_function(self, r_cm: ArrayLike, theta_deg: ArrayLike) -> Float:
-        """F(r, theta): bilinear, mirrored at 90 degrees, nearest node outside. Arrays broadcast."""
+        """F(r, theta): bilinear, symmetric about 90 degrees, nearest node outside the table. Arrays broadcast."""
         r, theta = np.broadcast_arrays(np.asarray(r_cm, np.float64), np.asarray(theta_deg, np.float64))
         folded = np.minimum(theta, 180.0 - theta)
         i, u = _bracket(self.anisotropy_r_cm, r)
@@ -186,14 +186,14 @@ class Source:
         return self.line_rate(np.where(inside, radius_cm, across), along)
 
     def point_rate(self, r_cm: Float) -> Float:
-        """1D rate in cGy/h per U at r > 0, cm, without the rule for the capsule."""
+        """1D dose rate in cGy/h per U at r > 0, cm; points inside the capsule are not moved."""
         constant = self.dose_rate_constant / self.geometry_function(1.0, 90.0)
         geometry = self.geometry_function(r_cm)
         result: Float = constant * geometry * self.radial_dose_function(r_cm) * self.anisotropy_factor(r_cm)
         return result
 
     def line_rate(self, across_cm: Float, along_cm: Float) -> Float:
-        """2D rate in cGy/h per U by distance from the axis and along it, cm, without the rule for the capsule."""
+        """2D dose rate in cGy/h per U at distances from the axis and along it, cm; points inside are not moved."""
         r = np.hypot(across_cm, along_cm)
         angle = np.degrees(np.arctan2(across_cm, along_cm))
         constant = self.dose_rate_constant / self.geometry_function(1.0, 90.0)
@@ -212,12 +212,12 @@ def load_source(model: str | Path, accept_unverified: bool = False) -> Source:
     model : str or Path
         Name of a shipped model (`brachy sources` lists them) or path of a source file.
     accept_unverified : bool
-        Also load models whose tables were seen in one place only.
+        Also load models whose tables were found in one publication only.
 
     Raises
     ------
     UsageError
-        If there is no such model, it is unverified and that was not accepted, or the file is broken.
+        If there is no such model, if it is unverified and that was not accepted, or if the file is wrong.
 
     Examples
     --------
@@ -251,7 +251,7 @@ def available_sources() -> list[Source]:
 
 
 def source_warnings(source: Source) -> list[str]:
-    """What a plan must say about the data of its seed.
+    """Warnings that a plan must carry about the data of its seed model.
 
     Examples
     --------
@@ -343,7 +343,7 @@ def _geometry(across_cm: Float, along_cm: Float, length_cm: float) -> Float:
 
 
 def _bracket(nodes: Float, values: Float) -> tuple[NDArray[np.intp], Float]:
-    """Index of the node below and the fraction towards the next, clipped to the table."""
+    """Index of the node below each value and the fraction of the way to the next node, limited to the table."""
     index = np.clip(np.searchsorted(nodes, values, side="right") - 1, 0, max(len(nodes) - 2, 0))
     if len(nodes) == 1:
         return index, np.zeros_like(values)

@@ -1,4 +1,4 @@
-"""The layout of a source file, as TOML or CSV, and its checks (docs/source-files.md describes both)."""
+"""Reads and checks a seed model's source file, TOML or CSV (docs/source-files.md describes both)."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 
 PRINTED = 5e-4
-"""Reports print three decimals: g(1 cm) and F(90) must be 1 to half a unit of the last."""
+"""Tolerance of g(1 cm) = 1 and F(90 degrees) = 1: half a unit of the third decimal, which reports print."""
 
 
 class _Table(BaseModel):
@@ -25,21 +25,21 @@ class _Table(BaseModel):
 
 
 class DoseRateConstant(_Table):
-    """Lambda and where it is from."""
+    """Dose-rate constant Lambda and its publication."""
 
     cGy_per_h_U: Positive
     source: Text
 
 
 class Length(_Table):
-    """Active length and where it is from."""
+    """Active length and its publication."""
 
     mm: Positive
     source: Text
 
 
 class Capsule(_Table):
-    """Outer size of the capsule and where it is from, or the words "engineering choice"."""
+    """Outer size of the capsule and its publication, or the words "engineering choice"."""
 
     length_mm: Positive
     diameter_mm: Positive
@@ -80,7 +80,7 @@ class Anisotropy1D(_Table):
 
 
 class SourceFile(_Table):
-    """A whole source file."""
+    """All tables and keys of a source file."""
 
     model: Text
     manufacturer: str = ""
@@ -101,12 +101,12 @@ class SourceFile(_Table):
 
 
 def parse(data: Mapping[str, Any], name: str) -> SourceFile:
-    """Check the contents of a source file; `name` stands in the message.
+    """Check the contents of a source file; `name` names it in error messages.
 
     Raises
     ------
     UsageError
-        Names the file, the table, the row and the column of the first fault.
+        At the first fault, with file, table, row and column.
 
     Examples
     --------
@@ -127,6 +127,7 @@ def parse(data: Mapping[str, Any], name: str) -> SourceFile:
 
 
 def _place(location: Sequence[Any]) -> str:
+    """Location of a pydantic error in words: table, row and column, counted from 1."""
     names = [str(part) for part in location if isinstance(part, str)]
     numbers = [part + 1 for part in location if isinstance(part, int)]
     if len(numbers) == 2:
@@ -145,7 +146,7 @@ def _fault(error: Any) -> str:
 
 
 def _first_fault(file: SourceFile) -> str:
-    """The first broken table, as 'table row i column c: what', or an empty string."""
+    """The first fault of the tables as 'table row i column c: what is wrong', or an empty string."""
     g, f, phi = file.radial_dose_function, file.anisotropy_function, file.anisotropy_1d
     return (
         _curve_fault("radial_dose_function", "g", g.r_cm, g.g)
@@ -186,7 +187,7 @@ def _curve_fault(
 
 
 def _reference_fault(g: RadialDoseFunction) -> str:
-    """g is 1 at 1 cm: by definition of the dose-rate constant."""
+    """Fault if g(1 cm) is not 1, which follows from the definition of the dose-rate constant."""
     above = next((i for i, r in enumerate(g.r_cm) if r >= 1.0), None)
     if above is None or (above == 0 and g.r_cm[0] != 1.0):
         return "radial_dose_function column r_cm: does not reach 1 cm"
@@ -229,12 +230,12 @@ def _capsule_fault(file: SourceFile) -> str:
 
 
 def read_csv(path: Path) -> dict[str, Any]:
-    """Contents of a source file in the CSV layout, in the shape of the TOML layout.
+    """Contents of a source file in the CSV layout, as the tables and keys of the TOML layout.
 
     Raises
     ------
     UsageError
-        Names the file, the line and the column of a cell that is not a number, or an unknown section.
+        If a cell is not a number or a section is unknown; the message names file, line and column.
 
     Examples
     --------
@@ -292,7 +293,7 @@ def _open_section(
 
 
 def _set_key(path: Path, number: int, row: list[str], data: dict[str, Any]) -> None:
-    """A line `key, value`: dotted keys are tables; `caveats` and `aliases` may stand several times."""
+    """Read a line `key, value`: a dotted key is a key of a table; `caveats` and `aliases` may occur several times."""
     if len(row) != 2:
         raise UsageError(
             f"{path.name}: row {number}: expected 'key,value' before the first table, found {len(row)} cells"

@@ -1,4 +1,4 @@
-"""What to order and what will leave the room: strength needed, order list, air-kerma rate, half-life used."""
+"""Strength of the seeds: strength needed, order list, decay to a day, air-kerma rate at 1 m, half-life used."""
 
 import math
 from collections.abc import Iterable
@@ -9,12 +9,12 @@ from brachy.errors import UsageError
 from brachy.units import I125_HALF_LIFE_DAYS, days_between, decay_factor, mci_from_strength
 
 SPARE_FRACTION = 0.05
-"""Spare seeds on an order: 5 % of the count, rounded up (engineering choice)."""
+"""Spare seeds on an order as a fraction of the planned seeds (engineering choice)."""
 
 
 @dataclass(frozen=True)
 class OrderLine:
-    """Seeds of one model and strength to order."""
+    """One line of an order: seeds of one model and strength."""
 
     model: str
     strength_U: float
@@ -45,7 +45,7 @@ class OrderLine:
 def order_list(
     seeds: Iterable[tuple[str, float]], spare_fraction: float = SPARE_FRACTION
 ) -> tuple[OrderLine, ...]:
-    """Seeds to order, a line for each model and strength, in the order of first use.
+    """Seeds to order: one line for each model and strength, in the order in which they first occur.
 
     Parameters
     ----------
@@ -79,10 +79,9 @@ def order_list(
 
 
 def strength_needed(strength_U: float, achieved_gy: float, wanted_gy: float) -> float:
-    """Strength of every seed at which a loading that gives `achieved_gy` with `strength_U` gives `wanted_gy`.
+    """Strength of every seed, U, that changes a dose from `achieved_gy` (with `strength_U`) to `wanted_gy`.
 
-    Dose is proportional to air-kerma strength, so any of D90, the minimum or a point dose may be meant, as long as both
-    are the same.
+    Dose is proportional to air-kerma strength, so both doses may be any one quantity: D90, the minimum, a point dose.
 
     Raises
     ------
@@ -105,7 +104,7 @@ def strength_on_day(
     day: date | datetime,
     half_life_days: float = I125_HALF_LIFE_DAYS,
 ) -> float:
-    """Air-kerma strength on `day` of a seed certified with `strength_U` on `strength_on`.
+    """Air-kerma strength on `day`, U, of a seed that was certified with `strength_U` on `strength_on`.
 
     Examples
     --------
@@ -118,7 +117,8 @@ def strength_on_day(
 def air_kerma_rate_at_1m(strengths_U: Iterable[float]) -> float:
     """Air-kerma rate at 1 m of all seeds together, uGy/h, in free space.
 
-    1 U is 1 uGy/h at 1 m by definition. Tissue, which takes away most of it, is left out: an upper bound.
+    1 U is 1 uGy/h at 1 m by definition. Absorption in tissue, which removes most of it, is neglected, so this is an
+    upper bound for the implanted patient.
 
     References
     ----------
@@ -135,14 +135,14 @@ def air_kerma_rate_at_1m(strengths_U: Iterable[float]) -> float:
 def half_life_used(
     source_days: float, plan_days: float | None = None, protocol_days: float | None = None
 ) -> tuple[float, str | None]:
-    """Half-life by precedence protocol, imported plan, source; and what it does if it is not 59.4 d.
+    """Half-life to use (the protocol's, else the imported plan's, else the source's) and a note if it is not 59.4 d.
 
     Returns
     -------
     days : float
-        The half-life to use.
+        Half-life to use.
     note : str or None
-        One sentence for `assumed`, or None for 59.4 d.
+        One sentence for the plan's `assumed`, with the change of the total dose; None for 59.4 d.
 
     Examples
     --------

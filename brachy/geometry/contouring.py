@@ -1,4 +1,7 @@
-"""Contours from a voxel mask and from a margin, and the edge of a cut: level lines of a field on a raster."""
+"""Contours from voxel masks, contours of a structure with a margin, and the outline of a structure in a plane.
+
+All three are level lines of a scalar field on a raster (mask value or signed distance).
+"""
 
 import math
 from collections.abc import Sequence
@@ -13,24 +16,24 @@ from brachy.core.slabs import Slabs
 from brachy.geometry.grid import Grid
 
 RASTER_MM = 1.0
-"""Pitch of the raster on which a margin is drawn (engineering choice)."""
+"""Pitch of the raster on which a margin is computed (engineering choice)."""
 
 STEP_MM = 1.0
-"""Longest step between the layers interpolated between two contours (engineering choice)."""
+"""Greatest distance of the layers interpolated between two contours (engineering choice)."""
 
 
 class Region(Protocol):
-    """Something that a margin may be clipped to; a `Structure` is one."""
+    """Anything that a margin may be clipped to, such as a `Structure`."""
 
     def signed_distance_mm(self, points_mm: ArrayLike, cutoff_mm: float = np.inf) -> Float:
-        """Distance (n,), mm, of points (n, 3) to the surface, negative inside."""
+        """Distance (n,) in mm of points (n, 3) to the surface, negative inside."""
 
 
 def mask_contours(mask: ArrayLike, grid: Grid) -> list[Float]:
-    """Contours (n, 3), mm, of a mask at half level on each of its slices.
+    """Contours (n, 3), mm, patient frame, of a mask at the level 0.5 on each of its slices.
 
-    The line runs midway between a voxel inside and its neighbour outside, also at the edge of the volume; a
-    single voxel gives a diamond of half its area. Holes come out as contours of their own.
+    The line runs midway between a voxel inside and its neighbour outside, also at the edge of the volume, so a single
+    voxel gives a diamond of half its area. A hole gives a contour of its own.
     """
     values = np.asarray(mask)
     if values.dtype.kind != "f":
@@ -51,7 +54,7 @@ def mask_contours(mask: ArrayLike, grid: Grid) -> list[Float]:
 
 
 def _level_lines(field: Float, level: float) -> list[Float]:
-    """Closed lines (n, 2), x and y in cells of the raster, first point not repeated."""
+    """Closed level lines (n, 2) of a field, x and y in cells of the raster; the first point is not repeated."""
     lines: Any = contour_generator(z=field, name="serial").lines(level)
     return [np.asarray(line)[:-1] for line in lines if len(line) > 3]
 
@@ -65,10 +68,10 @@ def _without_straight(ring: Float) -> Float:
 
 
 def section_points(slabs: Slabs, through: Float, normal: Float, step_mm: float) -> Float:
-    """Points (n, 3), own frame, at equal steps along the edge of the cut by a plane (own frame).
+    """Points (n, 3) at equal steps along the outline of a structure in a plane, all in the structure's own frame.
 
-    A cut parallel to the slabs runs on the contours; an oblique one on the level line 0 of the signed
-    distance.
+    In a plane parallel to the slabs the outline is that of the contours, in an oblique one the level line 0 of the
+    signed distance.
     """
     stack = slabs.stack
     if not len(slabs.planes):
@@ -97,7 +100,7 @@ def section_points(slabs: Slabs, through: Float, normal: Float, step_mm: float) 
 
 
 def _along_edges(stack: Stack, rings: list[Float], normal: Float, step_mm: float) -> Float:
-    """Points at equal steps along closed lines, without those that have the inside on both sides."""
+    """Points (n, 3) at equal steps along closed lines, without those where both sides are inside the structure."""
     if not rings:
         return np.zeros((0, 3))
     start = np.concatenate(rings)
@@ -110,7 +113,7 @@ def _along_edges(stack: Stack, rings: list[Float], normal: Float, step_mm: float
     points: Float = start[which] + (1.0 - (ends[which] - at) / length[which])[:, None] * steps[which]
     if abs(abs(normal[2]) - 1.0) > 1e-9:
         return points
-    # a keyhole's channel or a part of overlapping contours is drawn, yet no edge
+    # the channel of a keyhole contour, or a line where two contours overlap, is drawn but is no outline
     across = np.cross(steps[which] / length[which, None], normal) * 1e-4
     sides = [inside(stack, points + sign * across) for sign in (1.0, -1.0)]
     edge: Float = points[sides[0] != sides[1]]
@@ -118,13 +121,12 @@ def _along_edges(stack: Stack, rings: list[Float], normal: Float, step_mm: float
 
 
 def expanded_contours(slabs: Slabs, margin_mm: float, clip: Sequence[Region]) -> list[Float]:
-    """Contours (n, 3), mm, of a structure with a three-dimensional margin, kept within every structure of
-    `clip`.
+    """Contours (n, 3), mm, patient frame, of a structure with a margin in 3D, kept within every structure of `clip`.
 
-    Between two contours the shape is interpolated through their signed distances (shape-based
-    interpolation), so that the margin is measured from a surface without steps; beyond the last contour it
-    goes on for half a slice. Each thin layer at a distance dw from a plane contributes its outline grown by
-    sqrt(margin^2 - dw^2) there.
+    Between two contours the shape is interpolated through their signed distances (shape-based interpolation), so that
+    the margin is measured from a surface without steps; beyond the last contour it continues for half a slice. Each
+    thin layer of the shape at a distance dw from a plane contributes its outline, enlarged by sqrt(margin^2 - dw^2),
+    to the contour in that plane.
 
     References
     ----------
@@ -156,7 +158,7 @@ def expanded_contours(slabs: Slabs, margin_mm: float, clip: Sequence[Region]) ->
         for keeper in clip:
             np.maximum(field, keeper.signed_distance_mm(points, cutoff_mm=4 * RASTER_MM), out=field)
         own = np.flatnonzero(np.abs(slabs.planes - plane) < 1e-9)
-        if len(own):  # whatever the clip: never less than what was drawn
+        if len(own):  # what was drawn stays inside, whatever the structures of `clip`
             np.minimum(field, outlines[own[0]], out=field)
         field = np.minimum(field, 1e6).reshape(len(v), len(u))
         for line in _level_lines(field, 0.0):
@@ -166,7 +168,7 @@ def expanded_contours(slabs: Slabs, margin_mm: float, clip: Sequence[Region]) ->
 
 
 def _outline(slabs: Slabs, s: int, raster: Float, cutoff_mm: float) -> Float:
-    """Signed distance in the plane, negative inside, of each raster point to the contours of slab s."""
+    """Signed distance in mm in the plane, negative inside, of each raster point to the contours of slab s."""
     stack = slabs.stack
     edges = stack.edges[stack.first_edge[s] : stack.first_edge[s + 1]]
     plane = make_stack([edges], np.array([-1e9]), np.array([1e9]))
@@ -175,7 +177,7 @@ def _outline(slabs: Slabs, s: int, raster: Float, cutoff_mm: float) -> Float:
 
 
 def _layers(slabs: Slabs) -> list[tuple[float, int, int, float]]:
-    """Thin layers that fill the structure: height, the contours below and above, the share of the latter."""
+    """Thin layers that fill the structure: height in mm, contours below and above, weight of the contour above."""
     planes, stack = slabs.planes, slabs.stack
     layers: list[tuple[float, int, int, float]] = []
     for s in range(len(planes)):
@@ -193,13 +195,13 @@ def _layers(slabs: Slabs) -> list[tuple[float, int, int, float]]:
 
 
 def _between(start: float, stop: float) -> list[float]:
-    """Heights from `start` up (or down) to `stop`, which is left out, at most `STEP_MM` apart."""
+    """Heights from `start` up or down to `stop` (not included), at most `STEP_MM` apart."""
     count = max(1, math.ceil(abs(stop - start) / STEP_MM))
     return [start + (stop - start) * k / count for k in range(count)]
 
 
 def _output_planes(slabs: Slabs, margin_mm: float) -> list[float]:
-    """The structure's own planes, and further ones a spacing apart as far as the margin reaches."""
+    """Heights of the planes that get a contour: the structure's own, and more beyond its ends within the margin."""
     planes, stack, spacing = slabs.planes, slabs.stack, slabs.spacing
     beyond = [k * spacing for k in range(1, math.ceil((margin_mm + 0.5 * spacing) / spacing) + 1)]
     found = [float(w) for w in planes]

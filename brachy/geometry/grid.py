@@ -1,4 +1,4 @@
-"""Regular volumes in the patient's frame: origin, spacing, direction; mm <-> index."""
+"""Regular voxel grids in the patient frame (origin, spacing, direction; mm to index and back) and dose on them."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,8 +22,8 @@ class Grid:
     shape : tuple of int
         (nz, ny, nx).
     direction : (3, 3) array, optional
-        COLUMNS are the unit vectors of the x, y and z index; the identity by default. Left-handed is allowed
-        (slices stored from head to feet).
+        COLUMNS are the unit vectors along the x, y and z index; the identity by default. A left-handed system is
+        allowed (slices stored from head to feet).
 
     Raises
     ------
@@ -85,7 +85,7 @@ class Grid:
         return ((points - self.origin_mm) @ self.direction) / self.spacing_mm
 
     def centres_mm(self) -> Float:
-        """Centres of all voxels, (nz * ny * nx, 3) mm, x fastest. Memory: 24 bytes a voxel."""
+        """Centres of all voxels, (nz * ny * nx, 3) mm, x fastest. Needs 24 bytes a voxel."""
         nz, ny, nx = self.shape
         z, y, x = np.meshgrid(np.arange(nz), np.arange(ny), np.arange(nx), indexing="ij")
         return self.index_to_mm(np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1))
@@ -107,7 +107,7 @@ class Grid:
     def around(low_mm: ArrayLike, high_mm: ArrayLike, spacing_mm: float) -> "Grid":
         """Axis-aligned isotropic grid whose voxel centres cover the box from `low_mm` to `high_mm`.
 
-        The first centre is at `low_mm` itself, so that a box that moves takes its grid along.
+        The first centre is at `low_mm` itself, so that the grid moves with the box.
         """
         low, high = np.asarray(low_mm, dtype=np.float64), np.asarray(high_mm, dtype=np.float64)
         nx, ny, nz = (np.ceil((high - low) / spacing_mm - 1e-9).astype(int) + 1).tolist()
@@ -123,7 +123,7 @@ class Dose:
     grid : Grid
         Geometry.
     gy : (nz, ny, nx) array
-        Dose in Gy (to complete decay unless its maker was asked for days).
+        Dose in Gy (to complete decay, unless it was computed for a number of days).
 
     Raises
     ------

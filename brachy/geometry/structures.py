@@ -1,10 +1,9 @@
-"""Structures as exact polygons: slabs, points in and out, distances, volumes, masks, margins.
+"""Contoured structures as solids: points inside, distances, volumes, masks, margins.
 
-A contour is a slab of half the gap to its neighbours; the end slabs reach half the nominal spacing beyond the
-last contour; contours in one plane combine by the even-odd rule, so that a hole is just a contour inside
-another. Slices missing within a structure are filled by half from each side; a gap of more than five slice
-spacings separates two parts (`brachy.core.slabs`). Everything below is exact for this stack of slabs unless
-it says otherwise.
+Each contour is extruded to a slab that reaches half the gap to its neighbours; the end slabs reach half the nominal
+spacing beyond the last contour. Contours in one plane are combined by the even-odd rule, so a hole is a contour inside
+another. Missing slices within a structure are filled half from each side; a gap of more than five slice spacings
+separates two parts (`brachy.core.slabs`). All results are exact for this stack of slabs unless stated otherwise.
 """
 
 from collections.abc import Sequence
@@ -23,22 +22,22 @@ from brachy.geometry.grid import Grid
 Float = NDArray[np.float64]
 
 MANY_POINTS = 5000
-"""From this number on points are shared among threads; waking them costs more than fewer points do."""
+"""From this number of points on several threads are used; for fewer, starting them costs more than they save."""
 
 
 class Plane(NamedTuple):
     """One contour plane of a structure."""
 
     position_mm: float
-    """Along the structure's normal, in the patient frame (z of an axial contour)."""
+    """Position along the structure's normal, in the patient frame (z of an axial contour)."""
     thickness_mm: float
-    """Of its slab."""
+    """Thickness of its slab."""
     area_mm2: float
-    """Enclosed by the even-odd rule."""
+    """Area enclosed by the even-odd rule."""
     centroid_mm: Float
-    """(3,) patient frame."""
+    """Centre of area (3,), patient frame."""
     contours_mm: tuple[Float, ...]
-    """(n, 3) each, patient frame."""
+    """Contours (n, 3), patient frame."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,15 +60,15 @@ class Structure:
     colour : tuple of int, optional
         Display colour, 0-255.
     slice_spacing_mm : float, optional
-        Spacing of the slices it was drawn on; the end slabs reach half of it beyond. By default the
-        smallest gap between its own contour planes.
+        Spacing of the slices it was drawn on; the end slabs reach half of it beyond the last contours. By
+        default the smallest gap between its own contour planes.
     notes : tuple of str
-        What was found and decided about its contours (left out, missing slices ...); added to, never lost.
+        Notes on its contours (some left out, missing slices ...); new ones are appended.
 
     Raises
     ------
     BrachyError
-        If a contour is no (n, 3) array of finite numbers, or lies in no plane parallel to the others.
+        If a contour is not an (n, 3) array of finite numbers, or not in a plane parallel to the others.
 
     Examples
     --------
@@ -121,7 +120,7 @@ class Structure:
         number: int | None = None,
         colour: tuple[int, int, int] | None = None,
     ) -> "Structure":
-        """Structure from a mask: contours at half level on each slice, midway between voxels in and out.
+        """Structure from a mask: contours on each slice midway between voxels inside and outside.
 
         Parameters
         ----------
@@ -160,13 +159,13 @@ class Structure:
 
     @cached_property
     def _areas(self) -> Float:
-        """Area in mm2 and its centroid (u, v) of each plane, (S, 3), exact."""
+        """Exact area in mm2 and centroid u, v of each plane, (S, 3), in the structure's own frame."""
         stack = self.slab_stack.stack
         found = np.zeros((len(stack.low), 3))
         for s in range(len(stack.low)):
             box = stack.slab_boxes[s]
             size = np.maximum(box[2:] - box[:2], 1e-9)
-            rows = 32  # of one cell each: short rows keep the number of edges at work small
+            rows = 32  # of one cell each: in short rows few edges are active at once
             to_cells = np.array([[1.0 / size[0], 0.0, -box[0] / size[0]], [0.0, rows / size[1], 0.0]])
             to_cells[1, 2] = -box[1] * rows / size[1]
             area, mean_x, mean_y = np.zeros((3, rows, 1))
@@ -195,7 +194,7 @@ class Structure:
 
     @cached_property
     def bounds_mm(self) -> Float:
-        """Lowest and highest corner, (2, 3) mm, of the patient-axes box round all slabs. NaN if empty."""
+        """Lowest and highest corner, (2, 3) mm, of the bounding box along the patient axes. NaN if empty."""
         if self.is_empty:
             return np.full((2, 3), np.nan)
         stack = self.slab_stack.stack
@@ -229,7 +228,7 @@ class Structure:
         return np.ascontiguousarray(slabs.rounded(relative))
 
     def planes(self) -> tuple[Plane, ...]:
-        """Contour planes from low to high along the normal.
+        """Contour planes in order of their position along the normal.
 
         Examples
         --------
@@ -254,7 +253,7 @@ class Structure:
         )
 
     def contains(self, points_mm: ArrayLike) -> NDArray[np.bool_]:
-        """Whether each of the points (n, 3), mm, lies inside.
+        """Whether each of the points (n, 3), patient frame, mm, lies inside.
 
         Examples
         --------
@@ -268,7 +267,7 @@ class Structure:
         return found
 
     def distance_mm(self, points_mm: ArrayLike, cutoff_mm: float = np.inf) -> Float:
-        """Euclidean distance (n,), mm, of points (n, 3) to the solid: 0 inside, `cutoff_mm` where farther.
+        """Euclidean distance (n,) in mm of points (n, 3) to the solid: 0 inside, `cutoff_mm` where it is larger.
 
         Examples
         --------
@@ -279,7 +278,7 @@ class Structure:
         return self._distance(points_mm, cutoff_mm, False)
 
     def signed_distance_mm(self, points_mm: ArrayLike, cutoff_mm: float = np.inf) -> Float:
-        """Distance (n,), mm, of points (n, 3) to the surface, negative inside, within -cutoff and +cutoff.
+        """Distance (n,) in mm of points (n, 3) to the surface, negative inside, limited to +-`cutoff_mm`.
 
         Examples
         --------
@@ -296,9 +295,9 @@ class Structure:
         return found
 
     def line_intervals(self, origin_mm: ArrayLike, direction: ArrayLike) -> Float:
-        """Where an infinite line is inside: (m, 2) distances [enter, leave] from `origin_mm`, mm.
+        """Intervals in which an infinite line is inside, (m, 2): distances from `origin_mm` in mm, enter and leave.
 
-        Sorted and disjoint; pieces that touch to 1e-9 mm are one. `direction` need not be a unit vector.
+        They are sorted and disjoint; pieces closer than 1e-9 mm are joined. `direction` need not be a unit vector.
 
         Examples
         --------
@@ -313,9 +312,9 @@ class Structure:
         return _merged(pieces)
 
     def fraction_mask(self, grid: Grid) -> NDArray[np.float32]:
-        """Fraction of each voxel of `grid` inside, [z, y, x].
+        """Fraction of each voxel of `grid` that is inside, [z, y, x].
 
-        Exact where the grid's slices are parallel to the contours; otherwise the share of 4 x 4 x 4 points.
+        It is exact if the grid's slices are parallel to the contours, otherwise the share of 4 x 4 x 4 points inside.
 
         Examples
         --------
@@ -341,6 +340,7 @@ class Structure:
         return np.clip(out, 0.0, 1.0, out=out)
 
     def _counted_fractions(self, grid: Grid, out: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Fraction of each voxel inside, by counting 4 x 4 x 4 points a voxel."""
         corners = grid.mm_to_index(_box_corners(self.bounds_mm))
         first = np.clip(np.floor(corners.min(axis=0) - 0.5).astype(int), 0, np.array(grid.shape[::-1]))
         last = np.clip(np.ceil(corners.max(axis=0) + 0.5).astype(int) + 1, 0, np.array(grid.shape[::-1]))
@@ -357,11 +357,10 @@ class Structure:
         return out
 
     def section(self, origin_mm: ArrayLike, normal: ArrayLike, step_mm: float = 1.0) -> Float:
-        """Edge points (n, 3), mm, of the cut by the plane through `origin_mm` with `normal`, about
-        `step_mm` apart.
+        """Points (n, 3), mm, about `step_mm` apart on the outline in the plane through `origin_mm` with `normal`.
 
-        On the contours themselves where the plane is parallel to them, else within `step_mm` / 4 of the cut
-        through the slabs. Empty where the plane misses the structure.
+        They lie on the contours if the plane is parallel to them, else within `step_mm` / 4 of the outline of the
+        slabs. There are none where the plane misses the structure.
 
         Examples
         --------
@@ -377,10 +376,10 @@ class Structure:
     def expanded(self, margin_mm: float, clip: Sequence["Structure"] = ()) -> "Structure":
         """Return the structure with a margin in all three dimensions, kept within every structure of `clip`.
 
-        What was drawn stays inside, whatever the clip. The surface is that of the shape interpolated
-        between the contours. On spheres of 10-30 mm radius with margins of 2-10 mm every contour of the
-        result is within half a slice spacing of the exact surface (slices of 1-5 mm), its volume within 3.1
-        % (1-2.5 mm). A margin of 0 returns the structure itself.
+        What was drawn stays inside, whatever the structures of `clip`. The margin is measured from the shape
+        interpolated between the contours. On spheres of 10-30 mm radius with margins of 2-10 mm every contour of the
+        result is within half a slice spacing of the exact surface (slices of 1-5 mm) and its volume within 3.1 %
+        (slices of 1-2.5 mm). A margin of 0 returns the structure itself.
 
         Raises
         ------
@@ -411,7 +410,7 @@ class Structure:
         )
 
     def with_ends(self, low_mm: float, high_mm: float) -> "Structure":
-        """Return the structure with its lowest and its highest slab longer (or shorter) by so many mm.
+        """Return the structure with its lowest and its highest slab extended by so many mm (shortened if negative).
 
         Examples
         --------
@@ -429,7 +428,7 @@ class Structure:
         return other
 
     def moved(self, matrix: ArrayLike) -> "Structure":
-        """Return the structure moved by a rigid 4 x 4 matrix (patient mm to patient mm).
+        """Return the structure moved by a rigid 4 x 4 matrix (from patient mm to patient mm).
 
         Examples
         --------
@@ -453,7 +452,7 @@ def _box_corners(bounds_mm: Float) -> Float:
 
 
 def _merged(pieces: Float) -> Float:
-    """Sorted, disjoint intervals from pieces (m, 2); those that touch to 1e-9 are one, shorter ones none."""
+    """Sorted, disjoint intervals from pieces (m, 2): gaps below 1e-9 are closed, intervals below 1e-9 dropped."""
     if not len(pieces):
         return pieces
     pieces = pieces[np.argsort(pieces[:, 0], kind="stable")]
