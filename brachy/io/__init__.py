@@ -1,1 +1,1 @@
-"""Every way in and out of a case: DICOM, image volumes, digital phantoms."""
+"""Reads and writes cases: DICOM, image volumes, digital phantoms."""

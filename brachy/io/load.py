@@ -1,4 +1,4 @@
-"""Any case: DICOM file, folder or zip, volume with masks, phantom. Looks at what it is and calls the right reader."""
+"""Loads a case from whatever it is stored as: DICOM file, folder or zip, volume with masks, or phantom."""
 
 from collections.abc import Mapping
 from os import PathLike
@@ -12,27 +12,27 @@ _KINDS = "a DICOM file, folder or zip, a CT in NIfTI/NRRD/MHA, or a phantom"
 
 
 def load_case(path: str | PathLike[str], masks: Mapping[str, str | PathLike[str]] | None = None) -> Case:
-    """CT and structures of a case, whatever it is stored as.
+    """Load CT and structures of a case; the kind of storage is recognised from the path and the first bytes.
 
     Parameters
     ----------
     path : str or PathLike
         Any DICOM file of the case, its folder or a zip; a CT as .nii, .nii.gz, .nrrd or .mha; a phantom's name or
-        .toml file. A file or folder of that name goes before a phantom.
+        .toml file. If a file or folder has the name of a phantom, it is used.
     masks : mapping, optional
         Structure name to mask file (or "FILE:LABEL") on the CT's grid, added to the structures of the case.
 
     Returns
     -------
     Case
-        In the patient frame (LPS, mm), with `assumed` sentences for everything inferred.
+        In the patient frame (LPS, mm), with an `assumed` sentence for everything that was inferred.
 
     Raises
     ------
     UsageError
-        If it is none of these, or several cases could be meant (they are listed).
+        If it is none of these, or contains several cases (they are listed).
     BrachyError
-        If it is broken or incomplete.
+        If it is damaged or incomplete.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def _entries(folder: Path) -> list[str]:
 
 
 def _check_kind(file: Path) -> None:
-    """Refuse what a user may take for a case but is none, with the mend."""
+    """Refuse files that are no case but may be given as one (empty, JSON, misnamed volumes), and say the remedy."""
     try:
         with file.open("rb") as stream:
             start = stream.read(132)

@@ -1,8 +1,8 @@
-"""CT and masks from NIfTI, NRRD and MetaImage files, through SimpleITK.
+"""Reads CT and masks from NIfTI, NRRD and MetaImage files with SimpleITK.
 
-SimpleITK holds every image in the patient frame of DICOM (LPS, mm): the RAS of a NIfTI and the spaces of an NRRD
-are turned when they are read. Volumes are reordered, never interpolated, so that their axes run most nearly to the
-patient's left, back and head.
+SimpleITK represents every image in the patient frame of DICOM (LPS, mm): the RAS of a NIfTI and the spaces of an NRRD
+are converted on reading. The axes of a volume are reordered or flipped so that they point most nearly to the patient's
+left, back and head; voxels are never interpolated.
 """
 
 from collections.abc import Mapping
@@ -19,25 +19,25 @@ from brachy.geometry.structures import Structure
 from brachy.patient.case import Case, InputFile
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
-"""Formats that hold a volume and its geometry in one file."""
+"""Formats with a volume and its geometry in one file."""
 _TWO_FILES = (".mhd", ".nhdr", ".hdr", ".img", ".img.gz")
 
-# Engineering choices. A mask belongs to a CT if their corners agree to a fraction of a voxel (NIfTI stores
-# geometry in 32 bits). An image without a value below zero holds no air in HU.
+# Engineering choices. A mask belongs to a CT if their corners agree to this fraction of a voxel (NIfTI stores geometry
+# in 32 bits).
 MAX_VOXELS = 400_000_000
 CORNER_TOLERANCE = 0.02
 MOST_LABELS = 4096
 _HEAD_BYTES = 65536
-_MOST_COMPRESSED = 1100  # deflate cannot shrink more than 1032 times
+_MOST_COMPRESSED = 1100  # deflate cannot compress by more than a factor of 1032
 
 
 def is_volume(path: Path) -> bool:
-    """Whether the file's name is that of a volume format (also of one in two files, which is refused later)."""
+    """Whether a file's name is that of a volume format, including formats in two files, which are refused later."""
     return path.name.lower().endswith(SUFFIXES + _TWO_FILES)
 
 
 def read_volume(path: str | PathLike[str], masks: Mapping[str, str | PathLike[str]] | None = None) -> Case:
-    """CT from a volume file, structures from mask files.
+    """Read a CT from a volume file and structures from mask files.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def read_volume(path: str | PathLike[str], masks: Mapping[str, str | PathLike[st
     Raises
     ------
     UsageError
-        If a file is of another format, a mask lies on another grid, is empty, or needs a label.
+        If a file has another format, or a mask is on another grid, empty, or needs a label.
     BrachyError
         If a file is unreadable, or the CT is clearly not in HU.
 
@@ -80,7 +80,7 @@ def read_volume(path: str | PathLike[str], masks: Mapping[str, str | PathLike[st
 
 
 def add_masks(case: Case, masks: Mapping[str, str | PathLike[str]]) -> Case:
-    """Return the case with structures from mask files added; a mask named as a structure replaces it.
+    """Return the case with structures from mask files added; a mask replaces a structure of the same name.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def _input(file: Path) -> InputFile:
 
 
 def _mask_file(given: str) -> tuple[Path, int | None]:
-    """FILE or FILE:LABEL; a file that exists by the whole name is that file."""
+    """File and label of "FILE" or "FILE:LABEL"; the whole text is the file if a file of that name exists."""
     head, colon, label = given.rpartition(":")
     if colon and label.isdecimal() and not Path(given).is_file():
         return Path(head), int(label)
@@ -134,7 +134,7 @@ def _mask_file(given: str) -> tuple[Path, int | None]:
 
 
 def _read(file: Path) -> tuple[NDArray[Any], Grid, tuple[str, ...]]:
-    """Voxels [z, y, x], their grid, and what was assumed of the file."""
+    """Voxels [z, y, x], their grid, and sentences about what was assumed of the file."""
     import SimpleITK as sitk
 
     name = file.name
@@ -170,7 +170,7 @@ def _read(file: Path) -> tuple[NDArray[Any], Grid, tuple[str, ...]]:
 
 
 def _check_head(file: Path) -> tuple[str, ...]:
-    """Refuse a header whose voxels are in another file; note an NRRD that names no patient space."""
+    """Refuse a file whose voxels are in another file; returns a note if an NRRD names no patient space."""
     with file.open("rb") as stream:
         head = stream.read(_HEAD_BYTES)
     lower = file.name.lower()
@@ -186,9 +186,7 @@ def _check_head(file: Path) -> tuple[str, ...]:
             line.split(b"=")[-1].strip() for line in head.splitlines() if line.startswith(b"ElementDataFile")
         ]
         dimensions = [line.split(b"=")[-1].strip() for line in head.splitlines() if line.startswith(b"NDims")]
-        if any(
-            number not in (b"2", b"3", b"4") for number in dimensions
-        ):  # the library would end the process
+        if any(number not in (b"2", b"3", b"4") for number in dimensions):  # the library would crash
             raise UsageError(f"{file.name} has no NDims of 3: give one volume of three dimensions")
         if local[:1] != [b"LOCAL"]:
             raise UsageError(f"{file.name} keeps its voxels in another file: save it as one .mha")
@@ -196,7 +194,7 @@ def _check_head(file: Path) -> tuple[str, ...]:
 
 
 def _check_size(reader: Any, file: Path) -> None:
-    """Refuse, before memory is taken, what is no volume, too large, or cannot be in a file of that length."""
+    """Refuse, before memory is allocated, a file that is no volume, too large, or too short for its declared size."""
     size = tuple(int(n) for n in reader.GetSize())
     if len(size) not in (3, 4) or (len(size) == 4 and size[3] != 1) or min(size) < 1:
         shape = " x ".join(map(str, size))
@@ -225,7 +223,7 @@ def _check_size(reader: Any, file: Path) -> None:
 
 
 def _hounsfield(array: NDArray[Any], name: str) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """CT numbers as int16 where whole and in range, else float32; refuses what is clearly not HU."""
+    """CT numbers as int16 if all are whole and in range, else float32, and notes; refuses what is clearly not HU."""
     low, high = float(array.min()), float(array.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise BrachyError(f"{name} has voxels that are no numbers: fill them with air, -1000 HU")
@@ -252,7 +250,7 @@ def _hounsfield(array: NDArray[Any], name: str) -> tuple[NDArray[Any], tuple[str
 
 
 def _check_same_place(mask: Grid, ct: Grid, name: str) -> None:
-    """Refuse a mask whose corners are not those of the CT, or whose axes are divided otherwise."""
+    """Refuse a mask whose corners differ from the CT's, or that has other numbers of voxels."""
     corners, wanted = mask.corners_mm(), ct.corners_mm()
     apart = np.linalg.norm(corners[:, None] - wanted[None], axis=2).min(axis=1)
     worst = float(apart.max())
@@ -266,7 +264,7 @@ def _check_same_place(mask: Grid, ct: Grid, name: str) -> None:
 
 
 def _inside(array: NDArray[Any], label: int | None, roi: str, name: str) -> NDArray[np.bool_]:
-    """Voxels of one structure."""
+    """Voxels of one structure as a boolean array: those with the label, or all that are not 0."""
     if not np.isfinite(array).all():
         raise BrachyError(f"mask {name} has voxels that are no numbers: save it again as integers")
     values = np.unique(array)

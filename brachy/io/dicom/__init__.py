@@ -1,1 +1,1 @@
-"""DICOM in (`brachy.io.dicom.read`) and out (`brachy.io.dicom.write`)."""
+"""Reads DICOM (`brachy.io.dicom.read`) and writes it (`brachy.io.dicom.write`)."""

@@ -1,4 +1,4 @@
-"""A CT series as CT numbers on a grid: slices sorted along their normal, rescaled, and checked to be whole."""
+"""Reads a CT series as CT numbers on a grid; slices are sorted along their normal and checked for completeness."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,11 +28,11 @@ from brachy.patient.case import Identity, InputFile, SliceReference
 
 Float = NDArray[np.float64]
 
-# Tolerances of a regular stack (engineering choices): positions are written with 3 to 6 decimals, scanners move
-# the table to some hundredths of a millimetre, and a lost slice is a gap of a whole spacing.
+# Tolerances of a regular stack (engineering choices): positions are written with 3 to 6 decimals, scanners move the
+# table with an accuracy of some hundredths of a millimetre, and a missing slice is a gap of a whole spacing.
 GAP_TOLERANCE = 0.02  # of the spacing
 GAP_TOLERANCE_MM = 0.02
-DRIFT_TOLERANCE = 0.1  # of the spacing, of any slice from its place on an even ladder
+DRIFT_TOLERANCE = 0.1  # of the spacing: of any slice from its position in an evenly spaced stack
 SHEAR_TOLERANCE_MM = 0.05  # of a slice's origin from the normal through the first one
 DIRECTION_TOLERANCE = 1e-3  # of a direction cosine
 AIR_HU = -1024.0
@@ -42,7 +42,7 @@ _HU_TYPES = {"", "HU", "HU_MOD", "US"}
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image as it is stored: where it lies and how its stored values become HU."""
+    """Geometry of one stored image, and slope and intercept that turn its stored values into HU."""
 
     name: str
     sop_class_uid: str
@@ -59,7 +59,7 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A CT series read: `hu` [z, y, x] int16 or float32 on `grid`, the identity it carries, files and assumptions."""
+    """A CT series that was read: `hu` [z, y, x] (int16 or float32) on `grid`, identity, input files, assumptions."""
 
     hu: NDArray[Any]
     grid: Grid
@@ -74,7 +74,7 @@ def read_series(series: Series) -> Volume:
     Raises
     ------
     BrachyError
-        If a slice is missing, there twice, tilted, of another size or unreadable; the message names its position.
+        If a slice is missing, duplicate, tilted, of another size or unreadable; the message names its position.
     """
     frames: list[Frame] = []
     slices: list[NDArray[Any]] = []
@@ -213,7 +213,7 @@ def _frame(dataset: Dataset, groups: Sequence[Dataset], name: str) -> Frame:
 
 
 def _hu(stored: NDArray[Any], frame: Frame, dataset: Dataset, notes: dict[str, None]) -> NDArray[Any]:
-    """CT numbers of a slice: int16 where slope and intercept are whole and the values fit, else float32."""
+    """CT numbers of a slice: int16 if slope and intercept are whole numbers and the values fit, else float32."""
     if frame.slope == int(frame.slope) and frame.intercept == int(frame.intercept):
         whole = stored.astype(np.int32) * int(frame.slope) + int(frame.intercept)
         fits = whole.min() >= -(2**15) and whole.max() < 2**15
@@ -230,7 +230,7 @@ def _hu(stored: NDArray[Any], frame: Frame, dataset: Dataset, notes: dict[str, N
 
 
 def _stacked(slices: list[NDArray[Any]], order: Sequence[int]) -> NDArray[Any]:
-    """Slices in order as one array; each is let go once it is copied."""
+    """Slices in order as one array; the memory of each is released once it is copied."""
     whole = all(one.dtype == np.int16 for one in slices)
     volume = np.empty((len(order), *slices[0].shape), dtype=np.int16 if whole else np.float32)
     for place, index in enumerate(order):
@@ -244,10 +244,10 @@ def _stacked(slices: list[NDArray[Any]], order: Sequence[int]) -> NDArray[Any]:
 
 
 def stack(frames: Sequence[Frame]) -> tuple[list[int], Grid]:
-    """Order of the slices along their normal, and the grid they make.
+    """Order of the slices along their normal, and the grid that they form.
 
-    The third column of the grid's direction is the cross product of the first two, so that the grid is
-    right-handed however the slices were stored.
+    The third column of the grid's direction is the cross product of the first two, so the grid is right-handed in
+    whatever order the slices were stored.
 
     Raises
     ------
@@ -287,7 +287,7 @@ def stack(frames: Sequence[Frame]) -> tuple[list[int], Grid]:
 
 
 def _at(frame: Frame) -> str:
-    """Position of a slice for a message: z where it is axial, else its corner."""
+    """Position of a slice for a message: z if it is axial, else its first voxel."""
     normal = np.cross(frame.row_axis, frame.column_axis)
     if abs(normal[2]) > 1 - DIRECTION_TOLERANCE:
         return f"at z = {frame.position_mm[2]:.2f} mm"
@@ -295,9 +295,9 @@ def _at(frame: Frame) -> str:
 
 
 def _check_gaps(frames: Sequence[Frame], heights: Float) -> float:
-    """Spacing of the slices, sorted; refuses what is not one even ladder."""
+    """Spacing in mm of the sorted slices; refuses duplicate, missing and unevenly spaced slices."""
     gaps = np.diff(heights)
-    # the lower median: of two gaps the smaller one is a spacing, the larger one may hide a slice
+    # the lower median: of two gaps the smaller one is the spacing, in the larger one a slice may be missing
     usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])
     for k, gap in enumerate(gaps):
         if gap < max(GAP_TOLERANCE_MM, 0.1 * usual):
@@ -333,7 +333,7 @@ def _check_gaps(frames: Sequence[Frame], heights: Float) -> float:
 
 
 def _check_shear(frames: Sequence[Frame], normal: Float) -> None:
-    """Refuse slices whose corners do not follow the normal: a tilted gantry, or a slice out of place."""
+    """Refuse slices whose origins are not in line with the normal: a tilted gantry, or a displaced slice."""
     positions = np.array([frame.position_mm for frame in frames])
     from_first = positions - positions[0]
     sideways = from_first - np.outer(from_first @ normal, normal)
@@ -341,7 +341,7 @@ def _check_shear(frames: Sequence[Frame], normal: Float) -> None:
     if away.max() <= SHEAR_TOLERANCE_MM:
         return
     last = from_first[-1]
-    # one shift a slice, the same for all, is a tilted gantry
+    # the same shift from each slice to the next is a tilted gantry
     even = np.outer(np.linspace(0, 1, len(frames)), sideways[-1])
     if np.abs(sideways - even).max() <= SHEAR_TOLERANCE_MM:
         angle = float(np.degrees(np.arctan2(away[-1], abs(last @ normal))))
@@ -385,7 +385,7 @@ def _identity(dataset: Dataset, notes: dict[str, None]) -> Identity:
 
 
 def patient_and_study(dataset: Dataset) -> Identity:
-    """Patient, study and frame of reference of a DICOM object, "" for each that it does not have."""
+    """Patient, study and frame of reference of a DICOM object; "" for each value that it does not have."""
     charset = declared_charset(dataset)
 
     def value(keyword: str) -> str:
@@ -407,7 +407,7 @@ def patient_and_study(dataset: Dataset) -> Identity:
 
 
 def day(value: str) -> date | None:
-    """Date of a DICOM DA value (also the old 2001.02.03), None where it is none.
+    """Date of a DICOM DA value (also in the old form 2001.02.03), None if it is no date.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""Decoder of compressed frames, run as a process of its own: `python decompress.py`, requests in, images out.
+"""Decoder of compressed frames that runs in a separate process: `python decompress.py`, requests in, images out.
 
-The decoders are C++ libraries, and a damaged image can make one end its process. Here that ends this process and
-not the user's. The script imports nothing of the product. A request is a line of JSON and the frame's bytes; a
-reply is a line of JSON and the pixels' bytes.
+The decoders are C++ libraries, and a damaged image can end the process in which they run; here that is this process and
+not the user's. The script imports nothing from the package. A request is a line of JSON followed by the bytes of the
+frame, a reply a line of JSON followed by the bytes of the pixels.
 """
 
 import json
@@ -18,7 +18,7 @@ from pydicom.uid import UID
 
 
 def decompressed(request: dict[str, Any], frame: bytes) -> np.ndarray[Any, np.dtype[Any]]:
-    """Stored values (rows, columns) of one frame."""
+    """Stored values (rows, columns) of one compressed frame."""
     array, _ = get_decoder(UID(request["syntax"])).as_array(
         encapsulate([frame]), raw=True, decoding_plugin=request["plugin"], **request["image"]
     )
@@ -26,7 +26,7 @@ def decompressed(request: dict[str, Any], frame: bytes) -> np.ndarray[Any, np.dt
 
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
-    """Answer requests until they end."""
+    """Answer requests until the input ends."""
     gdcm.Trace.WarningOff()
     gdcm.Trace.ErrorOff()
     warnings.simplefilter("ignore")

@@ -1,7 +1,8 @@
-"""Files of a case wherever they lie: a folder, a zip, a single file. Nothing is unpacked to disk; sizes are bounded.
+"""Access to the files of a case in a folder, a zip or beside a single file, and safe reading of DICOM values.
 
-Also the way into pydicom: its warnings stay here, its many exceptions become one line, and values are read from
-the bytes, so that a file with odd UIDs, numbers or character sets is read as it is.
+Nothing is unpacked to disk, and sizes are limited before memory is allocated. Warnings of pydicom are suppressed and
+its many exceptions become one-line errors. Values are read from the raw bytes, so that a file with invalid UIDs,
+numbers or character sets is read as it is.
 """
 
 import hashlib
@@ -25,12 +26,12 @@ from pydicom.dataset import Dataset
 
 from brachy.errors import BrachyError, UsageError
 
-# Bounds before memory is taken (engineering choices; a CT of 1500 slices has well under half of each).
+# Limits before memory is allocated (engineering choices; a CT of 1500 slices has well under half of each).
 MAX_FILES = 20_000
 MAX_FILE_BYTES = 1_000_000_000
 MAX_ZIP_BYTES = 8_000_000_000
 MAX_INFLATED_BYTES = 1_000_000_000
-LONGEST_TEXT = 10_240  # of LT, the longest text that a case needs (PS3.5 table 6.2-1); what is beyond is cut
+LONGEST_TEXT = 10_240  # of LT, the longest text that a case needs (PS3.5 table 6.2-1); longer text is cut
 
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
@@ -49,11 +50,11 @@ class StoredFile:
     Parameters
     ----------
     name : str
-        Name without any folder.
+        Name without folders.
     place : str
-        Where it is, relative to where the search began; for messages and for order.
+        Path relative to the folder where the search began; used in messages and for sorting.
     path : Path
-        The file, or the zip it is in.
+        The file, or the zip that contains it.
     archive : ZipFile, optional
         The open zip.
     member : str
@@ -67,7 +68,7 @@ class StoredFile:
     member: str = ""
 
     def read(self, limit: int = MAX_FILE_BYTES, whole: bool = True) -> bytes:
-        """Bytes of the file, at most `limit`; with `whole` a longer file is refused."""
+        """Bytes of the file, at most `limit`; with `whole` a longer file raises an error."""
         try:
             if self.archive is None:
                 with self.path.open("rb") as stream:
@@ -96,7 +97,7 @@ class StoredFile:
         return content[:limit]
 
     def looks_like_dicom(self) -> bool:
-        """Whether the first bytes are those of a DICOM file; False for a file that cannot be read."""
+        """Whether the first bytes are those of a DICOM file; False if the file cannot be read."""
         try:
             return looks_like_dicom(self.read(132, whole=False))
         except BrachyError:
@@ -104,12 +105,12 @@ class StoredFile:
 
 
 def looks_like_dicom(start: bytes) -> bool:
-    """Whether a file with these first 132 bytes is DICOM, with preamble or without."""
+    """Whether a file with these first 132 bytes is DICOM, with or without preamble."""
     return start[128:132] == b"DICM" or start[:4] in _BARE_STARTS
 
 
 def is_zip(path: Path) -> bool:
-    """Whether the file is a zip by its first bytes or by its name."""
+    """Whether a file is a zip, by its first bytes or its name."""
     return (
         path.suffix.lower() == ".zip"
         or StoredFile(path.name, path.name, path).read(4, whole=False) in _ZIP_STARTS
@@ -123,10 +124,10 @@ def sha256(content: bytes) -> str:
 
 @contextmanager
 def stages(path: Path) -> Iterator[Iterator[list[StoredFile]]]:
-    """Files among which a case is searched, nearest first, each file once.
+    """Batches of files in which a case is searched, nearest first, each file once.
 
-    For a zip its members; for a folder all below it, then the files of the folder above; for a file the same from
-    its folder. Folders that are links are not followed.
+    For a zip these are its members; for a folder all files below it, then the files of the folder above; for a file the
+    same, starting from its folder. Links to folders are not followed.
 
     Raises
     ------
@@ -180,7 +181,7 @@ def _walk(base: Path) -> Iterator[Path]:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """Files of a folder itself; a folder that may not be listed has none."""
+    """Files directly in a folder; none if the folder may not be listed."""
     try:
         with os.scandir(folder) as found:
             names = sorted(entry.name for entry in found if entry.is_file())
@@ -206,9 +207,9 @@ def _members(path: Path, archive: zipfile.ZipFile) -> list[StoredFile]:
 
 @contextmanager
 def reading(name: str) -> Iterator[None]:
-    """Whatever pydicom and numpy say or raise inside becomes one line that names the file.
+    """Turn exceptions of pydicom and numpy in the block into a one-line BrachyError that names the file.
 
-    Warnings are dropped: what matters is checked by the readers themselves and told as an assumption.
+    Warnings are suppressed: the readers check themselves what matters and report it as an assumption.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -231,14 +232,14 @@ def reading(name: str) -> Iterator[None]:
 
 
 def parse(content: bytes, name: str, tags: Sequence[str] | None = None, pixels: bool = False) -> Dataset:
-    """Data set of a DICOM file's bytes; call it inside `reading`.
+    """Data set from the bytes of a DICOM file; to be called inside `reading`.
 
     Parameters
     ----------
     content : bytes
         The whole file.
     name : str
-        For messages.
+        Name of the file, for messages.
     tags : sequence of str, optional
         Keywords to keep; all by default.
     pixels : bool
@@ -251,7 +252,7 @@ def parse(content: bytes, name: str, tags: Sequence[str] | None = None, pixels: 
 
 
 def _check_inflated_size(content: bytes, name: str) -> None:
-    """A deflated file is inflated piece by piece once, to know its size before pydicom takes the memory."""
+    """Refuse a deflated file that inflates to too much: it is inflated in pieces, before pydicom allocates memory."""
     start = (
         144 + int.from_bytes(content[140:144], "little")
         if content[132:136] == b"\x02\x00\x00\x00"
@@ -269,16 +270,16 @@ def _check_inflated_size(content: bytes, name: str) -> None:
 
 
 def _raw(dataset: Dataset, keyword: str) -> bytes | None:
-    """Bytes of an element that pydicom has not converted yet."""
+    """Raw bytes of an element, or None if it is absent or pydicom has converted it already."""
     element: object = dataset.get_item(keyword)
     return element.value or b"" if isinstance(element, RawDataElement) else None
 
 
 def text(dataset: Dataset, keyword: str, charset: Sequence[str] | None = None) -> str:
-    """Text of an element, "" where absent: printable, without padding; several values stay joined by a backslash.
+    """Text of an element, "" if absent: printable, without padding; several values are joined by backslashes.
 
-    `charset` is what the file declares (`declared_charset`). Text that is not in it, or in a file that declares
-    none, is read as UTF-8 where it is valid UTF-8 and as Latin-1 otherwise.
+    `charset` is the one that the file declares (`declared_charset`). Text that is not valid in it, or in a file that
+    declares none, is read as UTF-8 if it is valid UTF-8, else as Latin-1.
     """
     raw = _raw(dataset, keyword)
     if raw is None:
@@ -291,13 +292,13 @@ def text(dataset: Dataset, keyword: str, charset: Sequence[str] | None = None) -
 
 
 def guessed(dataset: Dataset, keyword: str, charset: Sequence[str] | None = None) -> bool:
-    """Whether `text` had to guess the character set of an element."""
+    """Whether `text` guesses the character set of an element."""
     raw = _raw(dataset, keyword)
     return raw is not None and not _decoded(raw[:LONGEST_TEXT], charset)[1]
 
 
 def _decoded(raw: bytes, charset: Sequence[str] | None) -> tuple[str, bool]:
-    """Text of bytes, and whether it is as the file declares."""
+    """Text from bytes, and whether it is in the character set that the file declares."""
     if raw.isascii() and b"\x1b" not in raw:
         return raw.decode("ascii"), True
     if charset:
@@ -314,18 +315,18 @@ def _decoded(raw: bytes, charset: Sequence[str] | None) -> tuple[str, bool]:
 
 
 def declared_charset(dataset: Dataset) -> list[str] | None:
-    """Python names of the Specific Character Set of a file; None where it declares none that is known."""
+    """Python names of the Specific Character Set of a file; None if it declares none, or an unknown one."""
     declared = [part.strip() for part in text(dataset, "SpecificCharacterSet").split("\\")]
     if not any(declared):
         return None
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         names = convert_encodings(declared)
-    return None if any("default encoding" in str(warning.message) for warning in told) else names
+    return None if any("default encoding" in str(warning.message) for warning in caught) else names
 
 
 def printable(value: str) -> str:
-    """Text in one line: control characters become blanks, runs of blanks one, padding is cut."""
+    """Text in one line: control characters become blanks, runs of blanks become one, padding is removed."""
     value = value[:LONGEST_TEXT]
     if not value.isprintable():
         value = "".join(c if c.isprintable() else " " for c in value)
@@ -333,20 +334,20 @@ def printable(value: str) -> str:
 
 
 def shown(name: str) -> str:
-    """Return a file's name fit for a message: one line, not endless."""
+    """Return a file's name for a message: one line, at most 120 characters."""
     clean = printable(name)
     return clean if len(clean) <= 120 else f"{clean[:117]}..."
 
 
 def first_line(error: BaseException) -> str:
-    """Short reason of an exception."""
+    """First line of an exception's message, or its type if it has none."""
     lines = str(error).splitlines()
     reason = printable(lines[0]) if lines else ""
     return shown(reason or type(error).__name__)
 
 
 def numbers(dataset: Dataset, keyword: str) -> list[float]:
-    """All values of a numeric element as floats, [] where absent or empty.
+    """All values of a numeric element as floats, [] if it is absent or empty.
 
     Raises
     ------
@@ -369,25 +370,25 @@ def numbers(dataset: Dataset, keyword: str) -> list[float]:
 
 
 def _is_decimal_text(dataset: Dataset, keyword: str) -> bool:
-    """Whether the element's value is text (DS, IS) and not a binary number, whose bytes could look like digits."""
+    """Whether an element's value is text (DS, IS) and not a binary number, whose bytes could look like digits."""
     vr = getattr(dataset.get_item(keyword), "VR", None)
     return (dictionary_VR(keyword) if vr in (None, "UN") else vr) in ("DS", "IS")
 
 
 def number(dataset: Dataset, keyword: str) -> float | None:
-    """First value of a numeric element, None where absent or empty."""
+    """First value of a numeric element, None if it is absent or empty."""
     found = numbers(dataset, keyword)
     return found[0] if found else None
 
 
 def integer(dataset: Dataset, keyword: str) -> int | None:
-    """First value of a numeric element as an integer, None where absent, empty or not whole."""
+    """First value of a numeric element as an integer, None if it is absent, empty or not whole."""
     value = number(dataset, keyword)
     return int(value) if value is not None and value == int(value) else None
 
 
 def items(dataset: Dataset, keyword: str) -> list[Dataset]:
-    """Items of a sequence, [] where it is absent, empty or no sequence."""
+    """Items of a sequence element, [] if it is absent, empty or no sequence."""
     value = dataset.get(keyword)
     if value is None or isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
         return []

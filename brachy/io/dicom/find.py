@@ -1,4 +1,7 @@
-"""Which CT series and which structure set make the case: found by UID from any file of it, never by name or place."""
+"""Finds the CT series and the structure set of a case by their UIDs, starting from any of its files.
+
+Names and folders of files are not used, except that nearer folders are searched first.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,10 +60,10 @@ _TAGS = (
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """What one DICOM file is and what it refers to; "" and empty sets where it does not say.
+    """Kind, identifiers and references of one DICOM file; "" and empty sets where the file has none.
 
-    `placed`: it has a position in the patient. Of a structure set: `series` the images of each series it
-    names, `images` all of them, `frames` its frames of reference.
+    `placed` is whether the image has a position in the patient. For a structure set, `series` are the images of each
+    series that it names, `images` all images that it names, `frames` its frames of reference.
     """
 
     file: StoredFile
@@ -81,7 +84,7 @@ class Header:
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """The images of one CT series; localizers are set apart."""
+    """Images and localizers of one CT series."""
 
     images: tuple[Header, ...]
     localizers: tuple[Header, ...] = ()
@@ -103,7 +106,7 @@ class Series:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The files of a case."""
+    """CT series and structure set of a case, and notes on how they were found."""
 
     series: Series
     structure_set: Header | None
@@ -118,9 +121,11 @@ class _Pool:
     broken: list[str] = field(default_factory=list)
 
     def of(self, modality: str) -> list[Header]:
+        """Headers of one modality."""
         return [header for header in self.headers if header.modality == modality]
 
     def series(self) -> list[Series]:
+        """CT series among the headers."""
         grouped: dict[str, list[Header]] = {}
         for header in self.of(CT):
             folder = PurePosixPath(header.file.place).parent
@@ -131,11 +136,11 @@ class _Pool:
             images = tuple(header for header in headers if not header.localizer)
             if images:
                 found.append(Series(images, tuple(header for header in headers if header.localizer)))
-        # pictures that say CT (dose reports, screen shots) have no place in the patient
+        # pictures with modality CT (dose reports, screen shots) have no position in the patient
         return [series for series in found if any(image.placed for image in series.images)] or found
 
     def hint(self) -> str:
-        """Words for an error when files were unreadable."""
+        """Addition to an error message if files were unreadable, else ""."""
         if not self.broken:
             return ""
         return f" ({len(self.broken)} files beside it could not be read, e.g. {shown(self.broken[0])})"
@@ -198,7 +203,7 @@ def _referenced(sequence: Sequence[Dataset]) -> str:
 
 
 def _contour_images(content: bytes, name: str) -> set[str]:
-    """Images that the single contours name, for a structure set that names no series."""
+    """UIDs of the images that the contours name, for a structure set that names no series."""
     dataset = parse(content, name)
     return {
         text(image, "ReferencedSOPInstanceUID")
@@ -214,16 +219,16 @@ def find_case(given: Path, batches: Iterable[list[StoredFile]]) -> Found:
     Parameters
     ----------
     given : Path
-        What the caller was given.
+        The file, folder or zip given by the user.
     batches : iterable of lists of StoredFile
-        Files to look through, nearest first (`brachy.io.dicom.files.stages`); later ones are read only if needed.
+        Files to search, nearest first (`brachy.io.dicom.files.stages`); later batches are read only if needed.
 
     Raises
     ------
     UsageError
-        If there are several candidates, or the file is none of a case.
+        If there are several candidates, or the file does not belong to a case.
     BrachyError
-        If there is no CT, or only CT of another frame of reference.
+        If there is no CT, or only a CT with another frame of reference.
     """
     pool = _Pool()
     target = _place(given)
@@ -236,15 +241,16 @@ def find_case(given: Path, batches: Iterable[list[StoredFile]]) -> Found:
         found = _complete(start, pool, given)
         if found is not None:
             return found
-    return _give_up(start, pool, given)
+    return _incomplete(start, pool, given)
 
 
 def _place(given: Path) -> Path:
-    """Where a file lies, as the search names it: its folder without links, and its own name."""
+    """Path of a file as the search forms it: its folder with links resolved, and its own name."""
     return given.parent.resolve() / given.name
 
 
 def _add(pool: _Pool, file: StoredFile, must: bool) -> None:
+    """Add the header of a DICOM file; an unreadable file raises an error with `must`, else it is only noted."""
     if not file.looks_like_dicom():
         return
     try:
@@ -259,7 +265,7 @@ def _add(pool: _Pool, file: StoredFile, must: bool) -> None:
 
 
 def _start(given: Path, pool: _Pool) -> Header | Series:
-    """The file or series from which the rest is found."""
+    """The file or series from which the rest of the case is found."""
     if given.is_file() and not is_zip(given):
         target = _place(given)
         mine = [h for h in pool.headers if h.file.archive is None and h.file.path == target]
@@ -282,6 +288,7 @@ def _start(given: Path, pool: _Pool) -> Header | Series:
 
 
 def _start_of_folder(given: Path, pool: _Pool) -> Header | Series:
+    """The only structure set or CT series of a folder or zip, else an error that lists the candidates."""
     where = shown(given.name or str(given))
     sets, series = _distinct(pool.of(STRUCTURES)), pool.series()
     if not sets and not series:
@@ -306,9 +313,9 @@ def _start_of_folder(given: Path, pool: _Pool) -> Header | Series:
 
 
 def _complete(start: Header | Series | None, pool: _Pool, given: Path) -> Found | None:
-    """The case if CT and structure set are both among the files read so far."""
+    """The case if CT and structure set are both among the files read so far, else None."""
     if isinstance(start, Series):
-        # the same series again: nearer files alone, so that a copy elsewhere is not taken for duplicates
+        # the series found at first, from the nearer files: a copy elsewhere must not count as duplicate slices
         return _with_structures(start, pool, given)
     if start is None:
         return None
@@ -319,6 +326,7 @@ def _complete(start: Header | Series | None, pool: _Pool, given: Path) -> Found 
 
 
 def _with_structures(series: Series, pool: _Pool, given: Path) -> Found | None:
+    """A CT series with the structure set that refers to it, None if there is none yet."""
     related = _distinct(_related_sets(series, pool.of(STRUCTURES)))
     if not related:
         return None
@@ -331,6 +339,7 @@ def _with_structures(series: Series, pool: _Pool, given: Path) -> Found | None:
 
 
 def _with_ct(structure_set: Header, pool: _Pool) -> Found | None:
+    """A structure set with the CT series that it refers to, None if there is none yet."""
     related = _related_series(structure_set, pool.series())
     if not related:
         return None
@@ -343,7 +352,7 @@ def _with_ct(structure_set: Header, pool: _Pool) -> Found | None:
 
 
 def _structure_set_of(start: Header, pool: _Pool) -> Header | None:
-    """Structure set of a plan or a dose: named by it, or by the plan it names, or the only one of its study."""
+    """Structure set of a plan or dose: the one it names, or its plan names, or the only one of its study."""
     sets = _distinct(pool.of(STRUCTURES))
     named = start.structure_set_uid
     if not named and start.plan_uid:
@@ -360,13 +369,14 @@ def _structure_set_of(start: Header, pool: _Pool) -> Header | None:
     return same_study[0] if same_study else None
 
 
-def _give_up(start: Header | Series | None, pool: _Pool, given: Path) -> Found:
+def _incomplete(start: Header | Series | None, pool: _Pool, given: Path) -> Found:
+    """A CT without structures where all files have been read, else an error that says what is missing."""
     if isinstance(start, Series):
-        strangers = [
+        unrelated = [
             s for s in pool.of(STRUCTURES) if s.study_uid and s.study_uid == start.images[0].study_uid
         ]
-        if strangers:
-            raise BrachyError(_stranger(strangers[0], start))
+        if unrelated:
+            raise BrachyError(_other_frame_message(unrelated[0], start))
         return Found(start, None, ("no structure set was found that refers to this CT",))
     if start is None:
         raise UsageError(f"no DICOM file in {shown(given.name)}: give the folder that holds the CT series")
@@ -385,7 +395,7 @@ def _give_up(start: Header | Series | None, pool: _Pool, given: Path) -> Found:
         if s.images[0].study_uid == structure_set.study_uid or len(pool.series()) == 1
     ]
     if near:
-        raise BrachyError(_stranger(structure_set, near[0]))
+        raise BrachyError(_other_frame_message(structure_set, near[0]))
     named = next(iter(sorted(structure_set.series)), "not named")
     raise BrachyError(
         f"no CT for {shown(structure_set.file.name)}: its series, UID {shown(named)}, is neither in its folder nor "
@@ -393,7 +403,7 @@ def _give_up(start: Header | Series | None, pool: _Pool, given: Path) -> Found:
     )
 
 
-def _stranger(structure_set: Header, series: Series) -> str:
+def _other_frame_message(structure_set: Header, series: Series) -> str:
     return (
         f"{shown(structure_set.file.name)} is drawn in another frame of reference and on another series than the CT "
         f"{series}: give the CT it was drawn on"
@@ -431,7 +441,7 @@ def _strongest(groups: list[list[_T]]) -> list[_T]:
 
 
 def _checked(structure_set: Header, series: Series) -> tuple[str, ...]:
-    """What is assumed where a structure set and a CT do not name each other in full; refuses another frame."""
+    """Notes on what is assumed where structure set and CT do not fully name each other; refuses another frame."""
     name, notes = shown(structure_set.file.name), []
     if structure_set.frames and series.frame_uid and series.frame_uid not in structure_set.frames:
         raise BrachyError(
@@ -448,7 +458,7 @@ def _checked(structure_set: Header, series: Series) -> tuple[str, ...]:
 
 
 def _distinct(sets: list[Header]) -> list[Header]:
-    """Structure sets without copies: of two files with the same bytes the first is kept."""
+    """Structure sets without duplicates: of files with the same bytes the first is kept."""
     if len(sets) < 2:
         return sets
     kept: dict[str, Header] = {}

@@ -1,4 +1,4 @@
-"""Stored pixel values of CT and dose, of any usual transfer syntax; sizes are checked before memory is taken."""
+"""Decodes pixel values of CT and dose in all usual transfer syntaxes; sizes are checked before memory is allocated."""
 
 import contextlib
 import json
@@ -21,10 +21,10 @@ from brachy.io.dicom.files import integer, shown, text
 
 MAX_VOXELS = 400_000_000
 MAX_SIDE = 8192
-"""Bounds of a volume and of a slice (engineering choices; 1500 slices of 512 x 512 have 393 million voxels)."""
+"""Limits of a volume and of a slice's side (engineering choices; 1500 slices of 512 x 512 are 393 million voxels)."""
 
 SECONDS_A_FRAME = 30.0
-"""After this time a decoder is ended (engineering choice; a slice takes some hundredths of a second)."""
+"""Time after which the decoding process is killed (engineering choice; a slice takes some hundredths of a second)."""
 
 _PLAIN = {
     syntaxes.ImplicitVRLittleEndian,
@@ -32,8 +32,8 @@ _PLAIN = {
     syntaxes.ExplicitVRBigEndian,
     syntaxes.DeflatedExplicitVRLittleEndian,
 }
-# Each compressed syntax has one decoder that is a dependency of the product, so that an image reads the same
-# whatever else is installed.
+# Each compressed syntax has one decoder, which is a dependency of the package, so that an image is decoded in the same
+# way whatever else is installed.
 _PLUGINS = {
     syntaxes.RLELossless: "pydicom",
     syntaxes.JPEGBaseline8Bit: "gdcm",
@@ -47,12 +47,12 @@ _PLUGINS = {
 
 
 def check_size(dataset: Dataset, frames: int, name: str) -> None:
-    """Refuse an image whose declared size is absurd or not that of its pixel data.
+    """Refuse an image whose declared size is implausible or differs from that of its pixel data.
 
     Raises
     ------
     BrachyError
-        With the numbers.
+        With the declared and the found size.
     """
     rows, columns = integer(dataset, "Rows") or 0, integer(dataset, "Columns") or 0
     bits = integer(dataset, "BitsAllocated") or 0
@@ -76,10 +76,10 @@ def check_size(dataset: Dataset, frames: int, name: str) -> None:
 
 
 class Decoder:
-    """Decodes frames; a context manager, because compressed ones are decoded in a process of its own.
+    """Decodes frames; a context manager, because compressed frames are decoded in a separate process.
 
-    A damaged JPEG-LS image can end the process that decodes it (GDCM 3 throws through C++), so that process must
-    not be the user's. It is started for the first compressed frame and serves until the end.
+    A damaged JPEG-LS image can end the process that decodes it (an exception in the C++ code of GDCM 3), so it must not
+    be the user's process. It is started at the first compressed frame and ended with the context.
     """
 
     def __init__(self) -> None:
@@ -94,12 +94,12 @@ class Decoder:
         self._end()
 
     def decode(self, dataset: Dataset, index: int, name: str) -> NDArray[Any]:
-        """Stored values (rows, columns) of one frame, signed or unsigned as the file says.
+        """Stored values (rows, columns) of one frame, signed or unsigned as in the file.
 
         Raises
         ------
         BrachyError
-            If the transfer syntax is not supported, the frame is damaged, or it is of another size than declared.
+            If the transfer syntax is not supported, or the frame is damaged or has another size than declared.
         """
         syntax = _syntax(dataset)
         if syntax in _PLAIN or _PLUGINS.get(syntax) == "pydicom":
@@ -121,7 +121,7 @@ class Decoder:
         frames = integer(dataset, "NumberOfFrames") or 1
         frame = get_frame(dataset.PixelData, index, number_of_frames=frames)
         rows, columns = integer(dataset, "Rows") or 0, integer(dataset, "Columns") or 0
-        # the stream names its own size, and a decoder would take memory for that
+        # the compressed stream has a size of its own, for which a decoder would allocate memory
         size = codestream_size(frame)
         if size != (rows, columns):
             held = "no image" if size is None else f"an image of {size[0]} x {size[1]} pixels"
@@ -150,7 +150,7 @@ class Decoder:
         return np.frombuffer(content, dtype=np.dtype(reply["dtype"])).reshape(reply["shape"])
 
     def _ask(self, request: dict[str, Any], frame: bytes) -> tuple[dict[str, Any], bytes]:
-        """Reply of the decoding process; that it died or took too long is a reply too."""
+        """Reply of the decoding process; if that has died or took too long, a reply with an error."""
         process = self._running()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -164,7 +164,7 @@ class Decoder:
         except (OSError, ValueError):
             self._end()
             return {"error": "no reply"}, b""
-        except BaseException:  # interrupted: a reply that is still to come must not answer the next request
+        except BaseException:  # interrupted: the reply to this request must not be read as that to the next
             self._end()
             raise
         finally:
@@ -172,7 +172,7 @@ class Decoder:
 
     def _running(self) -> "subprocess.Popen[bytes]":
         if self._process is None:
-            # -P: no module of the current folder is imported in place of a library
+            # -P: no module in the current folder can be imported in place of a library
             script = Path(__file__).with_name("decompress.py")
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(script)],
@@ -195,7 +195,7 @@ class Decoder:
 
 
 def _syntax(dataset: Dataset) -> syntaxes.UID:
-    """Transfer syntax; a file without meta information is what pydicom found it to be."""
+    """Transfer syntax of the file, or the encoding that pydicom found if there is no meta information."""
     meta = getattr(dataset, "file_meta", None)
     named = text(meta, "TransferSyntaxUID") if meta is not None else ""
     if named:
@@ -211,7 +211,7 @@ def _title(syntax: syntaxes.UID) -> str:
 
 
 def codestream_size(stream: bytes) -> tuple[int, int] | None:
-    """(rows, columns) that a JPEG, JPEG-LS or JPEG 2000 stream declares, None for any other.
+    """(rows, columns) that a JPEG, JPEG-LS or JPEG 2000 stream declares, None for any other stream.
 
     References
     ----------

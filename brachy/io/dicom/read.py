@@ -1,6 +1,7 @@
-"""DICOM in: a case, a structure set, a dose, or the seeds of any vendor's permanent implant. The public room.
+"""Reads DICOM: a case, a structure set, a dose, or the seeds of any vendor's permanent implant.
 
-Whatever is inferred and not read is returned as an `assumed` sentence; what cannot be told is refused in one line.
+These are the functions for other modules and users. What is inferred and not read is returned as an `assumed` sentence;
+what cannot be determined raises a one-line error.
 """
 
 from dataclasses import replace
@@ -45,27 +46,27 @@ __all__ = [
 
 
 def read_case(path: str | PathLike[str]) -> Case:
-    """CT and structures of a DICOM case.
+    """Read CT and structures of a DICOM case.
 
     Parameters
     ----------
     path : str or PathLike
-        Any DICOM file of the case (CT slice, RTSTRUCT, RTPLAN, RTDOSE, DICOMDIR), a folder or a zip. The rest is
-        found by UID in the file's folder, the folders below and the folder above. Names do not matter.
+        Any DICOM file of the case (CT slice, RTSTRUCT, RTPLAN, RTDOSE, DICOMDIR), a folder or a zip. The other files
+        are found by UID in the file's folder, the folders below and the folder above; names do not matter.
 
     Returns
     -------
     Case
         `ct_hu` [z, y, x] with slices sorted along the normal of the images, on a right-handed grid in the patient
-        frame (LPS, mm); exact contours; `assumed` sentences. The same for any file of the folder.
+        frame (LPS, mm); contours as drawn; `assumed` sentences. It is the same for each file of the case.
 
     Raises
     ------
     UsageError
-        If several series or structure sets could be meant (they are listed), or nothing there is DICOM.
+        If several series or structure sets are possible (they are listed), or there is no DICOM file.
     BrachyError
-        If there is no CT; if it is of another frame of reference than the structure set, of another patient, has a
-        slice missing, twice, uneven or tilted; or if a file is unreadable. One line with place and mend.
+        If there is no CT; if its frame of reference or patient is not that of the structure set; if a slice is missing,
+        duplicate, unevenly spaced or tilted; or if a file is unreadable. One line with the place and a remedy.
 
     References
     ----------
@@ -128,12 +129,12 @@ def _case(
 
 
 def _check_whole(dataset: Dataset, found: Found) -> None:
-    """Refuse a CT of which only a part of the images that the structure set names is there."""
+    """Refuse a CT with only a part of the images that the structure set names."""
     assert found.structure_set is not None
     named = found.structure_set.series.get(found.series.uid, frozenset())
     there = {image.sop_uid for image in (*found.series.images, *found.series.localizers)}
     missing = sorted(named - there)
-    # where none is there, the images were renamed as a whole (anonymised): the geometry is checked all the same
+    # if none is present, the images have new UIDs (anonymised): the geometry is checked elsewhere
     if not missing or not named & there:
         return
     heights = image_heights(dataset)
@@ -155,7 +156,7 @@ def _check_patient(volume: Volume, structures: StructureSet, file: StoredFile) -
 
 
 def read_structure_set(path: str | PathLike[str]) -> StructureSet:
-    """Structures of one RTSTRUCT without its CT; the slice spacing is derived from the contours.
+    """Read the structures of one RTSTRUCT without its CT; the slice spacing is derived from the contours.
 
     Parameters
     ----------
@@ -165,7 +166,7 @@ def read_structure_set(path: str | PathLike[str]) -> StructureSet:
     Raises
     ------
     UsageError, BrachyError
-        If it is no RT Structure Set, or is broken.
+        If it is no RT Structure Set, or damaged.
     """
     _, dataset, name = _open(path, STRUCTURES, "an RT Structure Set")
     with reading(name):
@@ -173,7 +174,7 @@ def read_structure_set(path: str | PathLike[str]) -> StructureSet:
 
 
 def read_structures(path: str | PathLike[str]) -> tuple[Structure, ...]:
-    """Structures of one RTSTRUCT (`read_structure_set` tells more).
+    """Read the structures of one RTSTRUCT; `read_structure_set` returns its identifiers and notes too.
 
     Examples
     --------
@@ -190,12 +191,12 @@ def read_structures(path: str | PathLike[str]) -> tuple[Structure, ...]:
 
 
 def read_dose(path: str | PathLike[str]) -> ImportedDose:
-    """Dose grid of one RTDOSE.
+    """Read the dose grid of one RTDOSE.
 
     Parameters
     ----------
     path : str or PathLike
-        The RTDOSE file; frames may ascend or descend, be relative or absolute, and lie in any orientation.
+        The RTDOSE file; frames may ascend or descend, with relative or absolute offsets, in any orientation.
 
     Returns
     -------
@@ -205,7 +206,7 @@ def read_dose(path: str | PathLike[str]) -> ImportedDose:
     Raises
     ------
     UsageError, BrachyError
-        If it is no RT Dose, not in Gy, unevenly spaced, or broken.
+        If it is no RT Dose, not in Gy, unevenly spaced, or damaged.
 
     References
     ----------
@@ -231,17 +232,17 @@ def read_dose(path: str | PathLike[str]) -> ImportedDose:
 
 
 def read_plan(path: str | PathLike[str]) -> ImportedPlan:
-    """Seeds of one RTPLAN of a permanent implant, of any vendor.
+    """Read the seeds of one RTPLAN of a permanent implant, of any vendor.
 
     Parameters
     ----------
     path : str or PathLike
-        The RTPLAN file: a channel a seed, or a channel a needle with several positions.
+        The RTPLAN file: one channel for each seed, or one for each needle with several positions.
 
     Raises
     ------
     UsageError, BrachyError
-        If it is no RT Plan, is an HDR, PDR or external-beam plan, or is not PERMANENT; in one line, with the reason.
+        If it is no RT Plan, or the plan is HDR, PDR, external beam or otherwise not PERMANENT; the message says which.
 
     References
     ----------
@@ -261,7 +262,7 @@ def read_plan(path: str | PathLike[str]) -> ImportedPlan:
 def _open(
     path: str | PathLike[str], modality: str, what: str, pixels: bool = False
 ) -> tuple[bytes, Dataset, str]:
-    """Bytes and data set of a single file that must be of one modality."""
+    """Bytes, data set and name of a single file that must have one modality; `what` names it in messages."""
     given = Path(path)
     if not given.is_file():
         raise UsageError(f"no file {given}: give {what} file")

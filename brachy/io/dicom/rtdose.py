@@ -1,4 +1,4 @@
-"""RT Dose in: the grid in Gy, and the DVHs that its maker wrote beside it."""
+"""Reads an RT Dose: the grid in Gy, and the DVHs that the file contains."""
 
 from dataclasses import dataclass
 
@@ -14,16 +14,16 @@ from brachy.io.dicom.pixels import Decoder, check_size
 Float = NDArray[np.float64]
 
 MAX_DOSE_VOXELS = 64_000_000
-"""A dose is held in float64 (engineering choice: 512 MB; 400 x 400 x 400 voxels)."""
+"""Largest dose grid (engineering choice: 400 x 400 x 400 voxels, 512 MB in float64)."""
 OFFSET_TOLERANCE = 0.01  # of the frame spacing (engineering choice: offsets are written with 2 to 6 decimals)
 
 
 @dataclass(frozen=True, eq=False)
 class ImportedDvh:
-    """A cumulative or differential DVH as its maker wrote it.
+    """A cumulative or differential DVH as the file has it.
 
-    `volume[k]` is the volume, in `volume_units` (CM3 or PERCENT), at or above `dose_gy[k]` where `kind` is CUMULATIVE,
-    and that of the bin that begins there where it is DIFFERENTIAL. Minimum, maximum and mean are None where absent.
+    `volume[k]`, in `volume_units` (CM3 or PERCENT), is the volume at or above `dose_gy[k]` if `kind` is CUMULATIVE, and
+    the volume of the bin that begins there if it is DIFFERENTIAL. Minimum, maximum and mean are None if absent.
     """
 
     roi_number: int | None
@@ -38,7 +38,7 @@ class ImportedDvh:
 
 @dataclass(frozen=True, eq=False)
 class ImportedDose(Dose):
-    """A dose that was read: a `Dose`, and what its file says beside it."""
+    """A dose read from a file: a `Dose` with the file's identifiers, references, DVHs and `assumed` sentences."""
 
     summation: str = ""
     uid: str = ""
@@ -51,7 +51,7 @@ class ImportedDose(Dose):
 
 
 def imported_dose(dataset: Dataset, name: str) -> ImportedDose:
-    """Dose of a parsed RTDOSE; see `brachy.io.dicom.read.read_dose`."""
+    """Dose from a parsed RTDOSE; see `brachy.io.dicom.read.read_dose`."""
     where = shown(name)
     units = text(dataset, "DoseUnits").upper()
     if units != "GY":
@@ -105,7 +105,7 @@ def _first_reference(dataset: Dataset, keyword: str) -> str:
 
 
 def _grid(dataset: Dataset, shape: tuple[int, int, int], where: str) -> tuple[Grid, bool]:
-    """Grid of the frames in ascending order along their normal, and whether they are stored descending."""
+    """Grid of the frames in ascending order along their normal, and whether the file has them in descending order."""
     cosines = numbers(dataset, "ImageOrientationPatient")
     position, between = numbers(dataset, "ImagePositionPatient"), numbers(dataset, "PixelSpacing")
     if len(cosines) != 6 or len(position) != 3 or len(between) != 2 or min(between) <= 0:
@@ -143,7 +143,7 @@ def _grid(dataset: Dataset, shape: tuple[int, int, int], where: str) -> tuple[Gr
 
 
 def _offsets(dataset: Dataset, count: int, position: list[float], normal: Float, where: str) -> Float:
-    """Offset in mm of each frame from the first along the normal (PS3.3 C.8.8.3.2, relative or absolute)."""
+    """Offset in mm of each frame from the first along the normal; the file may have absolute ones (PS3.3 C.8.8.3.2)."""
     if count == 1:
         return np.zeros(1)
     offsets: Float = np.array(numbers(dataset, "GridFrameOffsetVector"))
@@ -151,7 +151,7 @@ def _offsets(dataset: Dataset, count: int, position: list[float], normal: Float,
         raise BrachyError(f"{where}: {len(offsets)} frame offsets for {count} frames: export it again")
     if abs(offsets[0]) < 1e-6:
         return offsets
-    # absolute offsets are z coordinates in the patient and allowed for axial frames alone
+    # absolute offsets are z coordinates in the patient and allowed for axial frames only
     if abs(abs(normal[2]) - 1) < 1e-3 and abs(offsets[0] - position[2]) < 0.01:
         along: Float = (offsets - offsets[0]) * np.sign(normal[2])
         return along
@@ -162,7 +162,7 @@ def _offsets(dataset: Dataset, count: int, position: list[float], normal: Float,
 
 
 def _dvhs(dataset: Dataset) -> tuple[ImportedDvh, ...]:
-    """DVHs in Gy that belong to one ROI; a broken one is left out: they are beside the matter."""
+    """DVHs in Gy of one ROI each; a damaged one is left out, because the dose can be used without it."""
     found = []
     for item in items(dataset, "DVHSequence"):
         if text(item, "DoseUnits").upper() != "GY":
@@ -179,7 +179,8 @@ def _dvhs(dataset: Dataset) -> tuple[ImportedDvh, ...]:
         if len(data) < 2 or len(data) % 2 or len(rois) != 1:
             continue
         widths, volume = data[0::2] * (1.0 if scale is None else scale), data[1::2]
-        # a bin's volume belongs to the dose at which it begins: so the maker's own V100 ... V290 of a seed implant
+        # a bin's volume belongs to the dose at which the bin begins: this reproduces the V100 to V290 that a planning
+        # system printed for a seed implant
         found.append(
             ImportedDvh(
                 roi_number=rois[0],

@@ -1,4 +1,4 @@
-"""RT Plan in: the seeds of a permanent implant as any planning system writes them; everything else is refused."""
+"""Reads the seeds of a permanent implant from an RT Plan of any planning system; other plans are refused."""
 
 import re
 import tomllib
@@ -20,8 +20,8 @@ from brachy.io.dicom.files import declared_charset, integer, items, number, numb
 
 Float = NDArray[np.float64]
 
-# Engineering choices: what a permanent seed can be. Seeds of 125I, 103Pd and 131Cs have 0.1 to 10 U, an HDR source
-# 40 000; half-lives of permanent nuclides are 2.7 d (198Au) to 60 d.
+# Ranges of a permanent seed (engineering choices). Seeds of 125I, 103Pd and 131Cs have 0.1 to 10 U, an HDR source
+# 40 000 U; half-lives of nuclides for permanent implants are 2.7 d (198Au) to 60 d.
 STRENGTH_RANGE_U = (0.001, 200.0)
 HALF_LIFE_RANGE_DAYS = (1.0, 100.0)
 SAME_PLACE_MM = 0.01
@@ -34,10 +34,10 @@ _NUCLIDE = re.compile(r"^(?:i125|125i|iodine125|iod125)")
 
 @dataclass(frozen=True)
 class ImportedSource:
-    """A kind of seed of an imported plan.
+    """One kind of seed of an imported plan.
 
-    `model_as_written` is the vendor's name, `model` the shipped source it is mapped to by the table
-    `brachy/data/vendor_models.toml`, or None. `strength_U` is the air-kerma strength at `reference`.
+    `model_as_written` is the vendor's name; `model` is the shipped source that `brachy/data/vendor_models.toml` assigns
+    to it, or None. `strength_U` is the air-kerma strength at the time `reference`.
     """
 
     number: int
@@ -51,7 +51,7 @@ class ImportedSource:
 
 @dataclass(frozen=True)
 class ImportedSetup:
-    """An application setup: a template, a needle or, in some systems, a single seed."""
+    """An application setup: a template, a needle, or in some systems a single seed."""
 
     number: int
     kind: str = ""
@@ -61,22 +61,22 @@ class ImportedSetup:
 
 @dataclass(frozen=True, eq=False)
 class ImportedPlan:
-    """Seeds of a permanent implant that was read.
+    """Seeds of a permanent implant read from an RT Plan.
 
     Attributes
     ----------
     positions_mm : (n, 3) array
         Seed centres, patient frame (LPS), mm, in the order of the file.
     axes : (n, 3) array or None
-        Unit vectors along the seeds; None where the file does not say: 1D dose only.
+        Unit vectors along the seeds; None if the file has none, then only 1D dose is possible.
     source_of, setup_of : (n,) int arrays
-        Index of each seed's `sources` and `setups`.
+        Index of each seed's entry in `sources` and `setups`.
     applicator_of : tuple of str
-        Needle (applicator) of each seed, "" where none is named.
+        Needle (applicator) of each seed, "" if none is named.
     prescription_gy : float or None
-        Prescribed dose, where the file states one.
+        Prescribed dose, if the file states one.
     assumed : tuple of str
-        What was inferred.
+        Sentences about what was inferred.
     """
 
     positions_mm: Float
@@ -102,22 +102,22 @@ class ImportedPlan:
 
     @property
     def strength_U(self) -> Float:
-        """Air-kerma strength of each seed, (n,) U, as the file states it."""
+        """Air-kerma strength (n,) of each seed in U, as stated in the file."""
         return np.array([self.sources[i].strength_U for i in self.source_of])
 
     def implants(
         self, source: str | None = None, half_life_days: float | None = None, accept_unverified: bool = False
     ) -> list[Implant]:
-        """Seeds as implants, one for each kind that is used.
+        """Seeds as implants, one implant for each kind of seed that is used.
 
         Parameters
         ----------
         source : str, optional
-            Shipped model or source file for all seeds, instead of the mapped one.
+            Shipped model or source file for all seeds, instead of the one assigned by the table.
         half_life_days : float, optional
-            Overrides that of the plan, which overrides the source's.
+            Half-life instead of the plan's, which has precedence over the source's.
         accept_unverified : bool
-            Also use a seed model whose tables were seen in one place only.
+            Also use a seed model whose tables were found in one publication only.
 
         Raises
         ------
@@ -148,7 +148,7 @@ class ImportedPlan:
 
 
 def mapped_model(written: str) -> str | None:
-    """Shipped source file of a vendor's seed name, None where the table does not have it.
+    """Shipped source file for a vendor's seed name, None if the table does not have the name.
 
     Examples
     --------
@@ -159,7 +159,7 @@ def mapped_model(written: str) -> str | None:
 
 
 def _plain(name: str) -> str:
-    """Letters and digits alone, small, without the nuclide in front."""
+    """Letters and digits of a name in lower case, without a leading nuclide."""
     return _NUCLIDE.sub("", re.sub(r"[^a-z0-9]", "", name.casefold()))
 
 
@@ -172,7 +172,7 @@ def _vendor_models() -> dict[str, str]:
 
 
 def imported_plan(dataset: Dataset, name: str, sha256: str = "") -> ImportedPlan:
-    """Seeds of a parsed RTPLAN; see `brachy.io.dicom.read.read_plan`."""
+    """Seeds from a parsed RTPLAN; see `brachy.io.dicom.read.read_plan`."""
     where = shown(name)
     _refuse_others(dataset, where)
     notes: dict[str, None] = {}
@@ -215,27 +215,29 @@ def _frozen(array: Float) -> Float:
 
 
 def _refuse_others(dataset: Dataset, where: str) -> None:
-    """Refuse everything but a permanent implant, with the reason."""
+    """Refuse every plan that is not a permanent implant, with the reason."""
     technique = text(dataset, "BrachyTreatmentTechnique").upper()
     kind = text(dataset, "BrachyTreatmentType").upper()
     sources = [_written_model(item) for item in items(dataset, "SourceSequence")]
     source = f" with source '{shown(sources[0])}'" if sources and sources[0] else ""
-    mend = "only PERMANENT seed implants are read"
+    remedy = "only PERMANENT seed implants are read"
     if kind in ("HDR", "MDR", "PDR"):
         article = "a" if kind == "PDR" else "an"
-        raise BrachyError(f"{where} is {article} {kind} plan ({technique or 'no technique'}{source}): {mend}")
+        raise BrachyError(
+            f"{where} is {article} {kind} plan ({technique or 'no technique'}{source}): {remedy}"
+        )
     if technique != "PERMANENT":
         if items(dataset, "BeamSequence") or items(dataset, "IonBeamSequence"):
-            raise BrachyError(f"{where} is an external-beam plan: {mend}")
+            raise BrachyError(f"{where} is an external-beam plan: {remedy}")
         if not items(dataset, "ApplicationSetupSequence"):
-            raise BrachyError(f"{where} has no brachytherapy application setups: {mend}")
+            raise BrachyError(f"{where} has no brachytherapy application setups: {remedy}")
         raise BrachyError(
-            f"{where} is a brachytherapy plan of technique {technique or 'unknown'}{source}, not PERMANENT: {mend}"
+            f"{where} is a brachytherapy plan of technique {technique or 'unknown'}{source}, not PERMANENT: {remedy}"
         )
 
 
 def _written_model(item: Dataset) -> str:
-    """Name of the seed as the vendor wrote it: one that the table knows, else the first that says anything."""
+    """Vendor's name of the seed: the first attribute that the table knows, else the first that is not empty."""
     keywords = ("SourceModelID", "SourceDescription", "SourceIsotopeName")
     written = [value for value in (text(item, keyword) for keyword in keywords) if value]
     known = [value for value in written if mapped_model(value)]
@@ -275,7 +277,7 @@ def _sources(dataset: Dataset, where: str, notes: dict[str, None]) -> list[Impor
 
 
 def _strength(item: Dataset, where: str, notes: dict[str, None]) -> float:
-    """Air-kerma strength in U. The reference air-kerma rate in uGy/h at 1 m is the number of U (AAPM TG-43U1 III.A)."""
+    """Air-kerma strength in U; it equals the reference air-kerma rate in uGy/h at 1 m (AAPM TG-43U1 III.A)."""
     unit = text(item, "SourceStrengthUnits").upper()
     if unit not in ("", "AIR_KERMA_RATE"):
         raise BrachyError(
@@ -296,7 +298,7 @@ def _strength(item: Dataset, where: str, notes: dict[str, None]) -> float:
 
 
 def _moment(item: Dataset) -> datetime | None:
-    """Date and time at which the strength holds."""
+    """Date and time for which the strength is stated, None if there is none."""
     on = day(text(item, "SourceStrengthReferenceDate"))
     if on is None:
         return None
@@ -332,7 +334,7 @@ def _setups(dataset: Dataset, where: str) -> list[ImportedSetup]:
 
 
 def _prescription(dataset: Dataset, setups: Iterable[ImportedSetup]) -> float | None:
-    """Prescribed dose in Gy: of the dose references to targets, else of the setups, where they agree."""
+    """Prescribed dose in Gy: that of the dose references to targets, else of the setups; None if they disagree."""
     targets = {
         number(item, "TargetPrescriptionDose")
         for item in items(dataset, "DoseReferenceSequence")
@@ -394,10 +396,11 @@ def _seeds(
 
 
 def _places(channel: Dataset, called: str) -> list[tuple[Float, Float | None]]:
-    """Seeds of a channel: position and axis of each place at which its source stays.
+    """Seeds of a channel: position and axis (or None) of each place at which its source stays.
 
-    One seed is two control points at one place with growing weight; a needle of seeds is several such places, or
-    one control point for each. A place whose weight does not grow, beside others whose does, is a passage.
+    One seed is two control points at one place with increasing weight; a needle with seeds is several such places, or
+    one control point for each seed. A place where the weight does not increase, while it does at others, is only
+    passed.
     """
     places: list[Float] = []
     axes: list[Float | None] = []
@@ -451,7 +454,7 @@ def _axes(seeds: list[_Seed], where: str, notes: dict[str, None]) -> Float | Non
 
 
 def _note_time(seconds: float | None, half_life_days: float, notes: dict[str, None]) -> None:
-    """A permanent seed stays for its mean life, T1/2 / ln 2; a time that says otherwise is not followed, but told."""
+    """Note a treatment time other than the mean life, T1/2 / ln 2: the dose is computed to complete decay anyway."""
     if not seconds:
         return
     mean_life = units.total_dose_hours(half_life_days) * 3600.0

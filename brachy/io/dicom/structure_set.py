@@ -1,4 +1,4 @@
-"""RT Structure Set in: exact contours, names as they were meant, and a sentence for everything left out."""
+"""Reads an RT Structure Set: contours as drawn, names in their character set, and a note on everything left out."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,13 +19,15 @@ CLOSED = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "CLOSED_PLANAR_XOR"}
 LONGEST_NAME = 128
 """ROI names are cut to this many characters; DICOM allows 64 (engineering choice)."""
 SAME_PLANE_MM = 0.1
-"""Contours nearer than this lie in one plane (engineering choice: z is often rounded to 0.1 mm)."""
-OUTSIDE_TOLERANCE = 0.01  # of a voxel: contours of masks run along the volume's edge
+"""Contours closer than this along the normal lie in one plane (engineering choice: z is often rounded to 0.1 mm)."""
+OUTSIDE_TOLERANCE = (
+    0.01  # of a voxel: contours made from masks run along the volume's edge (engineering choice)
+)
 
 
 @dataclass(frozen=True, eq=False)
 class StructureSet:
-    """Structures of one RT Structure Set, what it is called, and what was inferred or left out."""
+    """Structures of one RT Structure Set, its identifiers, and sentences on what was inferred or left out."""
 
     structures: tuple[Structure, ...]
     uid: str = ""
@@ -36,23 +38,23 @@ class StructureSet:
 
 
 def structure_set(dataset: Dataset, name: str, grid: Grid | None = None, frame_uid: str = "") -> StructureSet:
-    """Structures of a parsed RTSTRUCT.
+    """Structures from a parsed RTSTRUCT.
 
     Parameters
     ----------
     dataset : Dataset
-        The file.
+        The parsed file.
     name : str
-        For messages.
+        Name of the file, for messages.
     grid : Grid, optional
-        The CT: it gives the slice spacing, and what lies outside it is noted.
+        Grid of the CT: gives the slice spacing; structures outside it are noted.
     frame_uid : str
-        Frame of reference of the CT, or "": ROIs of another one are left out.
+        Frame of reference of the CT, or ""; ROIs in another frame are left out.
 
     Raises
     ------
     BrachyError
-        If it is no structure set, or a contour is not made of finite x, y, z.
+        If it is no structure set, or a contour does not consist of finite x, y, z.
     """
     rois = items(dataset, "StructureSetROISequence")
     if not rois:
@@ -113,7 +115,7 @@ def structure_set(dataset: Dataset, name: str, grid: Grid | None = None, frame_u
 
 
 class _Notes:
-    """Sentences, one for each kind of remark, with the ROIs it holds for."""
+    """Remarks on ROIs; each kind becomes one sentence that lists its ROIs."""
 
     def __init__(self) -> None:
         self._of: dict[str, list[str]] = {}
@@ -166,7 +168,7 @@ def _colour(drawn: Sequence[Dataset]) -> tuple[int, int, int] | None:
 
 
 def _polygons(drawn: Sequence[Dataset], title: str, name: str, notes: _Notes) -> list[Float]:
-    """Closed contours of an ROI; points and open ones are noted."""
+    """Closed contours (n, 3) of an ROI in mm; points and open contours are noted and left out."""
     polygons: list[Float] = []
     contours = [contour for item in drawn for contour in items(item, "ContourSequence")]
     for contour in contours:
@@ -197,7 +199,7 @@ def _polygons(drawn: Sequence[Dataset], title: str, name: str, notes: _Notes) ->
 
 
 def usual_gap(contours_of: Iterable[Sequence[Float]]) -> float | None:
-    """Most frequent distance in mm between neighbouring contour planes over all ROIs, None where none has two.
+    """Most frequent distance in mm of neighbouring contour planes over all ROIs, None if no ROI has two planes.
 
     Examples
     --------
@@ -217,7 +219,7 @@ def usual_gap(contours_of: Iterable[Sequence[Float]]) -> float | None:
         gaps.update(float(step) for step in steps[steps > SAME_PLANE_MM])
     if not gaps:
         return None
-    # of gaps equally frequent the smaller one is the spacing, the larger one a skipped slice
+    # of equally frequent gaps the smaller one is the spacing, the larger one a skipped slice
     return min(gaps, key=lambda gap: (-gaps[gap], gap))
 
 
@@ -234,7 +236,7 @@ def _note_outside(found: Iterable[Structure], grid: Grid, notes: _Notes) -> None
 
 
 def image_heights(dataset: Dataset) -> Mapping[str, float]:
-    """Z in mm at which the contours of a structure set lie on each image they name, by SOP Instance UID."""
+    """Z in mm of each image that the contours of a structure set name, by SOP Instance UID."""
     heights: dict[str, float] = {}
     for roi in items(dataset, "ROIContourSequence"):
         for contour in items(roi, "ContourSequence"):

@@ -1,1 +1,1 @@
-"""Digital phantoms: the TOML file, its solids, metal artefacts on CT."""
+"""Digital phantoms: reading their TOML file, their solids, and metal artefacts on the CT."""

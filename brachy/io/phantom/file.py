@@ -1,8 +1,8 @@
-"""Digital phantoms: phantoms/*.toml -> Case (CT in HU, exact contours) and the seeds it declares.
+"""Digital phantoms: makes a case (CT in HU, exact contours) and its declared seeds from a file phantoms/*.toml.
 
-A phantom is a list of structures made of solids (`brachy.io.phantom.solids`), painted in that order with partial
-volume. Contours are cut from the solids themselves on every slice, not from the painted image. docs/phantoms.md
-says how to write one.
+A phantom is a list of structures made of solids (`brachy.io.phantom.solids`), drawn into the CT in that order with
+partial volume. Contours are computed from the solids themselves on every slice, not from the image. docs/phantoms.md
+describes the file.
 """
 
 import datetime
@@ -43,7 +43,7 @@ class _Table(BaseModel):
 
 
 class Scan(_Table):
-    """The CT."""
+    """Geometry and noise of the CT."""
 
     first_voxel_mm: Triple = Field(description="centre of the first voxel: x, y, z")
     spacing_mm: tuple[Length, Length, Length]
@@ -62,7 +62,7 @@ class Scan(_Table):
 
 
 class Part(_Table):
-    """A structure: what it is called, what it is, what fills it."""
+    """A structure: name, type, CT number, and the solids that it is made of."""
 
     name: str = Field(min_length=1, max_length=64)
     type: str = Field("ORGAN", description="RT ROI Interpreted Type (PS3.3 C.8.8.8)")
@@ -91,7 +91,7 @@ class SeedNeedle(_Table):
 
 
 class Placement(_Table):
-    """How the seeds came to lie, against how they were planned."""
+    """Random errors of the placed seeds relative to the planned ones, and missing seeds."""
 
     shift_sd_mm: float = Field(0.0, ge=0, le=20, description="standard deviation along each axis, mm")
     tilt_sd_deg: float = Field(0.0, ge=0, le=60, description="standard deviation of the axis's tilt, degrees")
@@ -100,7 +100,7 @@ class Placement(_Table):
 
 
 class Seeds(_Table):
-    """Implanted seeds."""
+    """Implanted seeds: model, strength, needles, placement errors, and their appearance on the CT."""
 
     source: str = Field(description="name of a shipped source model, or a .toml file")
     activity_mCi: Length | None = Field(None, description="apparent activity of one seed, mCi; or strength_U")
@@ -124,7 +124,7 @@ class Seeds(_Table):
 
 
 class Phantom(_Table):
-    """A phantom's file."""
+    """Contents of a phantom file."""
 
     name: str = Field(min_length=1, max_length=48, pattern=r"^[A-Za-z0-9._-]+$")
     title: str = ""
@@ -171,13 +171,13 @@ def load_phantom(name: str | Path) -> Case:
     Returns
     -------
     Case
-        CT (int16, HU), structures with their RT ROI Interpreted Type and without roles, and a made-up identity
-        that depends on the file's content alone. Patient frame (LPS), mm.
+        CT (int16, HU), structures with their RT ROI Interpreted Type and without roles, and an artificial identity
+        that depends only on the content of the file. Patient frame (LPS), mm.
 
     Raises
     ------
     UsageError
-        If there is no such phantom or its file breaks a rule: one line with the field's name.
+        If there is no such phantom or its file is not valid; the message names the field.
 
     Examples
     --------
@@ -219,12 +219,12 @@ def load_phantom(name: str | Path) -> Case:
 
 
 def phantom_seeds(name: str | Path) -> PhantomSeeds:
-    """Planned and placed seeds of a phantom that declares some.
+    """Planned and placed seeds of a phantom that declares seeds.
 
     Raises
     ------
     UsageError
-        If it declares none, or as `load_phantom`.
+        If it declares none, and as `load_phantom`.
 
     Examples
     --------
@@ -283,7 +283,7 @@ def _structure(part: Part, number: int, grid: Grid, file: str) -> Structure:
 
 
 def _meet(shape: Shape, outlines: list[Float], height_mm: float) -> bool:
-    """Whether an outline at a height reaches into a solid."""
+    """Whether any corner of the outlines at a height lies in a solid."""
     low, high = shape.bounds_mm
     for outline in outlines:
         near = (outline.min(axis=0) <= high[:2]).all() and (outline.max(axis=0) >= low[:2]).all()
@@ -305,7 +305,7 @@ def _seeds(seeds: Seeds) -> PhantomSeeds:
     planned = Implant(source, positions, axes, strength_U=strength)
     rng = np.random.default_rng(seeds.placement.seed)
     shift = rng.normal(0.0, 1.0, (len(planned), 3)) * seeds.placement.shift_sd_mm
-    # a tilt by t about a random axis across the seed moves the tip of its unit axis by tan t at most
+    # a tilt by t about a random axis perpendicular to the seed moves the tip of its unit axis by at most tan t
     lean = rng.normal(0.0, 1.0, (len(planned), 3)) * np.tan(np.radians(seeds.placement.tilt_sd_deg))
     kept = np.array([i for i in range(len(planned)) if i not in seeds.placement.missing])
     placed = Implant(
@@ -318,7 +318,7 @@ def _seeds(seeds: Seeds) -> PhantomSeeds:
 
 
 def _identity(phantom: Phantom, content: str) -> Identity:
-    """A made-up patient; every identifier follows from the file's content."""
+    """An artificial patient; every identifier is derived from the content of the file."""
     day = phantom.scan.ct_date.strftime("%Y%m%d")
     return Identity(
         patient_id=f"PHANTOM-{phantom.name}",

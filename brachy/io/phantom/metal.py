@@ -1,8 +1,9 @@
-"""Metal seeds painted into a synthetic CT: partial volume, blur, streaks and the ceiling of the CT numbers.
+"""Draws metal seeds into a synthetic CT: partial volume, blur, streaks, and the ceiling of the CT numbers.
 
-A seed is a solid capsule of many point masses, blurred in plane by a sharpened kernel (a Gaussian less a wider one)
-and along z by the slice and a Gaussian. Streaks are made as a scanner makes them: beam hardening adds a term in the
-square of the metal's projection, and filtered back-projection spreads it over the slice.
+A seed is a solid capsule made of many point masses, blurred in the plane by a sharpened kernel (a Gaussian minus a
+wider one) and along z by the slice thickness and a Gaussian. Streaks arise as on a scanner: beam hardening adds a term
+proportional to the square of the metal's projection, and filtered back-projection spreads it over the slice. The model
+is independent of the one that the seed finder fits (`brachy.core.capsule`).
 """
 
 from typing import Annotated
@@ -20,14 +21,14 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 Blur = Annotated[float, Field(ge=0.05, le=5, allow_inf_nan=False)]
-"""Of a scanner a person lies in (engineering choice)."""
+"""Range of a blur in mm, that of clinical scanners (engineering choice)."""
 
 VIEWS = 180
-"""Projections over half a turn (engineering choice: their own aliasing stays below the noise near the seeds)."""
+"""Projections over half a turn (engineering choice: their aliasing stays below the noise near the seeds)."""
 
 
 class Metal(BaseModel):
-    """How metal looks on a scan."""
+    """Appearance of metal seeds on a scan."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,7 +47,7 @@ class Metal(BaseModel):
 
 
 def capsule_points(centre_mm: Float, axis: Float, length_mm: float, diameter_mm: float) -> Float:
-    """Equal point masses (n, 3) that fill a capsule: 12 discs of 7 points each."""
+    """Positions (84, 3) in mm of equal point masses that represent a capsule: 12 discs of 7 points."""
     axis = axis / np.linalg.norm(axis)
     helper = np.eye(3)[int(np.argmin(np.abs(axis)))]
     u = np.cross(axis, helper)
@@ -70,7 +71,7 @@ def add_seeds(
     diameter_mm: float,
     metal: Metal,
 ) -> Float:
-    """CT with seeds in it.
+    """Return a CT with seeds drawn into it.
 
     Parameters
     ----------
@@ -79,16 +80,16 @@ def add_seeds(
     grid : Grid
         Its geometry, along the patient's axes.
     centres_mm, axes : (n, 3) arrays
-        Seeds, mm and unit vectors.
+        Centres of the seeds, mm, and unit vectors along them.
     length_mm, diameter_mm : float
-        Capsule.
+        Outer size of the capsules.
     metal : Metal
-        Look of the scan.
+        Appearance on the scan.
 
     Returns
     -------
     (nz, ny, nx) array
-        HU, with nothing above the ceiling.
+        CT numbers in HU, none above the ceiling.
     """
     volume = ct_hu.copy()
     x, y, z = (grid.origin_mm[k] + grid.spacing_mm[k] * np.arange(grid.shape[2 - k]) for k in range(3))
@@ -122,7 +123,7 @@ def add_seeds(
 
 
 def _streaks(points_mm: list[Float], hu_mm2: list[Float], x_mm: Float, y_mm: Float, metal: Metal) -> Float:
-    """Streaks (slices, ny, nx) in HU; each slice has point masses (n, 2) of `hu_mm2` (n,)."""
+    """Streaks (slices, ny, nx) in HU of slices that contain point masses at (n, 2) mm with `hu_mm2` (n,) each."""
     middle = np.array([x_mm.mean(), y_mm.mean()])
     step = float(x_mm[1] - x_mm[0])
     half = 0.5 * float(np.hypot(np.ptp(x_mm), np.ptp(y_mm))) + 10 * metal.blur_in_plane_mm
@@ -134,14 +135,14 @@ def _streaks(points_mm: list[Float], hu_mm2: list[Float], x_mm: Float, y_mm: Flo
     ramp[0] = 0.25
     ramp_spectrum = np.fft.rfft(ramp)
     blur_spectrum = np.exp(-2.0 * (np.pi * np.fft.rfftfreq(padded, step) * metal.blur_in_plane_mm) ** 2)
-    # every other voxel is enough for a picture of lines wider than one
+    # every other voxel is enough for an image of lines wider than one voxel
     xx, yy = np.meshgrid(x_mm[::2] - middle[0], y_mm[::2] - middle[1])
     image = np.zeros((len(points_mm), *xx.shape))
     for view in range(VIEWS):
         c, s = np.cos(np.pi * view / VIEWS), np.sin(np.pi * view / VIEWS)
         metal_mm = np.array(
             [
-                _shared_out(((p - middle) @ np.array([c, s])) / step + count // 2, w, padded)
+                _deposited(((p - middle) @ np.array([c, s])) / step + count // 2, w, padded)
                 for p, w in zip(points_mm, hu_mm2, strict=True)
             ]
         )
@@ -159,10 +160,10 @@ def _streaks(points_mm: list[Float], hu_mm2: list[Float], x_mm: Float, y_mm: Flo
     )
 
 
-def _shared_out(place: Float, weight: Float, count: int) -> Float:
-    """Weights laid on a lattice of `count`, each shared between the two nodes beside its place."""
+def _deposited(place: Float, weight: Float, count: int) -> Float:
+    """Weights (count,) on a lattice: each is divided linearly between the two nodes beside its place."""
     whole = np.floor(place).astype(np.int64)
-    there = (whole >= 0) & (whole < count - 1)  # metal beside the picture casts no streak into it
+    there = (whole >= 0) & (whole < count - 1)  # metal outside the image has no streak in it
     whole, place, weight = whole[there], place[there], weight[there]
     share = place - whole
     total = np.bincount(whole, weight * (1 - share), count) + np.bincount(whole + 1, weight * share, count)

@@ -1,7 +1,7 @@
-"""Solids of the digital phantoms: exact sections at a height, inside or outside, and their share of each voxel.
+"""Solids of the digital phantoms: exact outlines at a height, points inside, and the share of each voxel.
 
-Everything is in mm in the patient's frame (LPS: x to the patient's left, y to the back, z to the head). A section's
-vertices lie on the solid's surface; chords leave it by `SAGITTA_MM` at most.
+All lengths are in mm in the patient frame (LPS: x to the patient's left, y to the back, z to the head). The vertices of
+an outline lie on the solid's surface; the straight lines between them deviate from it by at most `SAGITTA_MM`.
 """
 
 import math
@@ -22,7 +22,7 @@ from brachy.geometry.grid import Grid
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
-# Nothing of a patient is farther than two metres or finer than a hundredth of a millimetre (engineering choice).
+# No coordinate of a patient exceeds two metres, no size is below a hundredth of a millimetre (engineering choice).
 Number = Annotated[float, Field(ge=-2000, le=2000, allow_inf_nan=False)]
 Length = Annotated[float, Field(ge=0.01, le=2000, allow_inf_nan=False)]
 Radius = Annotated[float, Field(ge=0.1, le=100, allow_inf_nan=False)]
@@ -30,26 +30,28 @@ Pair = tuple[Number, Number]
 Triple = tuple[Number, Number, Number]
 
 SAGITTA_MM = 0.02
-"""A chord of a section leaves a curved surface by this at most (engineering choice)."""
+"""Greatest distance of an outline's straight lines from a curved surface (engineering choice)."""
 
 STEP_MM = 0.5
-"""A tube's centre line is cut into pieces no longer than this."""
+"""A tube's centre line is divided into pieces no longer than this (engineering choice)."""
 
 RIM_MM = 1.0
-"""Distances to a tube are known this far beyond its surface."""
+"""Distances to a tube are computed this far beyond its surface (engineering choice)."""
 
 LONGEST_MM = 20_000.0
 MOST_NODES = 4_000_000
-"""Bounds of a tube's centre line and of the lattice that follows its section (engineering choices)."""
+"""Greatest length of a tube's centre line, and of the lattice on which its outline is found (engineering choices)."""
 
 SAMPLES_AT_ONCE = 4_000_000
-"""Samples of mixed voxels that are held at once."""
+"""Samples of mixed voxels that are held in memory at once (engineering choice)."""
 
 CELL_MM = 6.0
-"""Cells of this size tell quickly which points are nowhere near a tube."""
+"""Size of the coarse cells that exclude points far from a tube quickly (engineering choice)."""
 
 
 class _Solid(BaseModel):
+    """A solid with bounds, a test whether points are inside, and outlines at a height."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @property
@@ -63,19 +65,19 @@ class _Solid(BaseModel):
 
     @abstractmethod
     def section(self, z_mm: float) -> list[Float]:
-        """Outlines (n, 2) of the cut at a height; an outline inside another is a hole."""
+        """Outlines (n, 2; x, y) at a height; an outline inside another is a hole."""
 
 
 def _ellipse(semi_axes_mm: tuple[float, float]) -> Float:
-    """Points (n, 2) of the unit circle, dense enough for an ellipse of these semi-axes."""
-    # a chord of the circle has the sagitta 1 - cos(pi / n), stretched by the long semi-axis at most
+    """Points (n, 2) of the unit circle, dense enough for an ellipse with these semi-axes."""
+    # a chord of the circle has the sagitta 1 - cos(pi / n), scaled by at most the longer semi-axis
     count = max(12, math.ceil(math.pi / math.sqrt(2.0 * SAGITTA_MM / max(semi_axes_mm))))
     angle = 2.0 * np.pi * np.arange(count) / count
     return np.column_stack([np.cos(angle), np.sin(angle)])
 
 
 def _turn(degrees: float) -> Float:
-    """Rotation (2, 2) about the axis to the head, from x toward y."""
+    """Rotation matrix (2, 2) about the z axis, from x towards y."""
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return np.array([[c, -s], [s, c]])
 
@@ -98,7 +100,7 @@ class Ellipsoid(_Solid):
 
     @cached_property
     def _form(self) -> Float:
-        """Matrix M (3, 3) of the surface p' M p = 1."""
+        """Matrix M (3, 3) of the surface p^T M p = 1, with p relative to the centre."""
         rotation = np.eye(3)
         for axis, degrees in enumerate(self.turn_deg):
             one = np.eye(3)
@@ -122,7 +124,7 @@ class Ellipsoid(_Solid):
         return inside
 
     def section(self, z_mm: float) -> list[Float]:
-        """Ellipse of the cut at a height."""
+        """Ellipse at a height, or none."""
         flat, mixed = self._form[:2, :2], self._form[:2, 2]
         inverse, height = np.linalg.inv(flat), z_mm - self.centre_mm[2]
         middle = -inverse @ mixed * height
@@ -136,7 +138,7 @@ class Ellipsoid(_Solid):
 
 
 class EllipticCylinder(_Solid):
-    """An elliptic cylinder along the head axis, solid or hollow.
+    """An elliptic cylinder along z, solid or hollow.
 
     Examples
     --------
@@ -163,7 +165,7 @@ class EllipticCylinder(_Solid):
 
     @cached_property
     def _walls(self) -> list[Float]:
-        """Semi-axes of the outer and, where hollow, the inner surface."""
+        """Semi-axes of the outer surface and, if it is hollow, of the inner one."""
         outer = np.asarray(self.semi_axes_mm)
         return [outer] if self.wall_mm is None else [outer, outer - self.wall_mm]
 
@@ -185,7 +187,7 @@ class EllipticCylinder(_Solid):
         return inside
 
     def section(self, z_mm: float) -> list[Float]:
-        """Ellipse, or two where it is hollow."""
+        """Ellipse at a height; two if it is hollow."""
         if not self.z_mm[0] <= z_mm <= self.z_mm[1]:
             return []
         around = _ellipse(self.semi_axes_mm)
@@ -224,13 +226,13 @@ class Box(_Solid):
         return np.asarray(inside)
 
     def section(self, z_mm: float) -> list[Float]:
-        """Rectangle of the cut at a height."""
+        """Rectangle at a height, or none."""
         (x0, y0, z0), (x1, y1, z1) = self.bounds_mm
         return [np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])] if z0 <= z_mm <= z1 else []
 
 
 class _Swept(_Solid):
-    """All points within a radius of a centre line; its ends are round."""
+    """All points within a radius of a centre line, so its ends are hemispheres."""
 
     radius_mm: Radius
 
@@ -240,7 +242,7 @@ class _Swept(_Solid):
 
     @cached_property
     def _centres(self) -> Float:
-        """Centre line in steps of `STEP_MM` or less, (n, 3)."""
+        """Points (n, 3) of the centre line, at most `STEP_MM` apart."""
         corners = self._line()
         pieces = [corners[:1]]
         for start, end in pairwise(corners):
@@ -254,7 +256,7 @@ class _Swept(_Solid):
 
     @cached_property
     def _cells(self) -> tuple[Float, Bool]:
-        """Corner of a coarse lattice of `CELL_MM`, and which of its cells the tube and its rim may reach."""
+        """First corner of a coarse lattice with cells of `CELL_MM`, and which cells the tube and its rim may reach."""
         reach = self.radius_mm + RIM_MM + STEP_MM
         low = self._centres.min(axis=0) - reach
         count = np.floor((self._centres.max(axis=0) + reach - low) / CELL_MM).astype(int) + 1
@@ -266,7 +268,7 @@ class _Swept(_Solid):
         return low, cells
 
     def distance(self, x: Float, y: Float, z: Float) -> Float:
-        """Distance to the centre line of points whose coordinates broadcast together; inf beyond the rim."""
+        """Distance in mm to the centre line of points whose coordinates broadcast; inf beyond the rim."""
         low, cells = self._cells
         near: Bool = np.ones((), dtype=bool)
         places = []
@@ -281,7 +283,7 @@ class _Swept(_Solid):
         return distance
 
     def nearest(self, points_mm: Float) -> tuple[Float, Float]:
-        """Distance (n,) to the centre line, inf beyond the rim, and the nearest point of it (n, 3)."""
+        """Distance (n,) to the centre line, inf beyond the rim, and its nearest point (n, 3)."""
         distance, index = self._tree.query(points_mm, distance_upper_bound=self.radius_mm + RIM_MM + STEP_MM)
         distance, foot = np.array(distance), np.zeros((len(points_mm), 3))
         found = np.flatnonzero(np.isfinite(distance))
@@ -312,13 +314,13 @@ class _Swept(_Solid):
         return inside
 
     def section(self, z_mm: float) -> list[Float]:
-        """Outlines of the cut: followed on a lattice, then moved onto the surface by Newton's method."""
+        """Outlines at a height: level lines on a lattice, moved onto the surface by Newton's method."""
         near = self._centres[np.abs(self._centres[:, 2] - z_mm) < self.radius_mm]
         if not len(near):
             return []
         rim = self.radius_mm + RIM_MM
         low, high = near[:, :2].min(axis=0) - rim, near[:, :2].max(axis=0) + rim
-        # followed through cells of this size, no edge is longer than the chord with the largest sagitta allowed
+        # in cells of this size no edge of a level line is longer than the chord with the greatest sagitta allowed
         step = math.sqrt(4.0 * SAGITTA_MM * self.radius_mm)
         if np.prod((high - low) / step + 2) > MOST_NODES:
             raise UsageError(
@@ -333,7 +335,7 @@ class _Swept(_Solid):
                 distance, foot = self.nearest(np.column_stack([flat, np.full(len(flat), z_mm)]))
                 slope = (flat - foot[:, :2]) / distance[:, None]
                 move = -(distance - self.radius_mm)[:, None] * slope / np.square(slope).sum(axis=1)[:, None]
-                # where the cut only grazes the tube the slope is small: short steps keep it from overshooting
+                # where the plane only grazes the tube the slope is small: limited steps prevent overshooting
                 flat = flat + np.clip(move, -0.5 * step, 0.5 * step)
             if len(flat) >= 3:
                 outlines.append(flat)
@@ -367,10 +369,10 @@ class Tube(_Swept):
 
 
 class Arc(_Swept):
-    """A rib: a tube along an elliptic arc round the trunk, rising or falling evenly.
+    """A rib: a tube along an elliptic arc around the trunk, whose height changes linearly with the angle.
 
-    Its angle is named as a needle's azimuth: 0 in front, 90 at the patient's left, 180 at the back, 270 at the
-    right; at angle az the centre line is at centre + (a sin az, -b cos az).
+    The angle is defined as a needle's azimuth: 0 in front, 90 at the patient's left, 180 at the back, 270 at the right.
+    At the angle az the centre line is at centre + (a sin az, -b cos az).
 
     Examples
     --------
@@ -407,21 +409,22 @@ Shape = Annotated[Ellipsoid | EllipticCylinder | Box | Tube | Arc, Field(discrim
 def voxel_share(
     shape: Shape, grid: Grid, supersample: int
 ) -> tuple[tuple[slice, slice, slice], Float] | None:
-    """Share of each voxel that lies inside a shape.
+    """Share of each voxel that lies inside a solid.
 
     Parameters
     ----------
     shape : Shape
         Solid.
     grid : Grid
-        Along the patient's axes.
+        Grid along the patient's axes.
     supersample : int
-        Each voxel that the surface passes is sampled this often along each axis.
+        Number of samples along each axis in a voxel that the surface passes.
 
     Returns
     -------
     (slices, share) or None
-        Part of the volume round the shape, and the share 0 ... 1 there, [z, y, x]; None where it misses the grid.
+        Slices of the part of the volume around the solid, and the share 0 to 1 there, [z, y, x]; None if the solid is
+        outside the grid.
     """
     low, high = grid.mm_to_index(shape.bounds_mm)
     last = np.array(grid.shape[::-1]) - 1
@@ -432,15 +435,15 @@ def voxel_share(
     size = end - first + 1
 
     def inside(index: list[Float]) -> Bool:
-        """Inside or not on the lattice of these indices along x, y, z, [z, y, x]."""
+        """Whether the points of the lattice with these indices along x, y, z are inside, [z, y, x]."""
         x, y, z = (grid.origin_mm[k] + grid.spacing_mm[k] * index[k] for k in range(3))
         found = np.empty((len(z), len(y), len(x)), dtype=bool)
         for k, height in enumerate(z):  # a plane at a time: its coordinates are floats, the result is not
             found[k] = shape.contains(x[None, :], y[:, None], np.array(height))
         return found
 
-    # a voxel is mixed where its corners and its centre disagree: a surface that pokes in between them is left out,
-    # which is a few percent of a voxel for solids thicker than one
+    # a voxel is mixed if not all of its corners and its centre agree; a part of the solid that reaches in between them
+    # is missed, which is a few percent of a voxel for solids thicker than a voxel
     centres = inside([first[k] + np.arange(size[k], dtype=np.float64) for k in range(3)])
     corners = inside([first[k] - 0.5 + np.arange(size[k] + 1, dtype=np.float64) for k in range(3)])
     count = centres.astype(np.int8)

@@ -1,8 +1,8 @@
-"""DICOM out: RT Plan of a permanent implant, RT Dose, RT Structure Set, CT series.
+"""Writes DICOM: RT Plan of a permanent implant, RT Dose, RT Structure Set, CT series.
 
-Each function writes one file (or one series) whole or not at all and returns its SOP (or series) instance
-UID. The files of one plan refer to each other and to the CT. Nothing in them holds the time of writing: UIDs
-come from the content, dates from the case, and the same input gives the same bytes.
+Each function writes one file (or one series) completely or not at all and returns its SOP (or series) instance UID. The
+files of one plan refer to each other and to the CT. They do not contain the time of writing: UIDs are derived from the
+content, dates are those of the case, and the same input gives the same bytes.
 """
 
 from brachy.io.dicom.write.ctseries import write_ct

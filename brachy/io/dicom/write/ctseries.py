@@ -1,4 +1,4 @@
-"""CT series of a case that was not DICOM, so that plan, dose and structures have something to refer to."""
+"""Writes the CT of a case that was not DICOM as a series, so that plan, dose and structures can refer to it."""
 
 from os import PathLike
 from pathlib import Path
@@ -15,9 +15,9 @@ from brachy.patient.uids import CT_IMAGE, identified
 
 
 def write_ct(case: Case, folder: str | PathLike[str]) -> str:
-    """Write the CT of a case as a series of CT images, one file a slice, CT0001.dcm first.
+    """Write the CT of a case as a series of CT images, one file a slice, beginning with CT0001.dcm.
 
-    HU are stored as they are, in 16-bit signed integers (slope 1, intercept 0), rounded to 1 HU.
+    HU are stored as 16-bit signed integers (slope 1, intercept 0), rounded to 1 HU.
 
     Parameters
     ----------
@@ -96,6 +96,7 @@ def _plane(case: Case) -> Dataset:
 
 
 def _stored(hu: NDArray[np.generic]) -> NDArray[np.int16]:
+    """CT numbers as little-endian 16-bit integers."""
     values = np.rint(hu.astype(np.float64))
     if not (values.min() >= -32768 and values.max() <= 32767):  # also False where a value is not a number
         raise BrachyError("a CT number is not finite or beyond 16 bits: it cannot be written as a CT image")

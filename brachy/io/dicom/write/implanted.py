@@ -1,4 +1,4 @@
-"""RT Plan of an implant as it is: one channel a seed, at the place and along the axis it was found with."""
+"""Writes an implant as found on the post-implant CT as an RT Plan: one channel for each seed, with its axis."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -26,22 +26,22 @@ def write_implanted(
     formalism: str,
     structure_set: str = "",
 ) -> str:
-    """Write seeds as found as an RT Plan, technique PERMANENT, intent VERIFICATION.
+    """Write seeds found on CT as an RT Plan, technique PERMANENT, intent VERIFICATION.
 
     Parameters
     ----------
     implants : sequence of Implant
         Seeds by kind, patient frame (LPS), mm; strengths at implantation.
     labels : sequence of str
-        Name of each seed in the order of the implants: its planned name, or one for a seed that matches none.
+        Name of each seed in the order of the implants: its planned name, or a new one if it matches no planned seed.
     case : Case
-        CT after the implant.
+        Post-implant CT.
     path : path
-        File to write; one that exists is replaced.
+        File to write; an existing file is replaced.
     target, prescription_gy
-        What the dose is prescribed to.
+        Target and prescribed dose.
     formalism : str
-        Told in the description.
+        "1D" or "2D", stated in the description.
     structure_set : str
         SOP instance UID of the structure set; by default the case's.
 
@@ -57,8 +57,8 @@ def write_implanted(
 
     Notes
     -----
-    Since an implant has no needles any more, each seed is an applicator of its own: Source Applicator ID is its name,
-    Control Point Relative Position 0. A seed without a known axis has no Control Point Orientation.
+    After the implantation there are no needles, so each seed is an applicator of its own: Source Applicator ID is its
+    name, Control Point Relative Position 0. A seed with unknown axis has no Control Point Orientation.
     """
     count = sum(map(len, implants))
     if not count:
@@ -150,6 +150,7 @@ def write_implanted(
 
 
 def _source(number: int, implant: Implant, day: str) -> Dataset:
+    """Item of the Source Sequence for one kind of seed."""
     seed = implant.source
     names = [name for name in (seed.model, *seed.aliases) if len(name) <= 16]
     strength = float(implant.strength_U[0])
@@ -173,6 +174,7 @@ def _source(number: int, implant: Implant, day: str) -> Dataset:
 def _channel(
     number: int, label: str, kind: int, at: list[float], axis: list[float] | None, _: float, half_life: float
 ) -> Dataset:
+    """Item of the Channel Sequence for one seed: two control points at one place."""
     points = []
     for index, weight in enumerate((0.0, 100.0)):
         point = dataset(

@@ -1,6 +1,6 @@
-"""What all written objects share: values as DICOM text; modules of patient, study, series, equipment, SOP.
+"""Common parts of all written DICOM objects: values as DICOM text; modules patient, study, series, equipment, SOP.
 
-Modules are those of PS3.3 annex C; each function here returns the attributes of one of them.
+Modules are those of PS3.3 annex C; a function named after one returns its attributes.
 """
 
 import io
@@ -34,9 +34,9 @@ _LENGTH = {"AE": 16, "AS": 4, "CS": 16, "LO": 64, "LT": 10240, "PN": 64, "SH": 1
 
 
 def dataset(**attributes: Any) -> Dataset:
-    """Dataset of attributes by keyword; text is fitted to its value representation, numbers become DS or IS.
+    """Dataset of attributes by keyword; text is shortened to its value representation, numbers become DS or IS.
 
-    Values copied from another system (UIDs with leading zeros, odd names) are passed on and not judged here.
+    Values copied from another system (UIDs with leading zeros, odd names) are passed on without validation.
     """
     made = Dataset()
     for keyword, value in attributes.items():
@@ -55,13 +55,13 @@ def dataset(**attributes: Any) -> Dataset:
 
 
 def text(value: str, length: int) -> str:
-    """Text that DICOM can hold: no backslash (it separates values), no control characters, not too long."""
+    """Text made valid for DICOM: no backslash (it separates values), no control characters, at most `length` long."""
     encodable = value.encode("utf-8", "replace").decode("utf-8")
     return re.sub(r"[\x00-\x1f\x7f]+", " ", encodable.replace("\\", "/")).strip()[:length].rstrip()
 
 
 def decimal(value: float, places: int = 6) -> str:
-    """Decimal string of at most 16 characters: `places` decimals, fewer where that would be too long.
+    """Decimal string of at most 16 characters, with `places` decimals or fewer if that would be too long.
 
     Raises
     ------
@@ -84,12 +84,12 @@ def decimal(value: float, places: int = 6) -> str:
 
 
 def identity_of(who: Case | Identity) -> Identity:
-    """Identity with no UID missing, of a case or of an identity alone."""
+    """Identity of a case, or a given identity, with all missing UIDs filled in."""
     return identified(who).identity if isinstance(who, Case) else identified_alone(who)
 
 
 def dicom_date(value: str | date | None) -> str:
-    """DA value of an ISO or DICOM date, "" if it is none.
+    """DA value of a date in ISO or DICOM form, "" if it is no date.
 
     Examples
     --------
@@ -103,12 +103,12 @@ def dicom_date(value: str | date | None) -> str:
 
 
 def dicom_time(value: str) -> str:
-    """TM value as it was read, "" if it is none."""
+    """TM value as it was read, "" if it is no time."""
     return value.strip() if re.fullmatch(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?", value.strip()) else ""
 
 
 def orientation(direction: NDArray[np.float64]) -> list[str]:
-    """Image Orientation (Patient): the row's and the column's direction, to 1e-12."""
+    """Image Orientation (Patient): direction cosines of row and column with 12 decimals."""
     return [decimal(cosine, 12) for cosine in direction[:, :2].T.ravel().tolist()]
 
 
@@ -166,7 +166,7 @@ def joined(modules: Iterable[Dataset]) -> Dataset:
 
 
 def save(content: Dataset, path: str | PathLike[str], *, implicit_vr: bool = False) -> None:
-    """Write a Part 10 file, little endian, whole or not at all."""
+    """Write a Part 10 file in little endian, completely or not at all."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = content.SOPClassUID
     meta.MediaStorageSOPInstanceUID = content.SOPInstanceUID

@@ -1,4 +1,4 @@
-"""RT Dose: dose on a regular grid as unsigned integers times a scaling (PS3.3 C.8.8.3)."""
+"""Writes an RT Dose: dose on a regular grid as unsigned integers times a scaling (PS3.3 C.8.8.3)."""
 
 from os import PathLike
 from typing import Any
@@ -34,23 +34,23 @@ def write_dose(
 ) -> str:
     """Write a dose as RT Dose.
 
-    A grid may have any direction. DICOM frames run along the cross product of the rows' and columns'
-    directions, so a left-handed grid is written with its last slice first; every voxel stays where it is.
+    A grid may have any direction. DICOM frames are ordered along the cross product of the rows' and columns'
+    directions, so a left-handed grid is written with its last slice first; no voxel changes its position.
 
     Parameters
     ----------
     dose : Dose
-        Gy.
+        Dose in Gy.
     plan : Plan or None
-        The plan it belongs to; None with `plan_instance_uid` for another system's plan.
+        Plan to which it belongs; None with `plan_instance_uid` for another system's plan.
     case : Case or Identity
-        The patient, the study, the frame of reference.
+        Patient, study and frame of reference.
     path : path
-        File to write; one that exists is replaced.
+        File to write; an existing file is replaced.
     plan_instance_uid : str
-        SOP instance UID of the RT Plan, as `write_plan` returned it; by default that of `plan` alone.
+        SOP instance UID of the RT Plan, as returned by `write_plan`; by default that of `plan` without structures.
     bits : int
-        32, or 16 for systems that read no more.
+        32, or 16 for systems that cannot read 32.
     comment : str
         Dose Comment; by default the formalism.
 
@@ -110,7 +110,7 @@ def write_dose(
 
 
 def quantised(gy: Array, bits: int) -> tuple[str, Array]:
-    """Dose Grid Scaling as written, and the integers that times it give the dose to half a quantum.
+    """Dose Grid Scaling as written, and integers whose product with it is the dose to within half of it.
 
     Raises
     ------
@@ -120,11 +120,11 @@ def quantised(gy: Array, bits: int) -> tuple[str, Array]:
     highest = float(np.max(gy))
     if not np.isfinite(highest) or float(np.min(gy)) < 0:
         raise BrachyError("a dose to be written is negative or not a number: nothing was written")
-    # the text is rounded to 10 digits; a margin of 1e-6 keeps the highest dose within the integers
+    # the scaling is written with 10 digits; a margin of 1e-6 keeps the highest dose within the range of the integers
     top = (2**bits - 1) / (1 + 1e-6)
     scaling = f"{highest / top:.9e}" if highest > 0 else "1"
     stored = np.empty(gy.shape, dtype=np.dtype(f"<u{bits // 8}"))
-    for k, plane in enumerate(gy):  # a frame at a time: no second copy of the volume in float64
+    for k, plane in enumerate(gy):  # frame by frame, to avoid a copy of the volume in float64
         stored[k] = np.rint(plane.astype(np.float64) / float(scaling))
     return scaling, stored
 

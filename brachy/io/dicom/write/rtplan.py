@@ -1,7 +1,7 @@
-"""RT Plan of a permanent implant: one channel a seed, one application setup a template (PS3.3 C.8.8.15).
+"""Writes the RT Plan of a permanent implant: a channel for each seed, an application setup for each template.
 
-A seed that stays is a source that does not move: two control points at one place, with weights 0 and 100, for
-the mean life of the nuclide. Channels of one needle share their applicator number and hole.
+A permanent seed is a source that does not move: two control points at one place, with weights 0 and 100, for the mean
+life of the nuclide (PS3.3 C.8.8.15). The channels of one needle have the same applicator number and hole.
 """
 
 import math
@@ -24,12 +24,12 @@ RT_PLAN = "1.2.840.10008.5.1.4.1.1.481.5"
 """SOP class RT Plan (PS3.4 table B.5-1)."""
 
 UNKNOWN_DATE = "19000101"
-"""DICOM demands a date of the source strength. A case without any date (a NIfTI) gets this one, which no one
-takes for a real one, and a sentence in the plan's description."""
+"""Reference date of the source strength for a case without any date (a NIfTI). DICOM requires a date; nobody will take
+this one for real, and the plan's description mentions it."""
 
 
 def plan_uid(plan: Plan, who: Case | Identity, structures: tuple[Structure, ...] | None = None) -> str:
-    """SOP instance UID that `write_plan` gives to this plan."""
+    """SOP instance UID that `write_plan` assigns to this plan."""
     identity = modules.identity_of(who)
     return uid(
         "RT Plan",
@@ -51,14 +51,14 @@ def write_plan(
     Parameters
     ----------
     plan : Plan
-        Seeds, needles, templates, prescriptions.
+        Plan with seeds, needles, templates and prescriptions.
     case : Case or Identity
-        The patient, the study, the frame of reference.
+        Patient, study and frame of reference.
     path : path
-        File to write; one that exists is replaced.
+        File to write; an existing file is replaced.
     structures : tuple of Structure, optional
-        Given where `write_structures` writes them: the plan refers to that structure set and its ROI numbers.
-        By default it refers to the structure set of the case.
+        Structures that `write_structures` writes: the plan then refers to that structure set and its ROI numbers,
+        by default to the structure set of the case.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def _numbers_by_name(who: Case | Identity, structures: tuple[Structure, ...] | N
 
 
 def _needles(plan: Plan, template: int) -> list[tuple[int, PlanNeedle]]:
-    """Needles of a template with their number in the plan, from 1."""
+    """Needles of a template that hold seeds, with their number in the plan, from 1."""
     return [
         (i, needle)
         for i, needle in enumerate(plan.needles, 1)
@@ -129,7 +129,7 @@ def _needles(plan: Plan, template: int) -> list[tuple[int, PlanNeedle]]:
 
 
 def _distinct_sources(plan: Plan) -> dict[int, tuple[int, PlanSource]]:
-    """Plan's source index -> (Source Number, source); those of one model and strength share a number."""
+    """Source Number and source for each used source index of the plan; equal model and strength have one number."""
     used = {seed.source for needle in plan.needles for seed in needle.seeds}
     numbers: dict[tuple[str, float, float, str], int] = {}
     found: dict[int, tuple[int, PlanSource]] = {}
@@ -141,7 +141,7 @@ def _distinct_sources(plan: Plan) -> dict[int, tuple[int, PlanSource]]:
 
 
 def _reference_date(entry: PlanSource, identity: Identity) -> str:
-    """Date at which the strength in the plan holds: that of the implantation."""
+    """Date for which the strength in the plan is stated: that of the implantation."""
     dates = (entry.implant_on, identity.ct_date, identity.study_date)
     return next((found for found in map(modules.dicom_date, dates) if found), UNKNOWN_DATE)
 
@@ -160,7 +160,7 @@ def _general_plan(plan: Plan, identity: Identity, structure_set: str) -> Dataset
         RTPlanLabel=plan.protocol.name or "brachy",
         RTPlanName=plan.protocol.name,
         RTPlanDescription=" ".join(about),
-        # the day the strengths hold for, so that a reader who decays to the plan's day decays by nothing
+        # the day of the strengths, so that a reader that decays them to the plan's date does not change them
         RTPlanDate="" if day == UNKNOWN_DATE else day,
         RTPlanTime="",
         RTPlanGeometry="PATIENT" if structure_set else "TREATMENT_DEVICE",
@@ -210,7 +210,7 @@ def _fraction_scheme(plan: Plan, setups: list[int]) -> Dataset:
 
 
 def _source(number: int, entry: PlanSource, day: str) -> Dataset:
-    """Item of the Source Sequence. uGy/h at 1 m is the number of U (AAPM TG-43U1, section III.A)."""
+    """Item of the Source Sequence; strength in U equals the air-kerma rate in uGy/h at 1 m (TG-43U1, III.A)."""
     seed = Source.from_dict(entry.data, name=entry.model)
     return dataset(
         SourceNumber=number,
@@ -230,13 +230,13 @@ def _source(number: int, entry: PlanSource, day: str) -> Dataset:
 
 
 def _short_model(seed: Source) -> str:
-    """Name of the model in the 16 characters of a Source Model ID; an alias where the name is longer."""
+    """Name of the model for the 16 characters of a Source Model ID; an alias if the name is longer."""
     fitting = [name for name in (seed.model, *seed.aliases) if len(name) <= 16]
     return fitting[0] if fitting else seed.model
 
 
 def mean_life_seconds(half_life_days: float) -> float:
-    """T1/2 / ln 2 in seconds: dwell time that gives the dose to complete decay at the initial rate.
+    """Mean life, T1/2 / ln 2, in seconds: time in which the initial dose rate gives the dose to complete decay.
 
     Examples
     --------
@@ -259,7 +259,7 @@ def _setup(plan: Plan, index: int, sources: dict[int, tuple[int, PlanSource]]) -
             )
             air_kerma += entry.air_kerma_strength_U * mean_life_seconds(entry.half_life_days) / 3600.0
     return dataset(
-        # no defined term of C.8.8.15.1 is a percutaneous template of the trunk; the list may be extended
+        # C.8.8.15.1 has no defined term for a percutaneous template of the trunk, and allows other terms
         ApplicationSetupType="PERCUTANEOUS",
         ApplicationSetupNumber=index + 1,
         ApplicationSetupName=template.target,

@@ -1,4 +1,4 @@
-"""RT Structure Set: contours to 0.0001 mm that refer to the CT images (PS3.3 C.8.8.5, C.8.8.6, C.8.8.8)."""
+"""Writes an RT Structure Set: contours to 0.0001 mm that refer to the CT images (PS3.3 C.8.8.5, C.8.8.6, C.8.8.8)."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -23,20 +23,20 @@ STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 """SOP class RT Structure Set (PS3.4 table B.5-1)."""
 
 _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"
-"""Detached Study Management, retired, but what RT Referenced Study Sequence still names (PS3.3 C.8.8.5)."""
+"""SOP class Detached Study Management: retired, but still used by RT Referenced Study Sequence (PS3.3 C.8.8.5)."""
 
 _TYPES = {
     "target": "GTV",
     "external": "EXTERNAL",
     "ignore": "CONTROL",
 }
-"""RT ROI Interpreted Type of a role, where the structure brought none; the rest are ORGAN (C.8.8.8.1)."""
+"""RT ROI Interpreted Type by role, for structures without one; other roles are ORGAN (C.8.8.8.1)."""
 
 _CONTOUR_DATA = Tag(0x3006, 0x0050)
 
 
 def structure_set_uid(structures: Sequence[Structure], case: Case) -> str:
-    """SOP instance UID that `write_structures` gives to these structures."""
+    """SOP instance UID that `write_structures` assigns to these structures."""
     identity = identified(case).identity
     parts: list[object] = [identity.study_uid, identity.frame_of_reference_uid, identity.ct_series_uid]
     for structure, number in zip(structures, roi_numbers(structures), strict=True):
@@ -58,11 +58,11 @@ def write_structures(
     Parameters
     ----------
     structures : sequence of Structure
-        Regions; a number that a structure brought is kept, the others are numbered on.
+        Structures; the ROI number of a structure is kept, those without one get free numbers.
     case : Case
-        The patient, the frame of reference, the CT slices that contours are drawn on.
+        Patient, frame of reference, and CT slices to which the contours refer.
     path : path
-        File to write; one that exists is replaced.
+        File to write; an existing file is replaced.
     label : str
         Structure Set Label, 16 characters.
 
@@ -119,7 +119,7 @@ def write_structures(
 
 
 def roi_numbers(structures: Sequence[Structure]) -> list[int]:
-    """ROI Number of each structure: its own where that is the first of its kind, else the next free one.
+    """ROI Number of each structure: its own unless an earlier structure has it, else the next free number.
 
     Examples
     --------
@@ -145,7 +145,7 @@ def roi_numbers(structures: Sequence[Structure]) -> list[int]:
 
 
 class SliceFinder:
-    """Finds the CT image that a planar contour lies on: the nearest, if it is within half the spacing."""
+    """Finds the CT image on which a planar contour lies: the nearest one, if it is within half the spacing."""
 
     def __init__(self, case: Case) -> None:
         self.slices: tuple[SliceReference, ...] = case.identity.slices
@@ -156,7 +156,7 @@ class SliceFinder:
         )
 
     def find(self, contour_mm: Float) -> SliceReference | None:
-        """Reference for a contour (n, 3); None where it lies on no slice or across several."""
+        """Reference to the image of a contour (n, 3); None if it lies on no slice or across several."""
         if not self.slices:
             return None
         depths = contour_mm @ self._normal
@@ -231,7 +231,7 @@ def _contour(points: Float, number: int, slices: SliceFinder) -> Dataset:
         item.update(
             dataset(ContourImageSequence=[modules.reference(image.sop_class_uid, image.sop_instance_uid)])
         )
-    # Text that is said to be converted: a contour has thousands of numbers, pydicom would make an object of each.
+    # text that is marked as converted: pydicom would make an object of each of a contour's thousands of numbers
     data = contour_text(points).decode("ascii")
     item[_CONTOUR_DATA] = DataElement(_CONTOUR_DATA, "DS", data, already_converted=True)
     return item
