@@ -1,1 +1,1 @@
-"""Who is treated, what is prescribed, and what was planned: case, protocol and plan records."""
+"""Records of the patient, the planning protocol and the plan."""

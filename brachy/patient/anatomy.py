@@ -1,6 +1,7 @@
-"""What a plan must know of a patient: the role of each structure, bone and skin.
+"""Prepares a case for planning: assigns roles to structures, and takes bone and skin from the CT if no ROI has the
+role.
 
-Bone and skin come from the CT where no ROI has the role. Whatever is inferred stands in the case's `assumed`.
+What is inferred is added to the case's `assumed`.
 """
 
 import copy
@@ -25,25 +26,25 @@ BONE_NAME = "Bone (from CT)"
 EXTERNAL_NAME = "External (from CT)"
 
 LARGEST_HOLE_MM2 = 600.0
-"""A hole in bone on a slice is filled up to this: marrow and the spinal canal, but not what a ring of ribs encloses
-(engineering choice)."""
+"""Holes in bone on a slice are filled up to this area: marrow and the spinal canal, but not the inside of a ring of
+ribs (engineering choice)."""
 
 COARSE_MM = 2.5
-"""The patient is told from couch and clothing on voxels of about this size (engineering choice)."""
+"""Voxel size on which the patient is separated from couch and clothing (engineering choice)."""
 
 NECK_MM = 7.5
-"""What is thinner than twice this, or hangs on by less, is no part of the patient: couch, tubes, cloth (engineering
-choice)."""
+"""Objects thinner than twice this, or connected to the patient by less, are not part of the patient: couch, tubes,
+cloth (engineering choice)."""
 
 EDGE_HU = 400.0
-"""CT numbers this far from a threshold are wholly in or out; between them a contour runs where the threshold is
-reached (engineering choice)."""
+"""Voxels whose CT number differs from a threshold by this much are entirely inside or outside; between them a contour
+runs where the interpolated CT number equals the threshold (engineering choice)."""
 
 SOFT_TISSUE_HU = 50.0
-"""A voxel beside bone that is nearer to the threshold than to this is half bone (engineering choice)."""
+"""A voxel beside bone with a CT number nearer to the threshold than to this is half bone (engineering choice)."""
 
 SLAB_MM = 10.0
-"""Bone that no ROI holds is told of where it lies this near the axial range of the needles (engineering choice)."""
+"""Bone outside all ROIs is reported if it is this close to the axial range of the needles (engineering choice)."""
 
 IN_PLANE = np.zeros((3, 3, 3), dtype=bool)
 IN_PLANE[1] = ndimage.generate_binary_structure(2, 1)
@@ -51,24 +52,24 @@ ALL_ROUND = np.ones((3, 3, 3), dtype=bool)
 
 
 def prepare(case: Case, protocol: Protocol, target: str | Sequence[str] | None = None) -> Case:
-    """Give every structure its role, and add bone and skin from the CT where no ROI has the role.
+    """Assign a role to every structure, and add bone and skin from the CT if no ROI has the role.
 
     Parameters
     ----------
     case : Case
         CT and structures.
     protocol : Protocol
-        Its table `[roles]` goes before all else; `[bone]` and `[skin]` hold the thresholds. Bone is looked for within
-        `needle.max_needle_mm` of the targets' box along each axis: farther off no needle can meet it.
+        Its table `[roles]` has precedence; `[bone]` and `[skin]` contain the thresholds. Bone is searched within
+        `needle.max_needle_mm` of the targets' bounding box along each axis, because no needle can reach farther.
     target : str or sequence of str, optional
-        ROIs that are the targets, and no others. By default those whose role, type or name says so.
+        ROIs that are the only targets. By default those whose role, type or name is that of a target.
 
     Returns
     -------
     Case
         The same CT; every structure has a role, and one of them is the external. `assumed` has a sentence for each
-        thing that was inferred: roles from names (one for all), skin, a choice among several outlines, bone, and bone
-        on the CT that no ROI holds.
+        inference: roles from names (one sentence), skin, a choice among several externals, bone, and bone on the CT
+        outside all ROIs.
 
     Raises
     ------
@@ -79,14 +80,14 @@ def prepare(case: Case, protocol: Protocol, target: str | Sequence[str] | None =
 
     Notes
     -----
-    Bone: voxels at or above `[bone].threshold_hu` inside the external and outside targets and structures of the
-    role liver (contrast, lipiodol and metal look like bone). Voxels with no more than one between them are one piece;
-    it counts with the voxels round it, which hold bone in part, and is kept from `smallest_cc` on. A piece that
-    reaches no farther than one voxel from a target or the liver belongs to it and is left out. The voxels round a
-    kept piece that are half bone and small holes within it are added: ribs are thin against a voxel of 3 mm.
+    Bone: voxels at or above `[bone].threshold_hu` inside the external and outside targets and structures with the role
+    liver (contrast, lipiodol and metal look like bone). Voxels with at most one voxel between them form one piece; its
+    volume includes the voxels around it, which are bone in part, and it is kept from `smallest_cc` on. A piece within
+    one voxel of a target or the liver belongs to it and is left out. Voxels around a kept piece that are half bone, and
+    small holes in it, are added, because ribs are thin compared with a voxel of 3 mm.
 
-    Skin: voxels above `[skin].threshold_hu`; the largest piece that holds together by more than `NECK_MM`; lungs and
-    gas filled slice by slice. A couch in contact leaves a bump, as thick as itself at most, where it touches.
+    Skin: voxels above `[skin].threshold_hu`; of these the largest piece that is connected by more than `NECK_MM`; lungs
+    and gas are filled slice by slice. A couch in contact adds a bump of at most its own thickness where it touches.
 
     Examples
     --------
@@ -103,9 +104,10 @@ def prepare(case: Case, protocol: Protocol, target: str | Sequence[str] | None =
 
 
 def _with_roles(case: Case, protocol: Protocol, targets: Sequence[str] | None) -> Case:
+    """The case with a role for every structure."""
     chosen = None if targets is None else {case.structure(name).name for name in targets}
     unused = check_overrides(protocol.roles, [s.name for s in case.structures])
-    said = [f"protocol '{protocol.name}' gives '{name}' a role, but no ROI has that name" for name in unused]
+    notes = [f"protocol '{protocol.name}' gives '{name}' a role, but no ROI has that name" for name in unused]
     structures, by_name = [], dict[str, list[str]]()
     for structure in case.structures:
         guess = guess_role(structure.name, structure.interpreted_type, protocol.roles)
@@ -122,14 +124,14 @@ def _with_roles(case: Case, protocol: Protocol, targets: Sequence[str] | None) -
         structures.append(_as(structure, role))
     if by_name:
         listed = "; ".join(f"{role}: {', '.join(names)}" for role, names in by_name.items())
-        said.append(f"roles taken from the ROIs' names: {listed}")
+        notes.append(f"roles taken from the ROIs' names: {listed}")
     return Case(case.ct_hu, case.grid, tuple(structures), case.identity, case.inputs, case.assumed).assuming(
-        said
+        notes
     )
 
 
 def _as(structure: Structure, role: str) -> Structure:
-    """The same structure with another role; what was computed of its contours is kept."""
+    """The same structure with another role; results already computed from its contours are kept."""
     if structure.role == role:
         return structure
     other = copy.copy(structure)
@@ -138,37 +140,38 @@ def _as(structure: Structure, role: str) -> Structure:
 
 
 def _with_one_external(case: Case, protocol: Protocol) -> Case:
+    """The case with exactly one external: the largest, or one made from the CT."""
     outlines = [s for s in case.with_role("external") if not s.is_empty]
     if not outlines:
         outline = external_from_ct(case, protocol)
-        said = (
+        notes = (
             f"no ROI is the external: the skin was taken from the CT at {protocol.skin.threshold_hu:g} HU "
             f"('{EXTERNAL_NAME}', {outline.volume_cc:.0f} cc)"
         )
-        return case.having(outline).assuming([said])
+        return case.having(outline).assuming([notes])
     largest = max(outlines, key=lambda s: s.volume_cc)
     others = [s for s in case.with_role("external") if s is not largest]
     if not others:
         return case
     names = ", ".join(f"'{s.name}'" for s in others)
-    said = (
+    notes = (
         f"of {len(others) + 1} outlines of the patient the largest is used, '{largest.name}', and not {names}"
     )
-    return case.having(*(_as(s, "ignore") for s in others)).assuming([said])
+    return case.having(*(_as(s, "ignore") for s in others)).assuming([notes])
 
 
 def external_from_ct(case: Case, protocol: Protocol) -> Structure:
-    """Outline of the patient from the CT, as described at `prepare`.
+    """Outline of the patient from the CT, as described in `prepare`.
 
     Raises
     ------
     BrachyError
-        If nothing on the CT is as large as a patient.
+        If the CT shows no object large enough to be a patient.
     """
     threshold = protocol.skin.threshold_hu
     grid = case.grid
     dense = np.asarray(case.ct_hu) > threshold
-    # on a coarse lattice: wear off what is thin, keep the largest piece, let it grow back
+    # on a coarse lattice: erode thin parts away, keep the largest piece, dilate it back
     step = np.maximum(1, np.round(COARSE_MM / grid.spacing_mm).astype(int))
     coarse = dense[:: step[2], :: step[1], :: step[0]]
     rounds = max(1, int(np.ceil(NECK_MM / float(np.max(step * grid.spacing_mm)) - 1e-6)))
@@ -186,7 +189,7 @@ def external_from_ct(case: Case, protocol: Protocol) -> Structure:
     body = dense & near[: grid.shape[0], : grid.shape[1], : grid.shape[2]]
     labels, _ = ndimage.label(body)
     body = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
-    # a cavity closed in space is closed on each slice too, so that filling slices fills it
+    # a cavity that is closed in 3D is closed on each slice too, so filling the slices fills it
     labels, _ = ndimage.label(~body, IN_PLANE)
     open_air = np.zeros(int(labels.max()) + 1, dtype=bool)
     for border in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
@@ -199,6 +202,7 @@ def external_from_ct(case: Case, protocol: Protocol) -> Structure:
 
 
 def _with_bone(case: Case, protocol: Protocol) -> Case:
+    """The case with bone from the CT if no ROI is bone, else with a note on bone outside all ROIs."""
     targets = [s for s in case.with_role("target") if not s.is_empty]
     if not targets:
         return case
@@ -211,18 +215,18 @@ def _with_bone(case: Case, protocol: Protocol) -> Case:
         found = _bone(case, protocol, targets, contoured, (reach, reach, float(along)))
         if found is None or found.volume_cc < rule.smallest_cc:
             return case
-        said = (
+        notes = (
             f"the CT shows {found.volume_cc:.1f} cc like bone ({what}) that no ROI holds: it blocks no needle"
         )
-        return case.assuming([said])
+        return case.assuming([notes])
     found = _bone(case, protocol, targets, [], (reach, reach, reach))
     if found is None:
         return case.assuming([f"no ROI is bone, and the CT shows none {near} ({what})"])
-    said = (
+    notes = (
         f"no ROI is bone: it was taken from the CT {near} ({what}, without targets and liver; "
         f"'{BONE_NAME}', {found.volume_cc:.1f} cc)"
     )
-    return case.having(found).assuming([said])
+    return case.having(found).assuming([notes])
 
 
 def _bone(
@@ -232,7 +236,7 @@ def _bone(
     without: list[Structure],
     reach_mm: tuple[float, float, float],
 ) -> Structure | None:
-    """Bone on the CT within reach of the targets' box that no structure of `without` holds; None if there is none."""
+    """Bone on the CT within reach of the targets' bounding box and outside the structures `without`; None if none."""
     rule = protocol.bone
     box, grid = _around(case.grid, targets, reach_mm)
     ct = np.asarray(case.ct_hu)[box]
@@ -271,7 +275,7 @@ def _around(
     corners = np.array([[(low, high)[(i >> k) & 1][k] for k in range(3)] for i in range(8)])
     index = grid.mm_to_index(corners)
     last = np.array(grid.shape[::-1]) - 1
-    # rounded first, so that a shifted frame takes the same voxels
+    # rounded first, so that a shifted patient gives the same voxels
     first = np.clip(np.floor(np.round(index.min(axis=0), 6)).astype(int), 0, last)
     end = np.clip(np.ceil(np.round(index.max(axis=0), 6)).astype(int), 0, last) + 1
     box = (slice(first[2], end[2]), slice(first[1], end[1]), slice(first[0], end[0]))
@@ -289,10 +293,10 @@ def _outlined(
     role: str,
     interpreted_type: str,
 ) -> Structure:
-    """Structure of the voxels inside; its contours run where the CT number reaches the threshold."""
+    """Structure from the voxels `inside`; its contours run where the CT number equals the threshold."""
     level = np.clip(0.5 + (np.asarray(ct, dtype=np.float32) - threshold_hu) / (2.0 * EDGE_HU), 0.0, 1.0)
     level[inside] = np.maximum(level[inside], np.float32(0.5 + 1e-3))
     level[filled] = 1.0
-    level[~inside & (level >= 0.5)] = 0.0  # dense, but left out: couch, liver, small pieces
+    level[~inside & (level >= 0.5)] = 0.0  # dense, but not part of it: couch, liver, small pieces
     level[~ndimage.binary_dilation(inside, ALL_ROUND)] = 0.0
     return Structure.from_mask(name, level, grid, role, interpreted_type)

@@ -1,4 +1,4 @@
-"""A patient to be planned: CT numbers on a grid, structures, and who it is. Arrays only, no files."""
+"""A case: CT numbers on a grid, structures, and identity of the patient. Arrays only, independent of files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from brachy.geometry.structures import Structure
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file that was read: its name without any folder, and the SHA-256 of its bytes."""
+    """A file that was read: its name without folders, and the SHA-256 of its bytes."""
 
     name: str
     sha256: str
@@ -22,7 +22,7 @@ class InputFile:
 
 @dataclass(frozen=True)
 class SliceReference:
-    """One CT image as other DICOM objects refer to it."""
+    """Reference to one CT image: SOP class, SOP instance and position of its first voxel (patient frame, mm)."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -31,7 +31,7 @@ class SliceReference:
 
 @dataclass(frozen=True)
 class Identity:
-    """Who and what: the attributes that DICOM objects of one patient share. "" where unknown."""
+    """Attributes of patient, study and CT that all DICOM objects of one case share; "" where unknown."""
 
     patient_id: str = ""
     patient_name: str = ""
@@ -54,16 +54,16 @@ class Identity:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """CT and structures.
+    """CT and structures of one patient.
 
     Parameters
     ----------
     ct_hu : (nz, ny, nx) array
         CT numbers in HU, int16 or float32.
     grid : Grid
-        Its geometry; slices sorted along the third column of `grid.direction`.
+        Geometry of the CT; slices are sorted along the third column of `grid.direction`.
     structures : sequence of Structure
-        Regions, in the order of the structure set.
+        Structures in the order of the structure set.
     identity : Identity
         UIDs and patient attributes.
     inputs : tuple of InputFile
@@ -85,12 +85,12 @@ class Case:
         object.__setattr__(self, "structures", tuple(self.structures))
 
     def structure(self, name: str) -> Structure:
-        """Return the structure of that name; case matters only where two names differ in nothing else.
+        """Return the structure with a name; upper and lower case matter only if names differ in nothing else.
 
         Raises
         ------
         UsageError
-            If there is none; the message lists what there is.
+            If there is none (the message lists the structures), or several.
         """
         exact = [s for s in self.structures if s.name == name]
         loose = [s for s in self.structures if s.name.casefold() == name.casefold()]
@@ -109,7 +109,7 @@ class Case:
         return tuple(s for s in self.structures if s.role in roles)
 
     def having(self, *added: Structure) -> "Case":
-        """Return the same case with structures added; one of the same name is replaced in its place."""
+        """Return the same case with structures added; a structure of the same name is replaced in its place."""
         merged: list[Structure] = list(self.structures)
         for structure in added:
             places = [i for i, old in enumerate(merged) if old.name == structure.name]

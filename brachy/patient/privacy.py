@@ -1,8 +1,8 @@
-"""Cases, plans and verifications without what names the patient.
+"""Removes what identifies the patient from cases, plans and post-implant results.
 
-A case becomes one that was never DICOM: its identifiers are made from its CT, its own CT series is written beside the
-plan so that references resolve, and dates, names and file names are gone. What stays, and may identify still: the
-picture itself, the names of ROIs, the SHA-256 of the files read, dates that were given as options.
+An anonymous case is like one that was never DICOM: its identifiers are derived from its CT, a CT series of its own is
+written beside the plan so that references resolve, and dates, names and file names are removed. What stays and may
+still identify the patient: the images, the names of ROIs, the SHA-256 of the files read, and dates given as options.
 """
 
 import hashlib
@@ -21,15 +21,15 @@ PREFIX = "ANON-"
 
 
 def anonymised(case: Case) -> Case:
-    """The same CT and structures of a patient called ANON-(12 digits made from the CT).
+    """The same CT and structures of a patient called ANON- and 12 digits derived from the CT.
 
-    The same CT always gets the same name; nobody who does not have it can find the patient by it. A case that has
-    such a name is returned as it is.
+    The same CT always gets the same name, which does not help anyone without the CT to find the patient. A case that
+    has such a name already is returned unchanged.
 
     Parameters
     ----------
     case : Case
-        As read.
+        Case as read.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def anonymised(case: Case) -> Case:
 
 
 def scrubbed(value: Any, case: Case) -> Any:
-    """Text, or every text in lists and dictionaries, without the words that identify a case.
+    """Text, or all texts in lists and dictionaries, with the words that identify a case removed.
 
     Examples
     --------
@@ -70,12 +70,13 @@ def scrubbed(value: Any, case: Case) -> Any:
     if not isinstance(value, str):
         return value
     for word in _words(case):
-        # not inside longer words: a patient ID "1" would eat every number
+        # not inside longer words: a patient ID "1" would remove digits from every number
         value = re.sub(rf"(?<![\w.]){re.escape(word)}(?!\w|\.\w)", "(removed)", value)
     return value
 
 
 def _words(case: Case) -> list[str]:
+    """Words that identify a case: names, identifiers, dates, file names; the longest first."""
     who = case.identity
     name_parts = re.split(r"[\^=\s,]+", who.patient_name)
     days = [who.patient_birth_date, who.study_date]
@@ -86,12 +87,12 @@ def _words(case: Case) -> list[str]:
         who.referring_physician, who.study_id, who.study_uid, who.frame_of_reference_uid, who.ct_series_uid,
         who.structure_set_uid, *days, *(file.name for file in case.inputs),
     ]  # fmt: skip
-    # the longest first, so that a part of a name does not cut the whole
+    # the longest first, so that a whole name is removed before its parts
     return sorted({word for word in found if word}, key=lambda word: (-len(word), word))
 
 
 def identifying(identity: Identity) -> str:
-    """What of a report identifies the patient, in words.
+    """Sentence part that lists what in a report identifies the patient.
 
     Examples
     --------
@@ -111,17 +112,17 @@ def identifying(identity: Identity) -> str:
 
 
 def nameless(plan: "Plan") -> "Plan":
-    """The same plan for showing: without patient ID, identifiers and names of files; its checksum is kept."""
+    """The same plan for display: without patient ID, identifiers and file names; its checksum is kept."""
     return plan.model_copy(update={"case": type(plan.case)()})
 
 
 def must_be_nameless(plan: "Plan", what: str) -> None:
-    """Refuse a plan that names its patient, where a child or a comparison of it is to be anonymous.
+    """Refuse a plan that names its patient, if a plan derived from it or a comparison with it is to be anonymous.
 
     Raises
     ------
     UsageError
-        If it does.
+        If the plan names its patient; `what` names the plan in the message.
     """
     if not plan.case.patient_id.startswith(PREFIX):
         raise UsageError(
@@ -130,7 +131,8 @@ def must_be_nameless(plan: "Plan", what: str) -> None:
 
 
 def nameless_identity(identity: Identity) -> Identity:
-    """An identity without a CT, made anonymous: a name and identifiers that follow from the old ones by SHA-256 of all.
+    """An anonymous identity where there is no CT: name and identifiers are derived from the SHA-256 of the old
+    identity.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Planning protocols: plans/*.toml, every field with its unit, range, default and meaning.
+"""Planning protocols (plans/*.toml): every field with its unit, range, default and meaning.
 
-A protocol says what the clinic wants. Where each number comes from stands in the file's own `[citations]` table,
-keyed by the dotted name of the field, and travels into plan.json with it.
+The source of each number is in the file's `[citations]` table under the dotted name of the field, and is copied into
+plan.json with the protocol.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class _Table(BaseModel):
 
 
 class Prescription(_Table):
-    """What is prescribed to the planned target volume."""
+    """Prescription to the planned target volume."""
 
     dose_gy: Positive = Field(description="Gy to complete decay")
     allowed_gy: tuple[Positive, Positive] = Field(description="Gy; a prescription outside is refused")
@@ -47,7 +47,7 @@ class Prescription(_Table):
 
 
 class SourceChoice(_Table):
-    """The seed, its strength and the dosimetry."""
+    """Seed model, strength and dose formalism."""
 
     model: str = Field(description="name of a shipped source model, or a .toml file")
     activity_mCi: Positive = Field(description="apparent activity of one seed at `strength_on`, mCi")
@@ -64,7 +64,7 @@ class SourceChoice(_Table):
 
     @property
     def stock_mCi(self) -> tuple[float, ...]:
-        """Activities a needle may be loaded with, the first being the usual one."""
+        """Activities that a needle may be loaded with; the first is the usual one."""
         return self.activities_mCi or (self.activity_mCi,)
 
     @model_validator(mode="after")
@@ -82,14 +82,14 @@ class SourceChoice(_Table):
 
 
 class TargetChoice(_Table):
-    """How the planned target is made from the drawn one."""
+    """Margin from the contoured target to the planned target."""
 
     margin_mm: NotNegative = Field(0.0, le=30, description="3D expansion, mm")
     clip_to: tuple[str, ...] = Field((), description="ROIs, besides the external, that clip the expansion")
 
 
 class TemplateChoice(_Table):
-    """The guide template."""
+    """Template with its holes."""
 
     pitch_mm: Positive = Field(10.0, ge=2, le=50, description="distance of neighbouring holes, mm")
     lateral_overshoot_mm: NotNegative = Field(
@@ -106,7 +106,7 @@ class TemplateChoice(_Table):
 
 
 class NeedleChoice(_Table):
-    """The needle."""
+    """Needles: size, spacing and number."""
 
     radius_mm: Positive = Field(0.65, le=3, description="outer radius, mm")
     max_needle_mm: Positive = Field(150.0, le=400, description="longest path from hole to tip, mm")
@@ -123,7 +123,7 @@ class NeedleChoice(_Table):
 
 
 class SeedChoice(_Table):
-    """Where seeds may lie along a needle."""
+    """Positions of seeds along a needle, spacing, supply and number."""
 
     step_mm: Positive = Field(5.0, ge=0.5, description="distance of neighbouring candidates on a needle, mm")
     distal_margin_mm: NotNegative = Field(
@@ -157,13 +157,13 @@ class SeedChoice(_Table):
         return self
 
     def spacing_in_needle_mm(self, capsule_length_mm: float) -> float:
-        """Least distance of two seed centres in one needle: of loose seeds a spacer lies between them."""
+        """Least distance in mm of two seed centres in one needle; between loose seeds lies a spacer."""
         spacer = self.smallest_spacer_mm if self.supply == "loose" else 0.0
         return max(self.min_spacing_mm, capsule_length_mm + spacer)
 
 
 class ObstacleChoice(_Table):
-    """What a needle must not meet."""
+    """Structures that block needles, and the clearance from them."""
 
     roles: tuple[str, ...] = Field(
         ("bone", "vessel", "lung", "bile_duct", "gallbladder", "bowel"),
@@ -173,7 +173,7 @@ class ObstacleChoice(_Table):
 
 
 class DirectionChoice(_Table):
-    """Directions that are tried."""
+    """Needle directions that are searched."""
 
     azimuth_step_deg: Positive = Field(10.0, ge=1, le=180, description="step of the azimuths tried, degrees")
     azimuth_deg: float | None = Field(None, ge=-360, le=360, description="a fixed azimuth, degrees")
@@ -184,14 +184,14 @@ class DirectionChoice(_Table):
 
 
 class BoneFromHU(_Table):
-    """Bone found on the CT where no ROI has the role."""
+    """Bone taken from the CT if no ROI has the role."""
 
     threshold_hu: float = Field(200.0, ge=50, le=2000, description="HU")
     smallest_cc: NotNegative = Field(2.0, description="components below are left out, cc")
 
 
 class SkinFromHU(_Table):
-    """The external found on the CT where no ROI has the role."""
+    """External taken from the CT if no ROI has the role."""
 
     threshold_hu: float = Field(-300.0, ge=-900, le=0, description="HU between air and tissue")
 
@@ -227,21 +227,21 @@ class Goal(_Table):
 
     @property
     def shown(self) -> str:
-        """The limit as it is printed."""
+        """The limit as text."""
         return self.limit if self.limit == "Rx" else f"{self.limit:g}"
 
     @property
     def title(self) -> str:
-        """'target D90_gy >= Rx'."""
+        """The goal as text, such as 'target D90_gy >= Rx'."""
         return f"{self.roi} {self.metric} {self.op} {self.shown}"
 
     def gy(self, prescription_gy: float) -> float:
-        """The limit of a metric in Gy, with Rx put in."""
+        """The limit in Gy of a metric in Gy; "Rx" is replaced by the prescription."""
         return prescription_gy if self.limit == "Rx" else float(self.limit)
 
 
 class Objective(_Table):
-    """Weights of the optimiser's objective; all dimensionless (engineering choice unless cited)."""
+    """Weights of the terms of the objective; all dimensionless (engineering choice unless cited)."""
 
     underdose: NotNegative = Field(400.0, description="mean target shortfall below the prescription, per Rx")
     over_150: NotNegative = Field(4.0, description="mean target excess above 150 %")
@@ -263,7 +263,8 @@ class Objective(_Table):
 
 
 class Search(_Table):
-    """Effort, counted in moves so that a plan is the same on any machine (engineering choice)."""
+    """Effort of the search, counted in moves and not in time so that a plan is the same on any machine (engineering
+    choice)."""
 
     starts: int = Field(4, ge=1, le=256, description="independent starts, spread over the best layouts")
     moves: int = Field(
@@ -284,7 +285,7 @@ class Search(_Table):
 
 
 class Replan(_Table):
-    """What a plan that is changed in the room prefers (engineering choice)."""
+    """Preferences when a plan is changed in the operating room (engineering choice)."""
 
     reserve_pct: float = Field(
         3.0,
@@ -329,7 +330,7 @@ class Protocol(_Table):
     citations: dict[str, str] = Field(default_factory=dict, description="dotted field name to its source")
 
     def fields(self) -> list[tuple[str, str, str, str]]:
-        """Name, value, meaning with unit, and source of every field; goals last.
+        """Name, value, meaning with unit, and source of every field; the goals are last.
 
         Examples
         --------
@@ -346,17 +347,17 @@ class Protocol(_Table):
                 cited = self.citations.get(key) or self.citations.get(name) or "engineering choice (default)"
                 found.append((key, str(getattr(table, inner)), field.description or "", cited))
         for goal in self.goals:
-            told = f"{goal.roi} {goal.metric} {goal.op} {goal.limit}"
+            text = f"{goal.roi} {goal.metric} {goal.op} {goal.limit}"
             found.append(
-                ("goals", told, "required" if goal.required else "aim", self.citations.get("goals", ""))
+                ("goals", text, "required" if goal.required else "aim", self.citations.get("goals", ""))
             )
         return found
 
     @model_validator(mode="after")
     def _goals_agree(self) -> "Protocol":
-        clash = contradiction(self.goals, self.prescription.dose_gy)
-        if clash:
-            raise ValueError(clash)
+        problem = contradiction(self.goals, self.prescription.dose_gy)
+        if problem:
+            raise ValueError(problem)
         return self
 
     @model_validator(mode="after")
@@ -371,10 +372,10 @@ class Protocol(_Table):
 
 
 def contradiction(goals: Sequence[Goal], prescription_gy: float) -> str:
-    """One line for two goals that no plan can meet together, "" where there are none.
+    """Message about two goals that no plan can meet together, "" if there are none.
 
-    Each goal on D, V, min or max is a bound on the curve V(dose): at least or at most so many per cent at that dose. A
-    curve never rises, so a lower bound at some dose is a lower bound at every smaller one.
+    Each goal on D, V, min or max is a bound on the cumulative DVH: at least or at most so many per cent at that dose.
+    The curve never rises, so a lower bound at one dose is a lower bound at every smaller dose.
 
     Examples
     --------
@@ -393,7 +394,7 @@ def contradiction(goals: Sequence[Goal], prescription_gy: float) -> str:
 
 
 def _bound(goal: Goal, prescription_gy: float) -> tuple[float, float] | None:
-    """(dose in Gy, per cent of the volume) of a goal on the curve; None for one that is no point of it."""
+    """Point of the DVH (dose in Gy, per cent of the volume) that a goal bounds; None for other goals."""
     metric = parse_metric(goal.metric)
     if metric.kind == "D":
         return goal.gy(prescription_gy), metric.value
@@ -411,7 +412,7 @@ def load_protocol(name: str | Path) -> Protocol:
     Raises
     ------
     UsageError
-        If there is none of that name, or the file breaks a rule; the message names the field and the rule.
+        If there is no such protocol, or the file is not valid; the message names the field and the rule.
 
     Examples
     --------
@@ -428,12 +429,12 @@ def load_protocol(name: str | Path) -> Protocol:
 
 
 def change(protocol: Protocol, **tables: dict[str, Any]) -> Protocol:
-    """Return a copy with fields of some tables changed, checked again.
+    """Return a copy with some fields of some tables changed; the whole protocol is checked again.
 
     Raises
     ------
     UsageError
-        If a value breaks a rule of the protocol; the message names the field.
+        If a value is not valid; the message names the field.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""What a structure is for: target, external, bone, vessel ... from its DICOM type and its name.
+"""Infers the role of a structure (target, external, bone, vessel, ...) from the protocol, its DICOM type and its name.
 
-The order of precedence is the protocol's own table (`[roles]`), the RT ROI Interpreted Type where it is specific
-(PTV, GTV, CTV, EXTERNAL), then the words of the name. Whatever is inferred from a name is listed as assumed.
+The order of precedence is the protocol's table `[roles]`, the RT ROI Interpreted Type if it is specific (PTV, GTV, CTV,
+EXTERNAL), then the words of the name. Roles inferred from names are listed as assumed.
 """
 
 import re
@@ -23,7 +23,7 @@ ROLES = (
     "organ",
     "ignore",
 )
-"""Every role. `organ` is evaluated but is no obstacle; `ignore` is neither."""
+"""All roles. An `organ` is evaluated but is no obstacle; a structure to `ignore` is neither."""
 
 _TARGET_TYPES = {"PTV", "CTV", "GTV"}
 _ORGAN_TYPES = {
@@ -41,8 +41,8 @@ _IGNORED_TYPES = {
     *("BRACHY_CHANNEL", "BRACHY_ACCESSORY", "BRACHY_SRC_APP", "BRACHY_CHNL_SHLD", "DOSE_MEASUREMENT"),
 }
 
-# Words are matched whole, after the name is split at spaces, underscores, digits and capitals. The first row that
-# fits decides: the vertebral artery is a vessel, the hepatic flexure bowel.
+# Whole words are matched, after the name has been split at spaces, underscores, digits and capitals. The first row that
+# matches decides: the vertebral artery is a vessel, the hepatic flexure is bowel.
 _WORDS: tuple[tuple[str, str], ...] = (
     ("target", r"i?gtv|ctv|ptv|itv|tumou?rs?|target|metastas[ie]s|mets?|lesions?|hcc|pvtt"),
     (
@@ -67,18 +67,18 @@ _WORDS: tuple[tuple[str, str], ...] = (
     ("liver", r"liver|hepar|hepatic"),
 )
 
-# The outline is the outline only where its name says nothing else: "Body of pancreas" is not.
+# A structure is the external only if its name has no other words: "Body of pancreas" is not.
 _OUTLINE = r"(?:(?:body|external|skin|outline|patient|contour|surface|outer|auto|ct|trun[ck])\b ?)+"
 _OUTLINE_NEEDS = r"\b(?:body|external|skin|outline|patient)\b"
 
-# "Liver-GTV" and "LungsMinusPTV" are organs less the target.
+# "Liver-GTV" and "LungsMinusPTV" are organs without the target.
 _LESS = r"(?<=\w)\s*-\s*(?:i?gtv|ctv|ptv|itv|tumou?r|target|lesion).*"
 _LESS_WORDS = r" (?:minus|without|excl|excluding|sub|not|sans)\b.*"
 
 
 @dataclass(frozen=True)
 class RoleGuess:
-    """A role and where it came from: "protocol", "type" (RT ROI Interpreted Type), "name" or "default"."""
+    """A role and its origin: "protocol", "type" (RT ROI Interpreted Type), "name" or "default"."""
 
     role: str
     source: str
@@ -122,7 +122,7 @@ def guess_role(
         return RoleGuess("ignore", "type")
     whole = _words(name)
     words = re.sub(_LESS_WORDS, "", _words(re.sub(_LESS, "", name, flags=re.IGNORECASE)))
-    # an ORGAN drawn as such is never the target or the outline, whatever it is called, nor is what is left of one
+    # a structure of type ORGAN is never the target or the external, whatever its name; nor is an organ without a target
     organ = kind in _ORGAN_TYPES
     if not organ and re.fullmatch(_OUTLINE, words) and re.search(_OUTLINE_NEEDS, words):
         return RoleGuess("organ", "default") if words != whole else RoleGuess("external", "name")
@@ -138,12 +138,12 @@ def guess_role(
 
 def _words(name: str) -> str:
     """A name as lower-case words: "PortalSplenicVein_2" is "portal splenic vein"."""
-    # GTVp, GTVn, CTVnd: the letter behind says which, and is no word
+    # GTVp, GTVn, CTVnd: the letters after the type are a label and no word
     name = re.sub(r"((?:GTV|CTV|PTV|ITV))[a-z]{1,2}(?![a-z])", r"\1", name)
     return " ".join(re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+", name)).lower()
 
 
 def check_overrides(overrides: Mapping[str, str], names: Iterable[str]) -> list[str]:
-    """Override keys that match no structure of the case (to be warned of)."""
+    """Keys of `overrides` that match no structure name, for a warning."""
     known = {name.casefold() for name in names}
     return [key for key in overrides if key.casefold() not in known]

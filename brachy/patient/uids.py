@@ -1,4 +1,4 @@
-"""Unique identifiers made from what they name, so that the same input always gets the same ones."""
+"""Unique identifiers derived from content, so that the same input always gets the same ones."""
 
 import hashlib
 import uuid
@@ -12,24 +12,24 @@ CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 """SOP class of a CT image (PS3.4 table B.5-1)."""
 
 _SPACE = uuid.UUID("6c5f9a54-3d0e-5b7e-9c1b-0d2f4f5f2a11")
-"""Name space of all identifiers made here; a fixed random number without meaning."""
+"""Name space of all identifiers made here: a fixed random number."""
 
 
 def uid(*parts: object) -> str:
-    """DICOM UID "2.25.<number>" of the parts' text: a name-based UUID (RFC 9562, version 5; PS3.5 annex B.2).
+    """DICOM UID "2.25.<number>" from the text of the parts: a name-based UUID (RFC 9562, version 5; PS3.5 annex B.2).
 
     Examples
     --------
     >>> uid("plan", 1) == uid("plan", 1), uid("plan", 1) == uid("plan", 2), len(uid("plan")) <= 64
     (True, False, True)
     """
-    # the length before each part keeps ("ab", "c") and ("a", "bc") apart
+    # with the length before each part ("ab", "c") and ("a", "bc") give different identifiers
     text = "".join(f"{len(str(part))}:{part};" for part in parts)
     return f"2.25.{uuid.uuid5(_SPACE, text.encode('utf-8', 'surrogatepass').hex()).int}"
 
 
 def digest(*arrays: object) -> str:
-    """SHA-256 of arrays' shapes, types and bytes, hexadecimal."""
+    """SHA-256 of the shapes, types and bytes of arrays, hexadecimal."""
     found = hashlib.sha256()
     for array in arrays:
         values = np.ascontiguousarray(array)
@@ -41,8 +41,8 @@ def digest(*arrays: object) -> str:
 def identified(case: Case) -> Case:
     """The same case with every empty UID filled in, and a reference for each slice.
 
-    What was read from DICOM is kept. What a volume or a phantom does not have is made from its CT, grid and
-    patient ID, so that all files written from one case refer to each other.
+    Values read from DICOM are kept. Missing ones, as in a volume or a phantom, are derived from CT, grid and patient
+    ID, so that all files written from one case refer to each other.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def identified(case: Case) -> Case:
     ('2.25.', 2, True)
     """
     old, grid = case.identity, case.grid
-    # slices that were read are never made up: whoever read them without their UIDs gets no references
+    # a CT read from DICOM never gets made-up slices: if they had no UIDs there are no references
     slices_needed = not old.slices and not old.is_dicom
     if old.study_uid and old.frame_of_reference_uid and old.ct_series_uid and not slices_needed:
         return case
@@ -76,7 +76,7 @@ def identified(case: Case) -> Case:
 
 
 def identified_alone(identity: Identity) -> Identity:
-    """The same identity with its empty UIDs filled in, where there is no CT (the dose of a plan alone)."""
+    """The same identity with its empty UIDs filled in, for use without a CT (the dose of a plan alone)."""
     content = (
         identity.patient_id,
         identity.study_uid,
