@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from brachy.version import __version__
 
-# A room is a noun and a public function a verb, so that no module ever shadows a function:
-# `brachy.dose(...)` lives in the room `dosimetry`, `brachy.dvh(...)` in `dose_volume`.
+# Module of each public name. Modules are nouns and public functions verbs, so that no module ever shadows a function:
+# there is no module `brachy.dose` or `brachy.dvh`.
 _HOME = {
     "BrachyError": "brachy.errors",
     "UsageError": "brachy.errors",

@@ -1,4 +1,4 @@
-"""The program `brachy`, and `python -m brachy`: Ctrl-C is watched before anything large is imported."""
+"""Entry point of the program `brachy` and of `python -m brachy`; Ctrl-C is watched before large imports begin."""
 
 import sys
 
@@ -6,22 +6,22 @@ from brachy import interrupts
 
 
 def main() -> None:
-    """Run the program and leave with its exit code."""
+    """Run the program and end with its exit code."""
     with interrupts.watched():
         try:
-            from brachy.cli.app import main as answer
+            from brachy.cli.app import main as run
 
-            answer()
-        except SystemExit as left:
-            if left.code == interrupts.EXIT_CODE:
-                interrupts.leave()
+            run()
+        except SystemExit as end:
+            if end.code == interrupts.EXIT_CODE:
+                interrupts.end_process()
             raise
         except (KeyboardInterrupt, Exception) as error:
-            if not interrupts.behind(error):
+            if not interrupts.caused_by_interrupt(error):
                 raise
-            interrupts.ended()
+            interrupts.orderly_end()
             print(f"brachy: {interrupts.message()}", file=sys.stderr)
-            interrupts.leave()
+            interrupts.end_process()
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""The ways a command can fail, each with its exit code."""
+"""Exceptions of the package, each with the exit code of the command that it ends."""
 
 LONGEST_LINE = 1000
+"""Longest message shown, in characters (engineering choice)."""
 
 
 class BrachyError(Exception):
-    """Could not be done: one line that names the thing, the place and the mend (exit code 1).
+    """The task could not be done; the message is one line with what is wrong, where, and the remedy (exit code 1).
 
-    Names and values from files end up in messages, so what is shown is printable, one line and not endless.
+    Messages contain names and values from files, so `str` makes them printable, one line, and of limited length.
 
     Examples
     --------
@@ -23,12 +24,12 @@ class BrachyError(Exception):
 
 
 class Interrupted(BrachyError):
-    """Ended by Ctrl-C, with something to say of what is left (exit code 130)."""
+    """Ended by Ctrl-C; the message tells which files were written before (exit code 130)."""
 
     exit_code = 130
 
 
 class UsageError(BrachyError):
-    """Wrong use: an option or a value that the caller must change (exit code 2)."""
+    """Wrong use: the caller must change an option or a value (exit code 2)."""
 
     exit_code = 2

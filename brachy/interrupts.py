@@ -1,8 +1,8 @@
-"""Ctrl-C ends the program within a second, also where the main thread is inside a library that does not look up.
+"""Ctrl-C ends the program within a second, even while the main thread is inside compiled code of a library.
 
-Python raises KeyboardInterrupt in the main thread once that is back in the interpreter, and everything half-written is
-removed on the way out. Where that takes longer than `GRACE_S`, a thread that is woken by the signal itself removes it
-and ends the process.
+Python raises KeyboardInterrupt in the main thread only when that returns to the interpreter; then unfinished files are
+removed and the program ends. Where this takes longer than `GRACE_S`, a second thread, which the signal wakes directly,
+removes the unfinished files and ends the process.
 """
 
 import atexit
@@ -18,26 +18,27 @@ from pathlib import Path
 from typing import NoReturn
 
 EXIT_CODE = 130
-"""Of a program that Ctrl-C ended: 128 + SIGINT, as in shells."""
+"""Exit code of a program ended by Ctrl-C: 128 + SIGINT, as in shells."""
 
 GRACE_S = 0.5
-"""Time for an orderly end (engineering choice: half of the second that is promised)."""
+"""Time for an orderly end (engineering choice: half of the promised second)."""
 
 BUILDING: list[Path] = []
+"""Temporary folders of results that this process is writing."""
 WRITTEN: list[Path] = []
-"""Folders that this process is building, and those it has put in place."""
+"""Result folders that this process has completed."""
 
 _grace = [GRACE_S]
 
 
-def patience(seconds: float) -> None:
-    """Let an orderly end take longer: `brachy cohort` ends its workers and writes its table."""
+def set_grace(seconds: float) -> None:
+    """Allow an orderly end this many seconds: `brachy cohort` stops its workers and writes its table first."""
     _grace[0] = seconds
 
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Watch for Ctrl-C while the block runs; does nothing where signals cannot be watched."""
+    """Watch for Ctrl-C while the block runs; does nothing outside the main thread, where Python has no signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -53,38 +54,39 @@ def watched() -> Iterator[None]:
 
 
 def _wait(reading: int) -> None:
+    """Wait in a thread for the byte of SIGINT; end the process if the main thread does not within the grace time."""
     byte = b" "
     while byte and byte != bytes([signal.SIGINT]):
         byte = os.read(reading, 1)
     os.close(reading)
-    if not byte:  # the block has ended
+    if not byte:  # the watched block has ended: the pipe was closed
         return
-    _asked.set()
-    if _ended.wait(_grace[0]):
+    _was_interrupted.set()
+    if _has_ended.wait(_grace[0]):
         threading.Event().wait(0.3)  # the interpreter may still wait for threads that are inside a kernel
     else:
-        told = message()  # before anything is removed
+        text = message()  # before anything is removed
         for folder in tuple(BUILDING):
             shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
-            os.write(2, f"brachy: {told}\n".encode())
+            os.write(2, f"brachy: {text}\n".encode())
     os._exit(EXIT_CODE)
 
 
-_asked, _ended = threading.Event(), threading.Event()
+_was_interrupted, _has_ended = threading.Event(), threading.Event()
 
 
-def asked() -> bool:
-    """Whether Ctrl-C was pressed, also where a library has swallowed the KeyboardInterrupt."""
-    return _asked.is_set()
+def interrupted() -> bool:
+    """Whether Ctrl-C was pressed, even if a library has caught the KeyboardInterrupt."""
+    return _was_interrupted.is_set()
 
 
-def behind(error: BaseException) -> bool:
-    """Whether Ctrl-C is what an error comes from.
+def caused_by_interrupt(error: BaseException) -> bool:
+    """Whether an error was caused by Ctrl-C.
 
-    A compiled function may turn KeyboardInterrupt into SystemError, a module that is being imported into ImportError.
+    During a compiled function KeyboardInterrupt may become SystemError, during an import ImportError.
     """
-    if asked():
+    if interrupted():
         return True
     seen: BaseException | None = error
     while seen is not None:
@@ -94,15 +96,15 @@ def behind(error: BaseException) -> bool:
     return False
 
 
-def ended() -> None:
-    """The orderly end is done: the process leaves by itself."""
-    _ended.set()
+def orderly_end() -> None:
+    """Tell the watching thread that the orderly end is done and the process ends by itself."""
+    _has_ended.set()
 
 
-def leave() -> NoReturn:
-    """End the process after an interruption, without what the interpreter would still do.
+def end_process() -> NoReturn:
+    """End the process after an interruption, without the normal shutdown of the interpreter.
 
-    Its own end while threads are inside compiled code was seen to abort now and then ("the GIL is released").
+    That shutdown was seen to abort now and then while threads were inside compiled code ("the GIL is released").
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # a pipe that nobody reads any more
@@ -112,5 +114,5 @@ def leave() -> NoReturn:
 
 
 def message() -> str:
-    """What is left behind, in words."""
+    """One line for the user: interrupted, and whether a result was written before."""
     return f"interrupted; {WRITTEN[-1]} was written before" if WRITTEN else "interrupted; nothing was written"

@@ -1,4 +1,4 @@
-"""Messages of libraries about wrong input, in words that say what to do."""
+"""Translates the validation messages of pydantic into one plain line that says what to change."""
 
 import re
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def plainly(message: str) -> str:
-    """A message of pydantic in words that say what to do.
+    """A message of pydantic as a plain instruction.
 
     Examples
     --------
@@ -28,7 +28,7 @@ def plainly(message: str) -> str:
 
 
 def first_problem(error: "ValidationError") -> str:
-    """One line for a pydantic error: where it is and what is wrong with it."""
+    """One line for a pydantic error: the field, what is wrong with it, and how many more problems there are."""
     problem = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in problem["loc"]) or "the file"
     what = plainly(str(problem["msg"]))

@@ -1,4 +1,4 @@
-"""Where the shipped data are: source files, protocols (plans/) and phantoms, in a wheel and in a checkout."""
+"""Finds and reads the shipped data (source files, protocols, phantoms), in an installed wheel and in a checkout."""
 
 import tomllib
 from difflib import get_close_matches
@@ -10,13 +10,13 @@ from brachy.errors import UsageError
 _DATA = Path(__file__).parent / "data"
 _CHECKOUT = Path(__file__).parent.parent
 MAX_TEXT_BYTES = 20_000_000
-"""A protocol, phantom or source has some kilobytes (engineering choice)."""
+"""Largest protocol, phantom or source file that is read; real ones have some kilobytes (engineering choice)."""
 
 
 def folder(kind: str) -> Path:
     """Folder of the shipped `kind`: "sources", "plans" or "phantoms".
 
-    A wheel carries plans and phantoms under brachy/data; a checkout has them at its top.
+    A wheel has plans and phantoms under brachy/data; a checkout has them at its top.
 
     Raises
     ------
@@ -51,11 +51,11 @@ def names(kind: str) -> list[str]:
     return sorted(path.stem for path in folder(kind).glob("*.toml"))
 
 
-_ONE = {"sources": "source", "plans": "protocol", "phantoms": "phantom"}
+_SINGULAR = {"sources": "source", "plans": "protocol", "phantoms": "phantom"}
 
 
 def find(kind: str, name: str) -> Path:
-    """Path of a TOML file given as a shipped name or as a path.
+    """Path of a TOML file that is given as the name of a shipped file or as a path.
 
     Raises
     ------
@@ -79,12 +79,12 @@ def find(kind: str, name: str) -> Path:
     like = [each for each in known if name and name.casefold() in each] or get_close_matches(name, known, 1)
     meant = f" (did you mean {like[0]}?)" if len(like) == 1 else ""
     raise UsageError(
-        f"unknown {_ONE[kind]} '{name}'{meant}: choose from {', '.join(known)}, or give a .toml file"
+        f"unknown {_SINGULAR[kind]} '{name}'{meant}: choose from {', '.join(known)}, or give a .toml file"
     )
 
 
 def is_file(path: Path) -> bool:
-    """Whether a path that a user gives is a file; a name that no system can have is none.
+    """Whether a path given by a user is a file; False for a name that the system does not allow.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def is_file(path: Path) -> bool:
 
 
 def read_bounded(path: Path, what: str) -> bytes:
-    """Bytes of a small file that a user gives; `what` names it in the message.
+    """Bytes of a small file given by a user; `what` names the file in error messages.
 
     Raises
     ------
@@ -121,12 +121,12 @@ def read_bounded(path: Path, what: str) -> bytes:
 
 
 def toml_of(content: bytes, what: str) -> dict[str, Any]:
-    """Tables of a TOML file's bytes; `what` names it in the message.
+    """Tables of a TOML file from its bytes; `what` names the file in error messages.
 
     Raises
     ------
     UsageError
-        If it is not valid TOML in UTF-8, or nested beyond reading.
+        If it is not valid TOML in UTF-8, or nested too deeply to be parsed.
 
     Examples
     --------
@@ -135,5 +135,5 @@ def toml_of(content: bytes, what: str) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(content.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # a number of too many digits is a plain ValueError
+    except (ValueError, RecursionError) as error:  # a number with too many digits raises a plain ValueError
         raise UsageError(f"{what} is not valid TOML: {error}") from None

@@ -1,4 +1,4 @@
-"""Conversions: activity and air-kerma strength, decay, time. One place for each.
+"""Unit conversions: activity and air-kerma strength, radioactive decay, time. Each conversion exists only here.
 
 Strengths are in U (1 U = 1 uGy m^2/h = 1 cGy cm^2/h), times in days unless the name says otherwise.
 """
@@ -66,8 +66,9 @@ def mbq_from_strength(strength_u: float) -> float:
 def strength_from_contained_mci(contained_mci: float, u_per_contained_mci: float) -> float:
     """Air-kerma strength in U of a CONTAINED activity in mCi.
 
-    The factor belongs to the seed (what its capsule lets out): it is never assumed, the source file states it.
-    Reading a contained activity as apparent, or the other way, is a factor of about 1.7 for a 6711-type seed.
+    The factor depends on the seed (how much its capsule absorbs), so it is never assumed: the source file states it.
+    Taking a contained activity for an apparent one, or the reverse, is an error of a factor of about 1.7 for a
+    6711-type seed.
 
     Examples
     --------
@@ -78,7 +79,7 @@ def strength_from_contained_mci(contained_mci: float, u_per_contained_mci: float
 
 
 def decay_factor(days: float, half_life_days: float = I125_HALF_LIFE_DAYS) -> float:
-    """Fraction of the strength left after `days` (more than 1 for negative days).
+    """Fraction of the strength that remains after `days` (more than 1 for negative days).
 
     Examples
     --------

@@ -1,3 +1,3 @@
-"""The program's version, the one place where it is written."""
+"""Version of the package; it is defined only here."""
 
 __version__ = "0.1.0"

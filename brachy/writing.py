@@ -1,4 +1,4 @@
-"""Whole files and stable text: written completely or not at all, floats at 6 significant digits, keys in order."""
+"""Write files completely or not at all, and JSON as reproducible text (6 significant digits, fixed order of keys)."""
 
 import json
 import math
@@ -13,12 +13,14 @@ from brachy.errors import BrachyError
 
 
 def rounded(value: Any, digits: int = 6) -> Any:
-    """Copy of JSON data with every float at `digits` significant digits.
+    """Copy of JSON data with every float rounded to `digits` significant digits.
 
     Raises
     ------
     ValueError
-        If a float is not finite: such a number never reaches a file.
+        If a float is not finite, so that none is ever written.
+    TypeError
+        If a value has no form in JSON.
     """
     if isinstance(value, bool) or value is None or isinstance(value, (str, int)):
         return value
@@ -38,17 +40,17 @@ def rounded(value: Any, digits: int = 6) -> Any:
 
 
 def canonical(data: dict[str, Any]) -> str:
-    """Text form of JSON data: two spaces, key order kept, UTF-8, a final newline."""
+    """JSON text: indented by two spaces, order of keys kept, not escaped to ASCII, with a final newline."""
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_text_whole(path: Path, text: str) -> None:
-    """Write a text file whole or not at all: temporary name, fsync, rename."""
+    """Write a text file (UTF-8) completely or not at all, as `write_bytes_whole`."""
     write_bytes_whole(path, text.encode("utf-8"))
 
 
 def write_bytes_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: temporary name in the same folder, fsync, rename.
+    """Write a file completely or not at all: under a temporary name in the same folder, fsync, then rename.
 
     Raises
     ------
@@ -57,7 +59,7 @@ def write_bytes_whole(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
     try:
-        # "x" never follows or replaces what another process put there, and leaves the permissions to the umask
+        # "x" never follows a link or replaces a file of another process; permissions are those of the umask
         with temporary.open("xb") as stream:
             stream.write(content)
             stream.flush()

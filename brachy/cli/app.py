@@ -97,7 +97,7 @@ def _called() -> Any:
     except Interrupted:
         raise
     except Exception as error:
-        if interrupts.behind(error):
+        if interrupts.caused_by_interrupt(error):
             raise KeyboardInterrupt from error
         raise
 
@@ -122,7 +122,7 @@ def _shortened(name: object) -> str:
 
 
 def _fail(message: str, code: int) -> None:
-    interrupts.ended()
+    interrupts.orderly_end()
     print("brachy: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(code)
 

@@ -66,7 +66,7 @@ def cohort(
     from brachy.cohort.running import run_cohort
     from brachy.writing import canonical
 
-    interrupts.patience(5.0)
+    interrupts.set_grace(5.0)
     with console.counted(quiet=as_json) as told:
         records = run_cohort(
             listed, out, verb=verb, workers_count=workers, scheduler=scheduler, outcomes=outcomes,

@@ -112,7 +112,7 @@ def run_cohort(
                         finished[row.number] = record
                         if told is not None:
                             told(len(finished), len(rows), finished[row.number])
-                        if interrupts.asked():
+                        if interrupts.interrupted():
                             raise KeyboardInterrupt
         except KeyboardInterrupt:
             raise Interrupted(
