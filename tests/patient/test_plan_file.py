@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from brachy.errors import BrachyError
 from brachy.patient import plan as plan_file
 from brachy.patient.plan import Plan, PlanSeed, checksum_of
-from brachy.writing import rounded, write_bytes_whole
+from brachy.writing import canonical, rounded, write_bytes_whole
 from tests.small_plan import small_plan
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -121,7 +121,7 @@ def test_rounding_twice_changes_nothing_more(value):
 @given(st.dictionaries(st.text(), FINITE | st.integers() | st.lists(FINITE, max_size=3), max_size=5))
 def test_any_numbers_survive_the_way_through_json(values):
     data = rounded({"values": values})
-    assert json.loads(plan.canonical(data)) == data
+    assert json.loads(canonical(data)) == data
 
 
 def test_what_rounding_knows():
