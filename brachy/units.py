@@ -41,28 +41,6 @@ def mci_from_strength(strength_u: float) -> float:
     return strength_u / U_PER_MCI_APPARENT
 
 
-def strength_from_mbq(apparent_mbq: float) -> float:
-    """Air-kerma strength in U of an apparent 125I activity in MBq.
-
-    Examples
-    --------
-    >>> round(strength_from_mbq(25.9), 4)
-    0.889
-    """
-    return strength_from_mci(apparent_mbq / MBQ_PER_MCI)
-
-
-def mbq_from_strength(strength_u: float) -> float:
-    """Apparent 125I activity in MBq of an air-kerma strength in U.
-
-    Examples
-    --------
-    >>> round(mbq_from_strength(0.889), 4)
-    25.9
-    """
-    return mci_from_strength(strength_u) * MBQ_PER_MCI
-
-
 def strength_from_contained_mci(contained_mci: float, u_per_contained_mci: float) -> float:
     """Air-kerma strength in U of a CONTAINED activity in mCi.
 

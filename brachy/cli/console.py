@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from brachy.dosimetry.shown_metrics import Table as Metrics
+from brachy.dosimetry.shown_metrics import metrics_in, symbol_and_unit
 from brachy.dosimetry.strength import air_kerma_rate_at_1m, order_list, strength_needed
 from brachy.output.csv_tables import most_exposed_organ
 from brachy.patient.plan import Plan
@@ -26,9 +28,6 @@ PIPED_WIDTH = 140
 
 _OUT = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 _ERR = Console(stderr=True, highlight=False, markup=False)
-
-_TARGET_COLUMNS = ("volume_cc", "D90_gy", "V100_pct", "V150_pct", "V200_pct", "CI", "EI", "HI")
-_ORGAN_COLUMNS = ("volume_cc", "mean_gy", "D2cc_gy", "D0.1cc_gy", "max_gy")
 
 
 def _say(line: str = "") -> None:
@@ -56,10 +55,7 @@ def _unit(name: str) -> str:
     """Column heading of a metric: D90_gy -> "D90 Gy"."""
     if name == "volume_cc":
         return "cc"
-    for suffix, unit in (("_gy", " Gy"), ("_pct", " %"), ("_cc", " cc")):
-        if name.endswith(suffix):
-            return name.removesuffix(suffix) + unit
-    return name
+    return " ".join(symbol_and_unit(name)).strip()
 
 
 class Progress:
@@ -127,7 +123,7 @@ def show_cohort(records: Sequence[dict[str, Any]], folder: Path) -> None:
     done = [record["metrics"] for record in records if record["status"] == "done"]
     _say(f"{len(done)} of {len(records)} cases done, {len(records) - len(done)} failed")
     table = _table("First target of each case", "metric", "cases", "least", "median", "most")
-    for name in ("volume_cc", *_TARGET_COLUMNS[1:], "seeds", "needles"):
+    for name in (*metrics_in(Metrics.TERMINAL_TARGETS), "seeds", "needles"):
         values = sorted(float(metrics[name]) for metrics in done if metrics.get(name) is not None)
         if values:
             middle = 0.5 * (values[(len(values) - 1) // 2] + values[len(values) // 2])
@@ -141,24 +137,25 @@ def show_cohort(records: Sequence[dict[str, Any]], folder: Path) -> None:
 def show_plan(plan: Plan, folder: Path | None) -> None:
     """Summary of a plan: targets, organs, goals, rules, what was assumed, and the folder."""
     metrics = plan.evaluation.structures
+    of_targets, of_organs = metrics_in(Metrics.TERMINAL_TARGETS), metrics_in(Metrics.TERMINAL_ORGANS)
     targets = [target.roi for target in plan.targets]
     table = _table(
         f"Targets ({plan.evaluation.formalism} dose to complete decay)",
         "ROI",
         "Rx Gy",
-        *map(_unit, _TARGET_COLUMNS),
+        *map(_unit, of_targets),
     )
     for target in plan.targets:
         values = metrics.get(target.roi, {})
         table.add_row(
-            Text(target.roi), _cell(target.prescription_gy), *(_cell(values.get(c)) for c in _TARGET_COLUMNS)
+            Text(target.roi), _cell(target.prescription_gy), *(_cell(values.get(c)) for c in of_targets)
         )
     _OUT.print(table)
     organs = [name for name in metrics if name not in targets]
     if organs:
-        table = _table("Organs", "ROI", *map(_unit, _ORGAN_COLUMNS))
+        table = _table("Organs", "ROI", *map(_unit, of_organs))
         for name in organs:
-            table.add_row(Text(name), *(_cell(metrics[name].get(c)) for c in _ORGAN_COLUMNS))
+            table.add_row(Text(name), *(_cell(metrics[name].get(c)) for c in of_organs))
         _OUT.print()
         _OUT.print(table)
     _show_judgement(plan)
@@ -184,7 +181,7 @@ def show_plan(plan: Plan, folder: Path | None) -> None:
 def show_replan(plan: Plan) -> None:
     """Where the target stands, what the old plan would still reach and what the new one does; the changes in words."""
     figures = plan.optimiser["replan"]
-    names = ("D90_gy", "V100_pct", "V150_pct", "V200_pct")
+    names = list(dict.fromkeys(name for values in figures["new"].values() for name in values))
     table = _table("In the room (on the samples of the search)", "ROI", "", *map(_unit, names))
     for roi in figures["new"]:
         for key, title in (("now", "in now"), ("old", "old plan"), ("new", "new plan")):
@@ -206,14 +203,20 @@ def show_replan(plan: Plan) -> None:
 def show_alternatives(named: Sequence[tuple[str, Plan]], wanted: int) -> None:
     """One table of several plans of a case."""
     organ = most_exposed_organ(named[0][1])
-    heads = ("D90", "V100 %", "V150 %", "V200 %", "CI")
+    metrics = metrics_in(Metrics.ALTERNATIVES)
     table = _table(
-        "Alternatives", "plan", "ROI", "needles", "seeds", *heads, *([f"{organ} D2cc"] if organ else [])
+        "Alternatives",
+        "plan",
+        "ROI",
+        "needles",
+        "seeds",
+        *map(_unit, metrics),
+        *([f"{organ} D2cc"] if organ else []),
     )
     for name, plan in named:
         for target in plan.targets:
             values = plan.evaluation.structures[target.roi]
-            dosed = [_cell(values[m]) for m in ("D90_gy", "V100_pct", "V150_pct", "V200_pct", "CI")]
+            dosed = [_cell(values[m]) for m in metrics]
             if organ:
                 dosed.append(_cell(plan.evaluation.structures[organ]["D2cc_gy"]))
             counts = _cell(len(plan.needles)), _cell(plan.seed_count)

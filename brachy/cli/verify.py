@@ -172,12 +172,13 @@ def _what(first: str, second: str | None, no_plan: bool) -> tuple[str | None, st
 def show(found: "Verification", folder: Path | None) -> None:
     """Summary on the terminal: seeds, shifts, metrics beside the plan's, goals, cold spots, doubts, assumptions."""
     from brachy.cli import console
+    from brachy.dosimetry.shown_metrics import Table, metrics_in
 
     content = found.content()
     say, table, cell = console.say, console.table, console.cell
     _show_seeds(content, say)
     targets = {entry["roi"]: entry["prescription_gy"] for entry in content["targets"]}
-    shown = ("volume_cc", "D90_gy", "V100_pct", "V150_pct", "V200_pct", "CI", "EI", "HI")
+    shown = metrics_in(Table.TERMINAL_TARGETS)
     metrics = content["evaluation"]["structures"]
     rows = table(
         f"Targets ({found.formalism} dose to complete decay)", "ROI", "Rx Gy", *map(console.unit, shown)
@@ -198,7 +199,7 @@ def show(found: "Verification", folder: Path | None) -> None:
     console.show(rows)
     organs = [roi for roi in metrics if roi not in targets]
     if organs:
-        names = ("volume_cc", "mean_gy", "D2cc_gy", "D0.1cc_gy", "max_gy")
+        names = metrics_in(Table.TERMINAL_ORGANS)
         rows = table("Organs as implanted (planned)", "ROI", *map(console.unit, names))
         for roi in organs:
             rows.add_row(cell(roi), *(cell(_beside(metrics[roi].get(name, {}))) for name in names))
@@ -258,9 +259,12 @@ def _show_seeds(content: dict[str, Any], say: Any) -> None:
 
 
 def _show_target(content: dict[str, Any], roi: str, say: Any) -> None:
+    from brachy.dosimetry.shown_metrics import UNCERTAIN, symbol_and_unit
+
     found = content["intervals"][roi]
-    for name, unit in (("D90_gy", "Gy"), ("V100_pct", "%")):
+    for name in UNCERTAIN:
         if name in found:
+            _, unit = symbol_and_unit(name)
             low, high, level = found[name]
             say(f"{roi}: {name} within {low:.1f} to {high:.1f} {unit} ({100 * level:g} %)")
     cold = content["cold_spots"][roi]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from brachy.cohort.table import columns_of, value_of
+from brachy.dosimetry.shown_metrics import Table, metrics_in
 from brachy.output.report.charts import FONT, array, axis
 from brachy.output.report.rendering import metric_label, render
 from brachy.patient.palette import BLUE, CHART_GRID, CHART_LINE, CLEAR, PAPER, VERMILION
@@ -17,18 +18,9 @@ OUTLYING = 3.5
 TO_SIGMA = 0.6745
 """Median absolute deviation of a normal distribution, in standard deviations."""
 
-SHOWN = (
-    "volume_cc",
-    "D90_gy",
-    "V100_pct",
-    "V150_pct",
-    "V200_pct",
-    "CI",
-    "HI",
-    "seeds",
-    "needles",
-    "mean_shift_mm",
-)
+COUNTS = ("seeds", "needles", "mean_shift_mm")
+"""Columns of cohort.csv that are drawn beside the metrics."""
+
 MOST_ROWS = 2000
 
 
@@ -131,7 +123,8 @@ def outliers(done: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def distribution_figure(done: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Every value of the usual metrics as a point beside a box, one small plot a metric."""
-    names = [name for name in SHOWN if len(_numbers(done, name)[0])]
+    shown = (*metrics_in(Table.COHORT_FIGURE), *COUNTS)
+    names = [name for name in shown if len(_numbers(done, name)[0])]
     traces: list[dict[str, Any]] = []
     layout: dict[str, Any] = {
         "font": FONT,

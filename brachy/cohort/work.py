@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from brachy.dosimetry.shown_metrics import UNCERTAIN, Table, metrics_in
 from brachy.errors import BrachyError, UsageError
 from brachy.patient import overrides
 from brachy.version import __version__
-
-TARGET_METRICS = ("D90_gy", "D100_gy", "V100_pct", "V150_pct", "V200_pct", "CI", "EI", "HI")
 
 
 def run_case(
@@ -144,7 +143,7 @@ def _verify(case: str, given: dict[str, str], folder: Path | None) -> dict[str, 
     }
     planned = {
         f"planned_{name}": content["evaluation"]["structures"][target["roi"]].get(name, {}).get("planned")
-        for name in ("D90_gy", "V100_pct")
+        for name in UNCERTAIN
     }
     shifts = content["shifts"] or {}
     return {
@@ -187,7 +186,7 @@ def _robust(case: str, given: dict[str, str], folder: Path | None) -> dict[str, 
         "prescription_gy": target.prescription_gy,
         "volume_cc": target.planned_volume_cc,
     }
-    for name in ("D90_gy", "V100_pct", "V150_pct"):
+    for name in metrics_in(Table.COHORT_ROBUST):
         for key in ("nominal", "mean", "sd", "p2_5", "p97_5"):
             metrics[f"{name}_{key}" if key != "nominal" else name] = rows[name][key]
     for goal in found["goals"]:
@@ -205,7 +204,7 @@ def _robust(case: str, given: dict[str, str], folder: Path | None) -> dict[str, 
 
 
 def _of(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: values.get(name) for name in TARGET_METRICS}
+    return {name: values.get(name) for name in metrics_in(Table.COHORT)}
 
 
 def _number(given: dict[str, str]) -> Any:

@@ -193,11 +193,6 @@ class DVH:
         below = self._below[np.searchsorted(self.dose_gy, doses, side="left")]
         return doses, self._below[-1] - below
 
-    def differential(self, step_gy: float = 1.0) -> tuple[Float, Float]:
-        """Differential histogram: lower edges of the dose bins, and the volume in cc in each."""
-        doses, volume = self.curve(step_gy)
-        return doses[:-1], -np.diff(volume)
-
     def uncertainty(self, name: str, prescription_gy: float | None = None) -> Uncertainty:
         """What a metric may be off by, from the sampling and from the finite number of contours.
 

@@ -12,6 +12,7 @@ from brachy.dosimetry.dvh import DoseAt, dose_from_seeds, dvh, listed, on_lattic
 from brachy.dosimetry.implant import Implant
 from brachy.dosimetry.metrics import DVH, INDICES, metric, parse_metric
 from brachy.dosimetry.sampling import Lattice, sample
+from brachy.dosimetry.shown_metrics import UNCERTAIN, evaluated_metrics
 from brachy.errors import UsageError
 from brachy.geometry.grid import Dose, Grid
 from brachy.geometry.structures import Structure
@@ -20,24 +21,6 @@ from brachy.patient.protocol import Goal
 from brachy.patient.target import Target
 
 Float = NDArray[np.float64]
-
-METRICS = (
-    "volume_cc",
-    "mean_gy",
-    "max_gy",
-    "D90_gy",
-    "D100_gy",
-    "V100_pct",
-    "V150_pct",
-    "V200_pct",
-    "D2cc_gy",
-    "D1cc_gy",
-    "D0.1cc_gy",
-)
-"""What is told of every structure."""
-
-UNCERTAIN = ("D90_gy", "V100_pct")
-"""Metrics whose uncertainty is told."""
 
 REGION_MM = 1.0
 """Lattice on which the region at or above the prescription is counted (engineering choice)."""
@@ -113,7 +96,8 @@ def evaluate(
             raise UsageError(f"target '{target.name}' has no volume: draw it or name another")
     named = {target.name: target for target in targets}
     others = [s for s in structures if s.name not in named]
-    extra = _goal_metrics(goals)
+    names = _metrics_of(goals)
+    hot = [name for name in evaluated_metrics() if _is_hot(name)]
     highest = max(targets, key=lambda target: target.prescription_gy)
     region = _Region.around(listed(implants), targets, external, formalism, days)
     result: dict[str, Any] = {
@@ -129,8 +113,8 @@ def evaluate(
         name, rx = target.name, target.prescription_gy
         found = dvh(implants, target.structure, formalism=formalism, days=days, prescription_gy=rx)
         own = _own_part(found, target, targets, implants, formalism, days)
-        values = _values(found, (*METRICS, *extra), rx)
-        values.update(_values(own, ("V150_pct", "V200_pct"), rx))
+        values = _values(found, names, rx)
+        values.update(_values(own, hot, rx))
         values.update(_indices(own, rx, region.outside_cc[name]))
         result["structures"][name] = values
         result["sampling"][name] = _sampling(found)
@@ -147,7 +131,7 @@ def evaluate(
             prescription_gy=highest.prescription_gy,
             organ=True,
         )
-        result["structures"][structure.name] = _values(found, (*METRICS, *extra), highest.prescription_gy)
+        result["structures"][structure.name] = _values(found, names, highest.prescription_gy)
         result["sampling"][structure.name] = {
             **_sampling(found),
             "prescription_gy": highest.prescription_gy,
@@ -164,9 +148,16 @@ def _values(found: DVH, names: Iterable[str], prescription_gy: float) -> dict[st
     return {name: _known(metric(found, name, prescription_gy)) for name in names}
 
 
-def _goal_metrics(goals: Sequence[Goal]) -> tuple[str, ...]:
+def _metrics_of(goals: Sequence[Goal]) -> tuple[str, ...]:
+    """Metrics that are evaluated for every structure: those of the tables, then those that goals add."""
     names = [parse_metric(goal.metric).name for goal in goals]
-    return tuple(dict.fromkeys(name for name in names if name not in (*METRICS, *INDICES)))
+    return tuple(dict.fromkeys([*evaluated_metrics(), *(name for name in names if name not in INDICES)]))
+
+
+def _is_hot(name: str) -> bool:
+    """Whether a metric is the part of a volume above the prescription, in percent, such as V150_pct."""
+    parsed = parse_metric(name)
+    return parsed.kind == "V" and parsed.value > 100.0 and parsed.unit == "pct"
 
 
 def _sampling(found: DVH) -> dict[str, Any]:
@@ -423,4 +414,4 @@ def _rois(
     return [s.name for s in structures if s.role == wanted.casefold() and s.name in evaluated]
 
 
-__all__ = ["METRICS", "evaluate", "judge"]
+__all__ = ["evaluate", "judge"]

@@ -15,6 +15,7 @@ from brachy.dosimetry import tg43
 from brachy.dosimetry.implant import Implant
 from brachy.dosimetry.metrics import DVH, metric, parse_metric
 from brachy.dosimetry.sampling import lattice_for, sample
+from brachy.dosimetry.shown_metrics import Table, metrics_in
 from brachy.dosimetry.source import Source
 from brachy.errors import BrachyError, UsageError
 from brachy.evaluation.scenarios import Layout, Scenario, Uncertainties, draw, load_uncertainties, nominal
@@ -29,9 +30,6 @@ SAMPLES = 1000
 
 TARGET_POINTS, ORGAN_POINTS = 4000, 1500
 """Dose points of a target and of an organ (engineering choice: D90 of 4000 points is good to 0.5 % of the volume)."""
-
-TARGET_METRICS = ("D90_gy", "V100_pct", "V150_pct", "V200_pct")
-ORGAN_METRICS = ("D2cc_gy", "D0.1cc_gy", "mean_gy")
 
 LEVELS = np.linspace(0.0, 100.0, 101)
 """Volumes, %, at which the bands of the dose-volume curves are given."""
@@ -277,7 +275,7 @@ def _regions(plan: Plan, structures: Sequence[Structure], errors: Uncertainties)
                 f"target '{target.planned_roi}' is not among the structures: give those of the plan"
             )
         structure = by_name[target.planned_roi]
-        wanted = _metrics(TARGET_METRICS, goals, {target.roi, target.planned_roi})
+        wanted = _metrics(metrics_in(Table.ROBUST_TARGETS), goals, {target.roi, target.planned_roi})
         found.append(
             _region(structure, seeds, target.prescription_gy, wanted, True, 3.0 * errors.contour.target_mm)
         )
@@ -287,7 +285,7 @@ def _regions(plan: Plan, structures: Sequence[Structure], errors: Uncertainties)
         if name in targets or organ is None or organ.is_empty:
             continue
         if organ.distance_mm(seeds, NEAR_MM).min() < NEAR_MM:
-            wanted = _metrics(ORGAN_METRICS, goals, {name})
+            wanted = _metrics(metrics_in(Table.ROBUST_ORGANS), goals, {name})
             found.append(_region(organ, seeds, highest, wanted, False, 0.0))
     return found
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from brachy.dosimetry.shown_metrics import Table, metrics_in
 from brachy.dosimetry.source import Source
 from brachy.evaluation.lateral_rule import nearest_on_path
 from brachy.geometry.structures import Structure
@@ -44,21 +45,6 @@ NEAR_MM = 50.0
 """An obstacle farther from a needle's surface than this is not named in the chart (engineering choice)."""
 
 DVH_HEADER = ("roi", "dose_gy", "volume_cc", "volume_pct")
-ALTERNATIVES_HEADER = (
-    "plan",
-    "folder",
-    "roi",
-    "needles",
-    "seeds",
-    "D90_gy",
-    "V100_pct",
-    "V150_pct",
-    "V200_pct",
-    "CI",
-    "organ",
-    "organ_D2cc_gy",
-    "objective",
-)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -132,6 +118,8 @@ def alternatives_csv(named: Sequence[tuple[str, Plan]]) -> str:
 
     `organ` is the one with the highest D2cc outside the targets' own organ and the external in the first plan.
     """
+    metrics = metrics_in(Table.ALTERNATIVES)
+    header = ("plan", "folder", "roi", "needles", "seeds", *metrics, "organ", "organ_D2cc_gy", "objective")
     rows = []
     for number_, (name, plan) in enumerate(named):
         organ = most_exposed_organ(named[0][1])
@@ -144,13 +132,13 @@ def alternatives_csv(named: Sequence[tuple[str, Plan]]) -> str:
                     safe_text(target.roi),
                     len(plan.needles),
                     plan.seed_count,
-                    *(_known(values[m]) for m in ("D90_gy", "V100_pct", "V150_pct", "V200_pct", "CI")),
+                    *(_known(values[m]) for m in metrics),
                     safe_text(organ),
                     _known(plan.evaluation.structures[organ]["D2cc_gy"]) if organ else "",
                     number(plan.optimiser["objective"]),
                 )
             )
-    return table(ALTERNATIVES_HEADER, rows)
+    return table(header, rows)
 
 
 def most_exposed_organ(plan: Plan) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.shown_metrics import UNCERTAIN, default_metrics, symbol_and_unit
 from brachy.errors import BrachyError, UsageError
 from brachy.geometry.grid import Dose, Grid
 from brachy.output.csv_tables import safe_text
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 BOX_MARGIN_MM = 50.0
 """Without --like the grid is the seeds' bounding box and this much more (engineering choice)."""
-
-DEFAULT_METRICS = ("volume_cc", "mean_gy", "min_gy", "max_gy", "D90_gy", "D2cc_gy")
 
 
 @dataclass(frozen=True)
@@ -360,7 +359,7 @@ def dose_volume_table(
     from brachy.dosimetry.metrics import metric, parse_metric
     from brachy.io.dicom.read import read_dose, read_structure_set
 
-    names = tuple(parse_metric(name).name for name in metrics) or _default_metrics(prescriptions)
+    names = tuple(parse_metric(name).name for name in metrics) or default_metrics(bool(prescriptions))
     found = read_dose(dose_file)
     drawn = read_structure_set(structure_file)
     frames = {found.frame_of_reference_uid, drawn.frame_of_reference_uid} - {""}
@@ -401,16 +400,15 @@ def _gathered(notes: Sequence[str]) -> list[str]:
 
 def _spread(roi: str, histogram: "DVH", prescription: float | None) -> list[str]:
     """What sampling and slices leave open in D90 and, with a prescription, in V100."""
+    from brachy.dosimetry.metrics import parse_metric
+
     said = []
-    for name, unit in (("D90_gy", "Gy"), ("V100_pct", "%")):
-        if name == "V100_pct" and prescription is None:
+    for name in UNCERTAIN:
+        if parse_metric(name).needs_prescription and prescription is None:
             continue
         spread = histogram.uncertainty(name, prescription)
+        _, unit = symbol_and_unit(name)
         said.append(
             f"{name} +- {spread.total:.2g} {unit} (slices {spread.slices:.2g}, sampling {spread.sampling:.2g})"
         )
     return [f"{roi}: {'; '.join(said)}"]
-
-
-def _default_metrics(prescriptions: Mapping[str | None, float]) -> tuple[str, ...]:
-    return (*DEFAULT_METRICS, "V100_pct", "V150_pct", "V200_pct") if prescriptions else DEFAULT_METRICS

@@ -133,13 +133,10 @@ def test_doses_lie_between_the_middles_of_the_cells():
         found.D(101)
 
 
-def test_curves_are_cumulative_and_differential():
+def test_curves_are_cumulative():
     doses, volume = ten_steps().curve(25.0)
     assert doses.tolist() == [0, 25, 50, 75, 100, 125]
     np.testing.assert_allclose(volume, [2.0, 1.6, 1.2, 0.6, 0.2, 0.0], atol=1e-12)
-    edges, share = ten_steps().differential(50.0)
-    assert edges.tolist() == [0, 50, 100]
-    np.testing.assert_allclose(share, [0.8, 1.0, 0.2], atol=1e-12)
 
 
 def test_relative_volumes_need_a_prescription_and_indices_an_evaluation():

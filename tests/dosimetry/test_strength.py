@@ -72,8 +72,3 @@ def test_contained_is_not_apparent():
     ratio = units.strength_from_mci(1.0) / units.strength_from_contained_mci(1.0, factor)
     assert ratio == pytest.approx(1.7, abs=0.05)
     assert load_source("isoaid_iai125a").U_per_contained_mCi is None
-
-
-def test_becquerel():
-    assert units.strength_from_mbq(37.0) == pytest.approx(1.270)
-    assert units.mbq_from_strength(1.270) == pytest.approx(37.0)

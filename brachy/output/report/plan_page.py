@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from brachy.dosimetry.shown_metrics import Table, metrics_in
 from brachy.dosimetry.strength import air_kerma_rate_at_1m, order_list
 from brachy.geometry.grid import Dose
 from brachy.geometry.structures import Structure
@@ -22,9 +23,6 @@ from brachy.patient.case import Case
 from brachy.patient.plan import Plan
 from brachy.patient.privacy import identifying
 from brachy.writing import write_text_whole
-
-TARGET_METRICS = ("volume_cc", "D90_gy", "D100_gy", "V100_pct", "V150_pct", "V200_pct", "CI", "EI", "HI")
-ORGAN_METRICS = ("volume_cc", "mean_gy", "max_gy", "D2cc_gy", "D1cc_gy", "D0.1cc_gy", "V100_pct", "V100_cc")
 
 TERMS = {
     "underdose": "target below the prescription",
@@ -108,8 +106,8 @@ def render_report(
         summary=_summary(plan),
         target_rows=target_rows,
         organ_rows=organ_rows,
-        target_metrics=_known(TARGET_METRICS, target_rows),
-        organ_metrics=_known(ORGAN_METRICS, organ_rows),
+        target_metrics=_known(metrics_in(Table.REPORT_TARGETS), target_rows),
+        organ_metrics=_known(metrics_in(Table.REPORT_ORGANS), organ_rows),
         slices=viewer("slices", slices, _start(slices, plan, case), "picture"),
         templates=[
             (plate, viewer(f"template-{k + 1}", pictures, _printed(pictures), "depth"))

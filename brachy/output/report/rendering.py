@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from brachy.dosimetry.shown_metrics import symbol_and_unit
 from brachy.output.figures.axes import WINDOW_HU
 from brachy.output.report.picture import HU_KNOTS, Picture, legend_of, window_table
 from brachy.patient.palette import css_variables
@@ -103,11 +104,9 @@ def metric_label(name: str) -> str:
     >>> metric_label("D90_gy"), metric_label("V100_pct"), metric_label("volume_cc"), metric_label("V145Gy_cc")
     ('D90, Gy', 'V100, %', 'volume, cc', 'V145 Gy, cc')
     """
-    for suffix, unit in (("_gy", ", Gy"), ("_pct", ", %"), ("_cc", ", cc")):
-        if name.endswith(suffix):
-            stem = re.sub(r"^(V[\d.]+)Gy$", r"\1 Gy", name.removesuffix(suffix))
-            return stem + unit
-    return name
+    symbol, unit = symbol_and_unit(name)
+    symbol = re.sub(r"^(V[\d.]+)Gy$", r"\1 Gy", symbol) if unit else symbol
+    return f"{symbol}, {unit}" if unit else symbol
 
 
 def xyz(vector: Sequence[float]) -> str:

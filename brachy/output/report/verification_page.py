@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from brachy.dosimetry import tg43
 from brachy.dosimetry.dvh import dvh
 from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.shown_metrics import Table, metrics_in
 from brachy.errors import UsageError
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
@@ -28,11 +29,6 @@ from brachy.patient.protocol import load_protocol
 from brachy.writing import write_text_whole
 
 Float = NDArray[np.float64]
-
-TARGET_METRICS = (
-    "volume_cc", "D90_gy", "D100_gy", "V100_pct", "V100_cc", "V150_pct", "V150_cc", "V200_pct", "CI", "EI", "HI",
-)  # fmt: skip
-ORGAN_METRICS = ("volume_cc", "mean_gy", "max_gy", "D2cc_gy", "D0.1cc_gy", "V100_cc")
 
 SCENE_MM = 2.0
 """Isodose surfaces are taken from doses on this lattice (engineering choice)."""
@@ -152,7 +148,9 @@ def render_verification(
             if roi not in names
         ],
         organ_metrics=[
-            m for m in ORGAN_METRICS if any(m in v for v in evaluation.get("structures", {}).values())
+            m
+            for m in metrics_in(Table.IMPLANT_ORGANS)
+            if any(m in v for v in evaluation.get("structures", {}).values())
         ],
         slices=viewer("slices", slices, _fullest(slices), "picture"),
         dvh=dvh_figure(curves, rx, names, planned_curves or {}),
@@ -331,7 +329,7 @@ def _target(name: str, prescription_gy: float, record: Mapping[str, Any]) -> dic
                 "sd": spread.get(metric, {}),
                 **values[metric],
             }
-            for metric in TARGET_METRICS
+            for metric in metrics_in(Table.IMPLANT_TARGETS)
             if metric in values
         ],
         "other": evaluation.get("other_formalism", {}).get(name, {}).get("D90_gy"),
