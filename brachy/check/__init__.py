@@ -1,4 +1,4 @@
-"""A second opinion: a plan recomputed by definitions that share no code with the planner."""
+"""Independent check: a written plan is recomputed from its files by code that shares nothing with the planner."""
 
 from brachy.check.folder import check_plan
 from brachy.check.items import CheckItem, CheckReport

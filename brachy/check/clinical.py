@@ -1,7 +1,7 @@
-"""The engine against clinical planning systems, on public data sets that the user brings (`--data DIR`).
+"""Compares dose and DVH with clinical planning systems, on public data sets that the user provides (`--data DIR`).
 
-DIR holds `prostate_postimplant_day1` (a VariSeed 8 export of a real implant), `dvh_eclipse_prostate` (SlicerRT's test
-data, with Eclipse's table) and `dvh_breast` (dicompyler's test data); a set that is not there is said to be missing.
+DIR contains `prostate_postimplant_day1` (a VariSeed 8 export of a real implant), `dvh_eclipse_prostate` (SlicerRT's
+test data, with Eclipse's table) and `dvh_breast` (dicompyler's test data); a missing set is a failed comparison.
 """
 
 import csv
@@ -31,12 +31,12 @@ END_SLABS = (
 
 
 def clinical_items(data: Path) -> Iterator[CheckItem]:
-    """Every comparison that the data allow.
+    """All comparisons with the data sets in a folder.
 
     Raises
     ------
     BrachyError
-        If there is no such folder, or a file of a set cannot be read.
+        If there is no such folder, or a file of a data set cannot be read.
     """
     if not data.is_dir():
         raise BrachyError(f"no folder {data}: give the folder that holds the data sets")
@@ -58,7 +58,7 @@ def clinical_items(data: Path) -> Iterator[CheckItem]:
 
 
 def _row(name: str, expected: float, found: float, tolerance: float, unit: str, source: str) -> CheckItem:
-    """Absolute comparison; a tolerance in % is of the expected value."""
+    """Comparison by the absolute difference, or with the unit % by the difference relative to the expected value."""
     relative = unit == "%"
     difference = abs(found - expected) * (100.0 / abs(expected) if relative else 1.0)
     return CheckItem(
@@ -68,17 +68,18 @@ def _row(name: str, expected: float, found: float, tolerance: float, unit: str, 
 
 
 def _variseed(folder: Path) -> Iterator[CheckItem]:
+    """Dose and metrics of a real implant as computed by VariSeed."""
     files = folder / "dicom"
     plan, reference = read_plan(files / "PL001.dcm"), read_dose(files / "DO001.dcm")
     implants = plan.implants()
-    gy, told = dose(reference.grid, implants).gy, reference.gy
+    gy, written = dose(reference.grid, implants).gy, reference.gy
     centres = reference.grid.centres_mm()
     nearest = np.full(len(centres), np.inf)
     for position in plan.positions_mm:
         nearest = np.minimum(nearest, np.linalg.norm(centres - position, axis=1))
-    away = nearest.reshape(told.shape)
-    ratio = np.divide(gy, told, out=np.ones_like(told, dtype=np.float64), where=told > 0)
-    high, low = ratio[(told > 100) & (away > 3)], ratio[(told > 5) & (away > 5)]
+    away = nearest.reshape(written.shape)
+    ratio = np.divide(gy, written, out=np.ones_like(written, dtype=np.float64), where=written > 0)
+    high, low = ratio[(written > 100) & (away > 3)], ratio[(written > 5) & (away > 5)]
     title = "day-1 implant: median dose ratio, over 100 Gy, beyond 3 mm of a seed"
     yield _row(title, 1.0, float(np.median(high)), 0.001, "", VARISEED)
     title = "day-1 implant: median dose ratio, over 5 Gy, beyond 5 mm of a seed"
@@ -113,6 +114,7 @@ def _variseed(folder: Path) -> Iterator[CheckItem]:
 
 
 def _eclipse(folder: Path) -> Iterator[CheckItem]:
+    """DVH of an external-beam dose as tabulated by Eclipse."""
     table = (folder / "reference" / "EclipseProstate_DvhTable_Eclipse.csv").read_text("utf-8")
     rows = list(csv.reader(table.splitlines()))
     gy = read_dose(folder / "dicom" / "RTDOSE.dcm")
@@ -146,11 +148,12 @@ def _eclipse(folder: Path) -> Iterator[CheckItem]:
 
 
 def _breast(folder: Path) -> Iterator[CheckItem]:
-    told = json.loads((folder / "reference" / "tps_dvh_vs_dicompyler.json").read_text("utf-8"))
+    """Mean doses and volumes of an external-beam plan as stated by its planning system."""
+    stated = json.loads((folder / "reference" / "tps_dvh_vs_dicompyler.json").read_text("utf-8"))
     gy = read_dose(folder / "dicom" / "rtdose.dcm")
     drawn = {s.name: s for s in read_structure_set(folder / "dicom" / "rtss.dcm").structures}
     for name in ("Heart", "Lt Lung", "Tumor Bed Block"):
-        values = told[name]["TPS"]
+        values = stated[name]["TPS"]
         found = dvh(gy, drawn[name])
         yield _row(f"breast, {name}: mean, Gy", values["mean"], found.mean_gy, 1.0, "%", BREAST)
         yield _volume(f"breast, {name}: volume, cc", values["vol"], found.volume_cc, drawn[name], 0.0, BREAST)
@@ -159,7 +162,7 @@ def _breast(folder: Path) -> Iterator[CheckItem]:
 def _volume(
     name: str, expected: float, found: float, structure: Structure, rounding: float, source: str
 ) -> CheckItem:
-    """A volume to 1 %, or to what the two end slabs are worth where that is more."""
+    """Comparison of a volume with a tolerance of 1 %, or of the volume of the two end half-slabs if that is more."""
     planes = structure.planes()
     outer = sum(0.5 * plane.thickness_mm * plane.area_mm2 for plane in (planes[0], planes[-1]))
     ends = 100.0 * outer / 1000.0 / expected

@@ -1,6 +1,6 @@
-"""Commissioning: the engine against printed tables, closed forms and a second definition, as a report.
+"""Commissioning report: dose and DVH compared with printed tables, closed forms and an independent implementation.
 
-Each line says what was expected, what was found, the difference, the tolerance and where the expectation is from.
+Each line has the expected and the found value, the difference, the tolerance and the source of the expected value.
 docs/validation.md is written from the same lines.
 """
 
@@ -37,14 +37,15 @@ LIMITS = (
     "1D averages over the seed's angle; 2D takes the seed's axis to be the needle's.",
     "Closer than the tables' first radius, and inside a capsule, the dose is a convention and no measurement.",
 )
-"""What the formalism leaves out (AAPM TG-43U1, Rivard et al., Med. Phys. 31, 633 (2004); TG-186, Beaulieu et al.,
-Med. Phys. 39, 6208 (2012))."""
+"""Limits of the formalism (AAPM TG-43U1, Rivard et al., Med. Phys. 31, 633 (2004); TG-186, Beaulieu et al., Med. Phys.
+39, 6208 (2012))."""
 
 ROUNDING = 1e-9
+"""Tolerance of results that may differ only by rounding (engineering choice)."""
 
 
 def commission(data: Path | None = None) -> CheckReport:
-    """Run every comparison; some ten seconds.
+    """Run all comparisons, which takes about ten seconds.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def commission(data: Path | None = None) -> CheckReport:
             *_printed(),
             *_nodes(),
             *_laws(),
-            *_second_definition(),
+            *_independent_dose(),
             *_kernels(),
             *_volumes(),
             *shape_items(),
@@ -102,7 +103,7 @@ def _line(
 
 
 def _worst(name: str, difference: float, tolerance: float, source: str, kind: str = "relative") -> CheckItem:
-    """Line of a comparison of many values: the largest difference."""
+    """Line for a comparison of many values, by their greatest difference."""
     return CheckItem(
         name,
         "0",
@@ -125,6 +126,7 @@ def _one_seed(source: Source, strength_u: float = 1.0) -> Implant:
 
 
 def _printed() -> list[CheckItem]:
+    """Dose rates, G_L and total doses as printed in reports (brachy/data/commissioning.toml)."""
     tables = _tables()
     rows = tables["dose_rate_1d"]
     source = load_source(rows["model"])
@@ -137,7 +139,7 @@ def _printed() -> list[CheckItem]:
                 f"{rows['what']} at {r:g} cm",
                 printed,
                 found,
-                # or half a unit of the last digit printed, where that is more
+                # or half a unit of the last printed digit, if that is more
                 max(rows["relative_tolerance"], 0.5 * _last_digit(printed) / printed),
                 "",
                 rows["source"],
@@ -170,12 +172,12 @@ def _printed() -> list[CheckItem]:
 
 
 def _last_digit(printed: float) -> float:
-    """One unit of the third significant digit, as the row is printed."""
+    """One unit of the third significant digit, the last one printed in the table."""
     return float(10.0 ** (math.floor(math.log10(printed)) - 2))
 
 
 def _nodes() -> list[CheckItem]:
-    """Every node of F of every model: the dose rate must be Lambda G/G0 g F with the printed F."""
+    """At every node of F of every model the dose rate must be Lambda G/G0 g F with the printed F."""
     items = []
     for model in resources.names("sources"):
         source = load_source(model)
@@ -234,8 +236,8 @@ def _apart(found: Float, expected: Float) -> float:
     return float(np.max(np.abs(found / expected - 1.0)))
 
 
-def _second_definition() -> list[CheckItem]:
-    """Random tilted implants against the line source integrated numerically."""
+def _independent_dose() -> list[CheckItem]:
+    """Dose of random tilted implants compared with the line source integrated numerically."""
     items = []
     rng = np.random.default_rng(11)
     for model in ("amersham_6711", "bard_stm1251", "best_2301"):
@@ -266,7 +268,7 @@ def _second_definition() -> list[CheckItem]:
 
 
 def _kernels() -> list[CheckItem]:
-    """The grid kernel that is used by default against the exact sum, outside the capsules."""
+    """Dose of the default grid kernel compared with the exact sum, outside the capsules."""
     source = load_source("amersham_6711")
     rng = np.random.default_rng(3)
     positions = rng.uniform(-25, 25, (40, 3))
@@ -294,7 +296,7 @@ def _kernels() -> list[CheckItem]:
 
 
 def _volumes() -> list[CheckItem]:
-    """A sphere round one point seed: the volume above a dose is that of the isodose's sphere."""
+    """Around one point seed the volume above a dose is that of a sphere with the isodose's radius."""
     items = []
     source = load_source("amersham_6711")
     seed = _one_seed(source)
@@ -318,7 +320,7 @@ def _volumes() -> list[CheckItem]:
 
 
 def markdown(report: CheckReport) -> str:
-    """docs/validation.md: every comparison as a table, and the limits."""
+    """Text of docs/validation.md: all comparisons as a table, and the limits of the formalism."""
     lines = [
         "# Validation",
         "",
@@ -340,7 +342,7 @@ def markdown(report: CheckReport) -> str:
 
 
 def html(report: CheckReport) -> str:
-    """One self-contained page of the same table."""
+    """The same table as one self-contained HTML page."""
     from html import escape
 
     rows = "\n".join(

@@ -1,7 +1,7 @@
-"""Check a written plan folder: files read back from disk, dose, DVH, strengths and rules by a second way.
+"""Checks a written plan folder: files are read back from disk; dose, DVH, strengths and rules are recomputed.
 
-The RT Plan, RT Dose and RT Structure Set are read by pydicom alone and the dose is recomputed by
-`brachy.check.independent`, so that a fault of the writer, of the reader or of the kernels shows.
+RT Plan, RT Dose and RT Structure Set are read with pydicom only, and the dose is recomputed by
+`brachy.check.independent`, so that an error of the writer, the reader or the dose kernels is detected.
 """
 
 import math
@@ -27,39 +27,41 @@ from brachy.units import I125_HALF_LIFE_DAYS, SECONDS_PER_DAY, U_PER_MCI_APPAREN
 Float = NDArray[np.float64]
 
 DOSE_POINTS = 1500
-"""Voxels of the RT Dose that are recomputed (at least 1000 are asked for)."""
+"""Number of voxels of the RT Dose that are recomputed (engineering choice)."""
 DVH_POINTS = 20000
-"""Points in each target, of a Halton sequence: independent random ones would leave D90 a standard error of
-sqrt(0.1 * 0.9 / n) = 0.2 % in volume, which is over 1 % of the dose where the DVH is flat at D90."""
+"""Number of points in each target, from a Halton sequence: independent random points would give D90 a standard error of
+sqrt(0.1 * 0.9 / n) = 0.2 % in volume, which is over 1 % in dose if the DVH is flat at D90."""
 
 POSITION_TOLERANCE_MM = 0.01
+"""Tolerance of seed positions: those in DICOM are rounded to 0.001 mm or finer (engineering choice)."""
 DOSE_TOLERANCE = 0.002
-"""The kernel's bound of 0.1 % and the quantum of a stored dose (engineering choice: twice the bound)."""
+"""Tolerance of the dose: twice the 0.1 % of the fast kernels, for the rounding of stored doses (engineering choice)."""
 METRIC_TOLERANCE = 0.01
-"""Of the prescription for D90 and of the volume for V100: sampling of both sides (engineering choice)."""
+"""Tolerance of D90, of the prescription, and of V100, of the volume: both are sampled (engineering choice)."""
 LOADING_TOLERANCE = 0.35
-"""Total activity against the volume; shapes and protocols differ this much (engineering choice)."""
-LOADING_TOLERANCE_IN_THE_ROOM = 0.8
-"""1.35 x 1.33 - 1: simulated procedures end with up to a third more seeds than were planned (docs/replan.md)."""
+"""Relative tolerance of the total activity for a volume; shapes and protocols differ by this (engineering choice)."""
+REPLANNED_LOADING_TOLERANCE = 0.8
+"""The same for a replanned implant, 1.35 x 1.33 - 1: simulated procedures end with up to a third more seeds than were
+planned (docs/replan.md)."""
 
-# Total apparent activity per prescribed Gy against target volume, from plans of an ellipsoid of 170 cc (83 seeds of
-# 0.7 mCi for 120 Gy) and of a sphere of 22.4 cc (22 seeds): 0.48 and 0.13 mCi/Gy, a power law between and beyond.
+# Total apparent activity per prescribed Gy as a function of target volume, from plans of an ellipsoid of 170 cc (83
+# seeds of 0.7 mCi for 120 Gy) and of a sphere of 22.4 cc (22 seeds): 0.48 and 0.13 mCi/Gy; a power law through both.
 LOADING_CC = (22.4, 170.0)
 LOADING_MCI_PER_GY = (22 * 0.7 / 120.0, 83 * 0.7 / 120.0)
 
 
 def check_plan(folder: str | Path) -> CheckReport:
-    """Check a plan folder as `brachy plan` wrote it.
+    """Check a plan folder as written by `brachy plan`.
 
     Parameters
     ----------
     folder : path
-        Holds plan.json, RTPLAN.dcm, RTDOSE.dcm and RTSTRUCT.dcm.
+        Folder with plan.json, RTPLAN.dcm, RTDOSE.dcm and RTSTRUCT.dcm.
 
     Raises
     ------
     BrachyError
-        If a file is missing or cannot be read: names it.
+        If a file is missing or cannot be read; the message names it.
 
     Examples
     --------
@@ -152,7 +154,7 @@ def _shipped(model: str) -> dict[str, Any] | None:
 
 
 def _first_difference(expected: Any, found: Any, where: str = "") -> str:
-    """Dotted name of the first number of `expected` that `found` has not, or ""."""
+    """Description of the first number of `expected` that differs in `found`, with its dotted name, or ""."""
     if isinstance(expected, Mapping):
         for key, value in expected.items():
             inner = found.get(key) if isinstance(found, Mapping) else None
@@ -232,7 +234,7 @@ def _half_lives(plan: Plan, rtplan: pydicom.Dataset) -> list[CheckItem]:
 
 
 def _seeds_of(rtplan: pydicom.Dataset, plan: Plan) -> list[Seed]:
-    """Seeds of the RT Plan as written, with the TG-43 data that its Source Description names."""
+    """Seeds of the RT Plan, with the TG-43 data of the model named in its Source Description."""
     sources = {int(s.SourceNumber): s for s in rtplan.SourceSequence}
     data = {entry.model: entry.data for entry in plan.sources}
     seeds = []
@@ -267,7 +269,7 @@ def _positions(plan: Plan, seeds: list[Seed]) -> CheckItem:
         return CheckItem("seeds in the RT Plan", str(len(planned)), str(len(found)), abs(len(planned) - len(found)),
                          0, "seeds", False, "RTPLAN read back")  # fmt: skip
     apart = np.linalg.norm(planned[:, None] - found[None], axis=2)
-    # each way, so that neither a doubled nor a lost seed hides
+    # in both directions, so that neither a duplicate nor a missing seed is overlooked
     worst = float(max(apart.min(axis=1).max(), apart.min(axis=0).max()))
     return CheckItem("seed positions in the RT Plan", f"{len(planned)} seeds", f"{len(found)} seeds",
                      float(f"{worst:.3g}"), POSITION_TOLERANCE_MM, "mm", worst <= POSITION_TOLERANCE_MM,
@@ -314,7 +316,7 @@ def _dose(plan: Plan, seeds: list[Seed], rtdose: pydicom.Dataset) -> list[CheckI
     nearest = np.full(len(points), np.inf)
     for position in positions:
         nearest = np.minimum(nearest, np.linalg.norm(points - position, axis=1))
-    # inside a capsule the formalism itself is a convention: nothing to compare there
+    # inside a capsule the dose is only a convention of the formalism: nothing is compared there
     outside = nearest > 3.0
     points, picked = points[outside][:DOSE_POINTS], picked[outside][:DOSE_POINTS]
     expected = dose_gy(points, seeds, plan.evaluation.formalism)
@@ -330,6 +332,7 @@ def _dose(plan: Plan, seeds: list[Seed], rtdose: pydicom.Dataset) -> list[CheckI
 
 
 def _voxel_centres(rtdose: pydicom.Dataset, index_zyx: NDArray[np.int64]) -> Float:
+    """Positions (n, 3) in mm, patient frame, of voxels (n, 3; z, y, x) of an RT Dose."""
     origin = np.array(rtdose.ImagePositionPatient, dtype=float)
     along_row, along_column = np.array(rtdose.ImageOrientationPatient, dtype=float).reshape(2, 3)
     down, across = (float(v) for v in rtdose.PixelSpacing)
@@ -346,7 +349,7 @@ def _voxel_centres(rtdose: pydicom.Dataset, index_zyx: NDArray[np.int64]) -> Flo
 
 
 def _points_in(contours: list[Float], count: int) -> Float:
-    """Evenly spread points of an axial contour stack: half the gap to each neighbour, even-odd in a plane."""
+    """Evenly distributed points (count, 3) in axial contours: slabs of half the gap to each neighbour, even-odd."""
     planes: dict[float, list[Polygon]] = {}
     for contour in contours:
         planes.setdefault(round(float(contour[0, 2]), 2), []).append(Polygon(contour[:, :2]))
@@ -396,7 +399,7 @@ def _targets(plan: Plan, seeds: list[Seed], rtstruct: pydicom.Dataset) -> list[C
 
 
 def _loading(plan: Plan) -> list[CheckItem]:
-    """Total activity against what such volumes took; for one target, as boosts and gaps break the rule."""
+    """Total activity compared with that usual for the volume; only for one target, for which the rule holds."""
     if len(plan.targets) != 1:
         return []
     target = plan.targets[0]
@@ -410,7 +413,7 @@ def _loading(plan: Plan) -> list[CheckItem]:
             "total activity for the volume",
             expected,
             found,
-            LOADING_TOLERANCE if plan.parent is None else LOADING_TOLERANCE_IN_THE_ROOM,
+            LOADING_TOLERANCE if plan.parent is None else REPLANNED_LOADING_TOLERANCE,
             "mCi/Gy, relative",
             text,
             True,

@@ -1,7 +1,7 @@
-"""The rules of a written plan, from the RT Plan and the contours of the RT Structure Set alone.
+"""Geometry of the independent check, from the RT Plan and the contours of the RT Structure Set only.
 
-A second definition in plain NumPy that shares no kernel with the planner: needles are rebuilt from the control points,
-structures are stacks of axial slabs (half the gap to each neighbour, even-odd), distances are measured at samples.
+It is written in plain NumPy and shares no kernel with the planner: needles are rebuilt from the control points,
+structures are stacks of axial slabs (half the gap to each neighbour, even-odd rule), distances are measured at samples.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,18 +15,19 @@ from numpy.typing import NDArray
 Float = NDArray[np.float64]
 
 STEP_MM = 0.5
-"""Needles are sampled at this distance (engineering choice)."""
+"""Distance of the samples on a needle (engineering choice)."""
 COARSE_MM = 0.1
-"""Ends of the target on an axis are looked for at this distance, then a hundred times finer (engineering choice)."""
+"""Step of the search for a target's ends on an axis, which is then refined a hundredfold (engineering choice)."""
 SLIVER_MM = 0.5
-"""Shorter pieces of an axis inside a target, before or beyond longer ones, are none of it (as for the planner)."""
+"""Pieces of an axis inside a target that are shorter than this do not count if there are longer ones (as in the
+planner)."""
 REACH_MM = 25.0
-"""Distances beyond this are said to be more than it (engineering choice): no rule is near it."""
+"""Greatest distance that is computed; no rule has a limit near it (engineering choice)."""
 
 
 @dataclass(frozen=True, eq=False)
 class WrittenNeedle:
-    """A needle as the RT Plan has it: ends (3,) and seed centres (k, 3) in mm, unit direction from hole to tip."""
+    """A needle of the RT Plan: ends (3,) and seed centres (k, 3), LPS, mm; unit direction from hole to tip."""
 
     name: str
     hole: Float
@@ -36,16 +37,16 @@ class WrittenNeedle:
 
     @property
     def path(self) -> Float:
-        """Samples of the axis from hole to tip, (n, 3)."""
+        """Samples (n, 3) of the axis from hole to tip."""
         length = float(np.linalg.norm(self.tip - self.hole))
         depths = np.linspace(0.0, length, int(np.ceil(length / STEP_MM)) + 1)
         return np.asarray(self.hole + depths[:, None] * self.direction, dtype=np.float64)
 
 
 def written_needles(rtplan: pydicom.Dataset) -> list[WrittenNeedle]:
-    """Needles of an RT Plan: the tip from a seed's relative position, the hole from the applicator's length.
+    """Needles of an RT Plan: the tip follows from a seed's relative position, the hole from the applicator's length.
 
-    A setup without orientations, or without applicator lengths, gives none.
+    A setup without orientations or applicator lengths has no needles.
     """
     found = []
     for setup in rtplan.ApplicationSetupSequence:
@@ -68,13 +69,13 @@ def written_needles(rtplan: pydicom.Dataset) -> list[WrittenNeedle]:
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """Contours as axial slabs: (bottom, top, polygons) each, from the lowest."""
+    """A structure as axial slabs (bottom, top, polygons), in order from the lowest."""
 
     slabs: tuple[tuple[float, float, tuple[Float, ...]], ...]
 
     @staticmethod
     def of(contours: Sequence[Float]) -> "Stack | None":
-        """Slabs of contours (n, 3) mm; None where they are not axial."""
+        """Slabs from contours (n, 3), mm; None if they are not axial."""
         if any(np.ptp(contour[:, 2]) > 1e-3 for contour in contours):
             return None
         planes: dict[float, list[Float]] = {}
@@ -92,7 +93,7 @@ class Stack:
         )
 
     def contains(self, points: Float) -> NDArray[np.bool_]:
-        """Which points (n, 3) lie inside."""
+        """Whether each point (n, 3) lies inside."""
         inside = np.zeros(len(points), dtype=bool)
         for low, high, polygons in self.slabs:
             here = np.flatnonzero((points[:, 2] >= low) & (points[:, 2] < high))
@@ -100,17 +101,17 @@ class Stack:
         return inside
 
     def distance(self, points: Float, reach: float = REACH_MM) -> Float:
-        """Distance (n,) of points to the solid, 0 inside; `reach` where it is at least that."""
+        """Distance (n,) in mm of points to the structure, 0 inside; `reach` if it is larger."""
         return self._nearest(points, reach, inner=True)
 
     def depth(self, points: Float, reach: float = REACH_MM) -> Float:
-        """Distance (n,) of points inside to what is outside, 0 outside; at most `reach`."""
+        """Distance (n,) in mm of points inside to the surface, 0 for points outside; at most `reach`."""
         found = self._nearest(points, reach, inner=False)
         beyond = np.minimum(np.abs(points[:, 2] - self.slabs[0][0]), np.abs(points[:, 2] - self.slabs[-1][1]))
         return np.where(self.contains(points), np.minimum(found, beyond), 0.0)
 
     def _nearest(self, points: Float, reach: float, *, inner: bool) -> Float:
-        """Distance to the part of each slab that is inside its contours, or (inner False) outside them."""
+        """Distance (n,) to the inside of the structure, or with `inner` False to the parts of its slabs outside it."""
         best = np.full(len(points), reach)
         for low, high, polygons in self.slabs:
             away = np.maximum(np.maximum(low - points[:, 2], points[:, 2] - high), 0.0)
@@ -132,6 +133,7 @@ class Stack:
 
 
 def _parity(points: Float, polygons: Sequence[Float]) -> NDArray[np.bool_]:
+    """Whether points (n, 2) lie inside the polygons by the even-odd rule."""
     inside = np.zeros(len(points), dtype=bool)
     for polygon in polygons:
         inside ^= Polygon(polygon).contains_points(points)
@@ -139,7 +141,7 @@ def _parity(points: Float, polygons: Sequence[Float]) -> NDArray[np.bool_]:
 
 
 def _to_edges(points: Float, polygons: Sequence[Float]) -> Float:
-    """Distance (n,) of points in the plane to the nearest edge of any polygon."""
+    """Distance (n,) of points (n, 2) to the nearest edge of any polygon."""
     best = np.full(len(points), np.inf)
     for polygon in polygons:
         start, along = polygon, np.roll(polygon, -1, axis=0) - polygon
@@ -155,7 +157,7 @@ def _to_edges(points: Float, polygons: Sequence[Float]) -> Float:
 def clearance(
     needles: Sequence[WrittenNeedle], stacks: Mapping[str, Stack], radius_mm: float
 ) -> tuple[float, str]:
-    """Least distance of a needle's surface to a structure, and which; inf where that is beyond `REACH_MM`."""
+    """Least distance in mm of a needle's surface to a structure, and where; inf if it is beyond `REACH_MM`."""
     best, where = np.inf, ""
     for needle in needles:
         path = needle.path
@@ -167,7 +169,7 @@ def clearance(
 
 
 def skin_depth(needles: Sequence[WrittenNeedle], external: Stack) -> tuple[float, str]:
-    """Least depth of a seed centre below the skin, and which; inf where that is beyond `REACH_MM`."""
+    """Least depth in mm of a seed centre below the skin, and where; inf if it is beyond `REACH_MM`."""
     best, where = np.inf, ""
     for needle in needles:
         depths = external.depth(needle.seeds)
@@ -178,7 +180,7 @@ def skin_depth(needles: Sequence[WrittenNeedle], external: Stack) -> tuple[float
 
 
 def ends_in_target(needles: Sequence[WrittenNeedle], target: Stack) -> tuple[float, float]:
-    """Least distance along a needle of its deepest seed to the last exit, and of its first to the first entry, mm."""
+    """Least distances in mm along a needle: deepest seed to the target's last exit, first entry to shallowest seed."""
     distal, proximal = np.inf, np.inf
     for needle in needles:
         length = float(np.linalg.norm(needle.tip - needle.hole)) + 200.0
@@ -201,11 +203,12 @@ def ends_in_target(needles: Sequence[WrittenNeedle], target: Stack) -> tuple[flo
 
 
 def _crossed(needle: WrittenNeedle, depths: Float, target: Stack) -> NDArray[np.bool_]:
+    """Whether the points of a needle's axis at these depths lie in the target."""
     return target.contains(needle.hole + depths[:, None] * needle.direction)
 
 
 def needle_spacing(needles: Sequence[WrittenNeedle], begun: Collection[str] = ()) -> float:
-    """Least distance of two needles' axes, mm, of which one can still be changed; inf where there are none."""
+    """Least distance in mm of the axes of two needles, not both of them inserted (`begun`); inf if there are none."""
     best = np.inf
     for k, one in enumerate(needles):
         for other in needles[:k]:
@@ -219,9 +222,9 @@ def needle_spacing(needles: Sequence[WrittenNeedle], begun: Collection[str] = ()
 
 
 def seed_spacing(needles: Sequence[WrittenNeedle], placed: NDArray[np.bool_] | None = None) -> float:
-    """Least distance of two seed centres, mm, of which one at least is not placed yet; inf where there are none.
+    """Least distance in mm of two seed centres, not both of them placed; inf if there are none.
 
-    `placed` (n,) speaks of the seeds in the order of the needles.
+    `placed` (n,) is whether each seed, in the order of the needles, is in the patient already.
     """
     seeds = np.concatenate([needle.seeds for needle in needles])
     gaps = np.linalg.norm(seeds[:, None] - seeds[None], axis=2)

@@ -1,4 +1,4 @@
-"""Second opinion on an implant as written by `brachy verify`: its RT Plan and RT Dose read back, dose by quadrature."""
+"""Independent check of an implant as written by `brachy verify`: RT Plan and RT Dose read back, dose by quadrature."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,26 +11,27 @@ from brachy.check.independent import Seed, dose_gy
 from brachy.check.items import CheckItem, CheckReport, compared
 
 POINTS = 1500
-"""Voxels of the RT Dose that are recomputed (engineering choice, as for a plan)."""
+"""Number of voxels of the RT Dose that are recomputed (engineering choice, as for a plan)."""
 
 POSITION_TOLERANCE_MM = 0.01
+"""Tolerance of seed positions (engineering choice, as for a plan)."""
 NEAR_MM = 3.0
-"""Nearer to a seed than this the formalism itself is a convention (as for a plan)."""
+"""Voxels nearer to a seed than this are not compared (engineering choice, as for a plan)."""
 
 
 def check_implanted(
     folder: Path, positions_mm: np.typing.ArrayLike, sources: Mapping[str, Mapping[str, Any]], formalism: str
 ) -> CheckReport:
-    """Compare RTPLAN.dcm with the seeds of verification.json, and RTDOSE.dcm with a dose by other code.
+    """Compare RTPLAN.dcm with the seeds of verification.json, and RTDOSE.dcm with an independently computed dose.
 
     Parameters
     ----------
     folder : Path
-        Holds RTPLAN.dcm and RTDOSE.dcm.
+        Folder with RTPLAN.dcm and RTDOSE.dcm.
     positions_mm : (n, 3) array
-        Seeds as in verification.json.
+        Seed centres as in verification.json, patient frame, mm.
     sources : mapping
-        Source file by its name, as the RT Plan describes its seeds.
+        Contents of the source files by the names that the RT Plan uses.
     formalism : str
         "1D" or "2D".
 

@@ -1,7 +1,7 @@
-"""TG-43 dose by a second definition: the line source integrated numerically, tables read by scipy.
+"""Independent TG-43 dose: the line source is integrated numerically, the tables are interpolated by scipy.
 
-Nothing here calls `brachy.dosimetry.tg43`, `brachy.core` or `brachy.dosimetry.source`: it is written from the
-report again, in float64, slow on purpose, so that a fault in the planner's engine is not repeated here.
+Nothing here calls `brachy.dosimetry.tg43`, `brachy.core` or `brachy.dosimetry.source`: the code was written from the
+report a second time, in float64 and without regard to speed, so that an error in the dose engine is not repeated here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ from scipy.interpolate import RegularGridInterpolator, interp1d
 Float = NDArray[np.float64]
 
 NODES = 96
-"""Gauss-Legendre nodes along the active length. At the capsule's surface (0.4 mm from a line of 3 mm) the integral
-agrees with the closed form to 1e-12; tests show it."""
+"""Number of Gauss-Legendre nodes along the active length. At the capsule's surface (0.4 mm from a line of 3 mm) the
+integral agrees with the closed form to 1e-12 (tests/independent/test_independent_check.py)."""
 
 
 @dataclass(frozen=True)
 class Seed:
-    """One seed as it was read back: centre (mm, LPS), axis or None, strength (U), half-life (d), source file."""
+    """One seed as read back: centre (LPS, mm), axis or None, strength (U), half-life (d), data of its source file."""
 
     position_mm: tuple[float, float, float]
     axis: tuple[float, float, float] | None
@@ -43,7 +43,7 @@ def geometry_function(across_cm: Float, along_cm: Float, length_cm: float) -> Fl
     Parameters
     ----------
     across_cm, along_cm : (n,) arrays
-        Distance from the seed's axis, and along it from the seed's centre.
+        Distance from the seed's axis, and distance along it from the seed's centre.
     length_cm : float
         Active length.
 
@@ -59,11 +59,11 @@ def geometry_function(across_cm: Float, along_cm: Float, length_cm: float) -> Fl
 
 
 def dose_rate_per_U(data: Mapping[str, Any], across_cm: Float, along_cm: Float, formalism: str) -> Float:
-    """Dose rate in cGy/h/U at points given by their distance from and along a seed's axis (cm).
+    """Dose rate (n,) in cGy/h/U at points given by their distances from and along a seed's axis (cm).
 
     References
     ----------
-    AAPM TG-43U1 eq. (1) for "2D", eq. (11) for "1D"; edge rules of docs/source-files.md.
+    AAPM TG-43U1 eq. (1) for "2D", eq. (11) for "1D"; extrapolation as in docs/source-files.md.
     """
     length = float(data["active_length"]["mm"]) / 10.0
     radius = 0.5 * float(data["capsule"]["diameter_mm"]) / 10.0
@@ -95,6 +95,7 @@ def dose_rate_per_U(data: Mapping[str, Any], across_cm: Float, along_cm: Float, 
 
 
 def _radial(table: Mapping[str, Any], r_cm: Float) -> Float:
+    """g_L(r): log-linear, beyond the table exponential through its last two nodes."""
     nodes, values = np.array(table["r_cm"]), np.array(table["g"])
     beyond = values[-1] * (values[-1] / values[-2]) ** ((r_cm - nodes[-1]) / (nodes[-1] - nodes[-2]))
     within = np.exp(interp1d(nodes, np.log(values))(np.clip(r_cm, nodes[0], nodes[-1])))

@@ -1,4 +1,4 @@
-"""One comparison of a check, and the report of all."""
+"""Records of a check: one comparison, and the report of all comparisons."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class CheckItem:
-    """One comparison."""
+    """One comparison: expected and found value as text, difference and tolerance in a unit, result, and source."""
 
     name: str
     expected: str
@@ -20,7 +20,7 @@ class CheckItem:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """All comparisons; the verdict is "pass" if every one passed, else "fail"."""
+    """All comparisons of a check; the verdict is "pass" if every one passed, else "fail"."""
 
     checks: tuple[CheckItem, ...]
 
@@ -30,14 +30,14 @@ class CheckReport:
         return "pass" if all(item.passed for item in self.checks) else "fail"
 
     def to_dict(self) -> dict[str, Any]:
-        """The object printed by --json and kept in plan.json."""
+        """Data as printed by --json and stored in plan.json."""
         return {"verdict": self.verdict, "checks": [asdict(item) for item in self.checks]}
 
 
 def compared(
     name: str, expected: float, found: float, tolerance: float, unit: str, source: str, relative: bool = False
 ) -> CheckItem:
-    """A found value against the expected one; the difference is of the expected value where `relative`."""
+    """Comparison of a found value with the expected one; with `relative` the difference is divided by the expected."""
     difference = abs(found - expected) / (abs(expected) or 1.0) if relative else abs(found - expected)
     return CheckItem(
         name,

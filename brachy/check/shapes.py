@@ -1,7 +1,7 @@
-"""Histograms of solids in a linear dose against exact answers: the five test shapes of DVH commissioning.
+"""Compares DVHs of five solids in a linear dose with exact values, for DVH commissioning.
 
-Radius 12 mm, height 24 mm, a dose of 1 Gy/mm from 4 Gy to 28 Gy. Volumes above a dose are integrated from the shapes'
-cross-sections, so nothing here knows of slices, contours or samples.
+The solids have a radius of 12 mm and a height of 24 mm, the dose rises by 1 Gy/mm from 4 Gy to 28 Gy. Exact volumes
+above a dose are integrals over the solids' cross-sections, independent of slices, contours and samples.
 """
 
 import itertools
@@ -32,14 +32,14 @@ SHAPES: dict[str, tuple[Callable[[float], float], int]] = {
     "cone, base at 4 Gy": (lambda z: RADIUS * (0.5 - z / 24.0), 2),
     "cone, apex at 4 Gy": (lambda z: RADIUS * (0.5 + z / 24.0), 2),
 }
-"""Radius in mm at a height, and the axis of the dose's gradient (0: across, 2: along)."""
+"""For each solid the radius in mm at a height, and the axis of the dose gradient (0: across, 2: along)."""
 
 METRICS = ("D99_gy", "D95_gy", "D90_gy", "D50_gy", "D10_gy", "D5_gy", "D1_gy", "D0.1cc_gy")
 SOURCE = "exact: cross-sections of the true shape, integrated"
 
 
 def volume_above(radius: Callable[[float], float], axis: int, gy: float) -> float:
-    """Volume in cc of a shape at or above a dose: an integral over its cross-sections.
+    """Volume in cc of a solid at or above a dose: an integral over its cross-sections.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def volume_above(radius: Callable[[float], float], axis: int, gy: float) -> floa
 
 
 def _tangent(radius: Callable[[float], float], axis: int, gy: float) -> tuple[float, ...]:
-    """Heights where the plane of a dose only touches a section of the sphere: the integrand bends there."""
+    """Heights where the isodose plane is tangent to a cross-section of the sphere: there the integrand has a kink."""
     away = abs(gy - MIDDLE)
     if axis == 2 or radius(HALF) > 0 or away >= RADIUS:
         return ()
@@ -71,7 +71,7 @@ def _tangent(radius: Callable[[float], float], axis: int, gy: float) -> tuple[fl
 
 
 def exact(shape: str, name: str) -> float:
-    """Exact value of a metric of a shape: `volume_cc`, `D90_gy`, `D0.1cc_gy` and the like."""
+    """Exact value of a metric of a solid: `volume_cc`, `D90_gy`, `D0.1cc_gy` and similar."""
     radius, axis = SHAPES[shape]
     whole = volume_above(radius, axis, 4.0)
     if name == "volume_cc":
@@ -82,7 +82,7 @@ def exact(shape: str, name: str) -> float:
 
 
 def stack(shape: str, slice_mm: float, corners: int = 720) -> Structure:
-    """Contours of a shape on slices; polygons of the circles' areas, so that only the slices discretise."""
+    """Contours of a solid on slices; the polygons have the areas of the circles, so only the slices approximate."""
     radius, _ = SHAPES[shape]
     angle = np.linspace(0.0, 2 * np.pi, corners, endpoint=False)
     fitted = math.sqrt(2 * np.pi / corners / math.sin(2 * np.pi / corners))
@@ -94,14 +94,14 @@ def stack(shape: str, slice_mm: float, corners: int = 720) -> Structure:
 
 
 def ramp(axis: int, spacing_mm: float) -> Dose:
-    """Dose of 16 Gy at the centre, 1 Gy/mm along an axis."""
+    """Dose of 16 Gy at the centre that changes by 1 Gy/mm along an axis."""
     count = int(40.0 / spacing_mm) + 2
     grid = Grid(np.full(3, -20.0), np.full(3, spacing_mm), (count,) * 3)
     return Dose(grid, MIDDLE + grid.centres_mm()[:, axis].reshape(grid.shape))
 
 
 def shape_items() -> Iterator[CheckItem]:
-    """The true shapes on 1 mm slices to 0.5 %, and on thicker ones within the uncertainty that is printed."""
+    """Comparisons on slices of 1 mm with a tolerance of 0.5 %, and on thicker ones with the stated uncertainty."""
     for shape, (_, axis) in SHAPES.items():
         value = partial(exact, shape)
         found = dvh(ramp(axis, 2.0), stack(shape, 1.0))
@@ -112,9 +112,10 @@ def shape_items() -> Iterator[CheckItem]:
             yield _row(title, value(name), metric(found, name), 0.005 * RANGE, "Gy")
         for slice_mm in (2.0, 3.0, 5.0):
             found = dvh(ramp(axis, 2.0), stack(shape, slice_mm))
-            told = found.uncertainty("D90_gy").total + 0.003 * RANGE  # what the sampling itself is allowed
+            # the stated uncertainty and what the sampling itself is allowed
+            tolerance = found.uncertainty("D90_gy").total + 0.003 * RANGE
             title = f"{shape}: D90, {slice_mm:g} mm slices, within the uncertainty printed"
-            yield _row(title, value("D90_gy"), found.D(90), told, "Gy")
+            yield _row(title, value("D90_gy"), found.D(90), tolerance, "Gy")
 
 
 def _row(name: str, expected: float, found: float, tolerance: float, unit: str) -> CheckItem:

@@ -1,4 +1,4 @@
-"""The rules of a plan, recomputed from its RT Plan and RT Structure Set as they are on disk."""
+"""Recomputes the rules of a plan from its RT Plan and RT Structure Set on disk."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,15 +15,16 @@ from brachy.patient.roles import guess_role
 Float = NDArray[np.float64]
 
 KEPT_MM = 0.02
-"""A recomputed rule is kept to this: positions and contours in DICOM have some 0.001 mm, an end of the target
-on an axis is found to 0.001 mm (engineering choice)."""
+"""Tolerance of a recomputed rule: positions and contours in DICOM are rounded to about 0.001 mm, and an end of the
+target on an axis is found to 0.001 mm (engineering choice)."""
 
 AGREE_MM = 0.2
-"""Two definitions of a distance agree to this: needles are sampled every 0.5 mm (engineering choice)."""
+"""Tolerance between the distance in plan.json and the recomputed one: needles are sampled every 0.5 mm (engineering
+choice)."""
 
 
 def contours_of(rtstruct: pydicom.Dataset, name: str) -> list[Float]:
-    """Contours (n, 3) mm of the ROI of this name; none where there is no such ROI."""
+    """Contours (n, 3), mm, of the ROI with this name; none if there is no such ROI."""
     numbers = [int(r.ROINumber) for r in rtstruct.StructureSetROISequence if str(r.ROIName) == name]
     for roi in rtstruct.ROIContourSequence:
         if numbers and int(roi.ReferencedROINumber) == numbers[0]:
@@ -32,16 +33,16 @@ def contours_of(rtstruct: pydicom.Dataset, name: str) -> list[Float]:
 
 
 def _points(contour: pydicom.Dataset) -> Float:
-    """Points (n, 3) of a contour: of the text in the file, where it has not been parsed yet (much quicker)."""
+    """Points (n, 3) of a contour; from the text in the file if pydicom has not parsed it yet, which is much faster."""
     value: Any = contour.get_item("ContourData").value
     numbers = value.split(b"\\") if isinstance(value, bytes) else value
     return np.array(numbers, dtype=np.float64).reshape(-1, 3)
 
 
 def rule_items(plan: Plan, rtplan: pydicom.Dataset, rtstruct: pydicom.Dataset) -> list[CheckItem]:
-    """Every rule of plan.json: those of needles, seeds, skin, obstacles and target again from the files on disk.
+    """Comparisons for all rules of plan.json: those of needles, seeds, skin, obstacles and target are recomputed.
 
-    The others (lateral margin, lattice, recorded depths) are given as the plan states them, and say so.
+    The others (lateral margin, lattice, recorded depths) are repeated from the plan and marked as such.
     """
     recomputed = _recomputed(plan, rtplan, rtstruct)
     return [
@@ -51,6 +52,7 @@ def rule_items(plan: Plan, rtplan: pydicom.Dataset, rtstruct: pydicom.Dataset) -
 
 
 def _stated(rule: RuleResult) -> CheckItem:
+    """A rule as stated in plan.json, not recomputed."""
     worst = "-" if rule.worst is None else f"{rule.worst:g} {rule.unit}"
     return CheckItem(
         f"rule: {rule.rule}",
@@ -65,7 +67,7 @@ def _stated(rule: RuleResult) -> CheckItem:
 
 
 def _item(rule: RuleResult, found: tuple[float, float, int, str]) -> CheckItem:
-    """A rule with (value, limit, sense, where): sense 1 for at least the limit, -1 for at most."""
+    """Comparison of a rule with its recomputed (value, limit, sense, where); sense 1 is at least, -1 at most."""
     value, limit, sense, where = found
     kept = sense * (value - limit) >= -KEPT_MM
     stated = np.inf if rule.worst is None else rule.worst
@@ -87,7 +89,7 @@ def _item(rule: RuleResult, found: tuple[float, float, int, str]) -> CheckItem:
 def _recomputed(
     plan: Plan, rtplan: pydicom.Dataset, rtstruct: pydicom.Dataset
 ) -> dict[str, tuple[float, float, int, str]]:
-    """(value, limit, sense, where) of the rules that the files on disk decide."""
+    """(value, limit, sense, where) of the rules that can be recomputed from the files on disk, by name of the rule."""
     begun = {f"{n.template + 1}:{n.hole}": n for n in plan.needles if n.begun}
     every = [_as_placed(needle, begun.get(needle.name)) for needle in geometry.written_needles(rtplan)]
     needles = [needle for needle in every if needle.name not in begun]
@@ -131,7 +133,7 @@ def _recomputed(
 def _to_come(
     needles: list[geometry.WrittenNeedle], placed: NDArray[np.bool_]
 ) -> list[geometry.WrittenNeedle]:
-    """The needles with the seeds that can still be changed; those all of whose seeds are in are left out."""
+    """The needles with only the seeds that are not placed yet; needles without such seeds are left out."""
     parts = np.split(placed, np.cumsum([len(needle.seeds) for needle in needles])[:-1])
     return [
         replace(needle, seeds=needle.seeds[~inside])
@@ -141,7 +143,7 @@ def _to_come(
 
 
 def _as_placed(needle: geometry.WrittenNeedle, begun: PlanNeedle | None) -> geometry.WrittenNeedle:
-    """A needle that is in the patient on its own line: its placed seeds need not lie on its axis."""
+    """A needle, or for one that is inserted its recorded line: its placed seeds need not lie on its axis."""
     if begun is None:
         return needle
     hole, tip = np.array(begun.hole_mm), np.array(begun.tip_mm)
@@ -155,7 +157,7 @@ def _is_placed(seed: Float, inside: set[tuple[float, float, float]]) -> bool:
 def _ends(
     plan: Plan, rtstruct: pydicom.Dataset, needles: list[geometry.WrittenNeedle], number: int
 ) -> tuple[float, float] | None:
-    """Distances of a template's seeds to the ends of its target; None where that has no axial contours."""
+    """Distances in mm of a template's seeds to the ends of its target; None if that has no axial contours."""
     target = next(t for t in plan.targets if t.roi == plan.templates[number].target)
     stack = geometry.Stack.of(contours) if (contours := contours_of(rtstruct, target.planned_roi)) else None
     own = [needle for needle in needles if needle.name.startswith(f"{number + 1}:")]
@@ -163,7 +165,7 @@ def _ends(
 
 
 def _roles(plan: Plan, rtstruct: pydicom.Dataset) -> dict[str, str]:
-    """Role of each ROI, by its type, its name and the protocol."""
+    """Role of each ROI from its type, its name and the protocol."""
     types = {
         int(o.ReferencedROINumber): str(o.get("RTROIInterpretedType") or "")
         for o in rtstruct.RTROIObservationsSequence
@@ -177,7 +179,7 @@ def _roles(plan: Plan, rtstruct: pydicom.Dataset) -> dict[str, str]:
 
 
 def _stacks(rtstruct: pydicom.Dataset, wanted: set[str]) -> dict[str, geometry.Stack] | None:
-    """Slabs of the wanted ROIs; None where one of them is not axial."""
+    """Slabs of the wanted ROIs by name; None if one of them is not axial."""
     found = {}
     for roi in rtstruct.StructureSetROISequence:
         name = str(roi.ROIName)

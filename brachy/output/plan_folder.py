@@ -64,7 +64,7 @@ def write_outputs(
     structures: Sequence[Structure] | None = None,
     dose: Dose | None = None,
     curves: Curves | None = None,
-    second_opinion: bool = True,
+    independent_check: bool = True,
     pictures: bool = True,
     guide: GuideOptions | None = None,
     ancestors: Sequence[Plan] = (),
@@ -95,7 +95,7 @@ def write_outputs(
         Of RTDOSE.dcm; by default computed in the plan's formalism round the seeds.
     curves : mapping of str to (dose in Gy, volume in cc), optional
         Cumulative, by ROI, for dvh.csv; by default computed for the structures that the plan evaluates.
-    second_opinion : bool
+    independent_check : bool
         Check the files as they are on disk (`brachy.check.check_plan`) and keep the verdict in plan.json.
     pictures : bool
         Write report.html and, for each template with needles, template.stl.
@@ -134,7 +134,7 @@ def write_outputs(
             structures,
             dose,
             curves,
-            second_opinion,
+            independent_check,
             pictures,
             guide,
             say,
@@ -189,7 +189,7 @@ def _fill(
     structures: Sequence[Structure] | None = None,
     dose: Dose | None = None,
     curves: Curves | None = None,
-    second_opinion: bool = True,
+    independent_check: bool = True,
     pictures: bool = True,
     guide: GuideOptions | None = None,
     say: Callable[[str], None] | None = None,
@@ -210,7 +210,7 @@ def _fill(
     write_text_whole(folder / "needles.csv", csv_tables.needles_csv(plan, drawn))
     write_text_whole(folder / "dvh.csv", csv_tables.dvh_csv(curves))
     write_text_whole(folder / "placed.csv", csv_tables.placed_csv(plan))
-    if second_opinion:
+    if independent_check:
         plan = plan.checked(check_plan(folder).to_dict())
         write_text_whole(folder / "plan.json", plan.to_json())
     found: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""The second opinion: a sound plan passes, and each of ten planted faults is caught in a folder that looks whole."""
+"""The independent check: a sound plan passes, and each of ten planted faults is caught in a folder that looks whole."""
 
 import copy
 import json
@@ -240,7 +240,7 @@ def test_the_verdict_stands_in_plan_json_and_cannot_be_changed_there(sound, fold
         Plan.load(folder)
 
 
-def test_a_second_opinion_leaves_the_plan_s_checksum(made):
+def test_an_independent_check_leaves_the_plan_s_checksum(made):
     checked = made.checked({"verdict": "pass", "checks": []})
     assert checked.sealed().checksum == made.checksum
     assert checked.check["checksum"] != made.checked({"verdict": "fail", "checks": []}).check["checksum"]

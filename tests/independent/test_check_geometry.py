@@ -1,4 +1,4 @@
-"""The second opinion's own geometry against closed forms."""
+"""Geometry of the independent check against closed forms."""
 
 import numpy as np
 import pytest

@@ -28,13 +28,13 @@ CURVES = {"GTV": ([0.0, 100.0, 200.0], [3.0, 2.0, 0.5]), "=cmd|' /C calc'!A0": (
 
 
 def write(out, case=None, plan=None, **options):
-    """The small plan is made up and would not stand a second opinion: tests/check/test_check.py has plans that do."""
+    """The small plan is invented and fails the independent check; tests/check/test_check.py has plans that pass."""
     case = case or small_case(dicom_identity())
     given = {
         "structures": case.structures,
         "dose": small_dose(),
         "curves": CURVES,
-        "second_opinion": False,
+        "independent_check": False,
         "pictures": False,
         **options,
     }
@@ -345,7 +345,7 @@ plans = {word: small_plan(assumed=(word,)).sealed() for word in ("old", "new")}
 
 def whole_plan(out, word, force):
     given = {"structures": case.structures, "dose": small_dose(), "curves": {}, "pictures": False}
-    plan_folder.write_outputs(plans[word], case, out, force=force, second_opinion=False, **given)
+    plan_folder.write_outputs(plans[word], case, out, force=force, independent_check=False, **given)
 
 def few_files(out, word, force):
     with plan_folder.whole_folder(out, force) as folder:

@@ -20,7 +20,7 @@ from tests.small_plan import dicom_identity, small_case, small_dose, small_plan
 def folder(tmp_path_factory):
     """A plan of a case that was not DICOM: its CT is in the folder."""
     made = tmp_path_factory.mktemp("plans") / "out"
-    options = {"dose": small_dose(), "curves": {}, "second_opinion": False, "pictures": False}
+    options = {"dose": small_dose(), "curves": {}, "independent_check": False, "pictures": False}
     case = small_case()
     plan_folder.write_outputs(small_plan(), case, made, structures=case.structures, **options)
     return made
@@ -103,7 +103,7 @@ def test_a_structure_of_any_name_has_its_own_actor_and_box(folder, monkeypatch):
 
 def test_without_the_ct_the_rest_is_shown(tmp_path):
     case = small_case(dicom_identity())  # its CT is elsewhere
-    options = {"dose": small_dose(), "curves": {}, "second_opinion": False, "pictures": False}
+    options = {"dose": small_dose(), "curves": {}, "independent_check": False, "pictures": False}
     plan_folder.write_outputs(small_plan(), case, tmp_path / "out", structures=case.structures, **options)
     said = []
     found = view_plan.load(tmp_path / "out", None, said.append)

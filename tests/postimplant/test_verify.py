@@ -39,7 +39,7 @@ def plan(case):
 
 @pytest.fixture(scope="module")
 def folder(plan, case, tmp_path_factory):
-    return write_outputs(plan, case, tmp_path_factory.mktemp("plan") / "out", second_opinion=False)
+    return write_outputs(plan, case, tmp_path_factory.mktemp("plan") / "out", independent_check=False)
 
 
 @pytest.fixture(scope="module")

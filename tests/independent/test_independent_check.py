@@ -1,4 +1,4 @@
-"""The second opinion's own formulas against closed forms, and against the engine it is there to judge."""
+"""Formulas of the independent check against closed forms, and against the dose engine that it checks."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_the_printed_values_of_the_geometry_function():
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("formalism", ["1D", "2D"])
 def test_both_definitions_agree_for_tilted_seeds(model, formalism):
-    """Engine and second opinion share no code; they agree to rounding outside and inside the tables' ranges."""
+    """Engine and independent check share no code; they agree to rounding outside and inside the tables' ranges."""
     rng = np.random.default_rng(7)
     source = load_source(model)
     positions, axes = rng.uniform(-20, 20, (5, 3)), Rotation.random(5, random_state=3).apply([0, 0, 1])
