@@ -6,7 +6,25 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from brachy.errors import UsageError
-from brachy.units import I125_HALF_LIFE_DAYS, days_between, decay_factor, mci_from_strength
+from brachy.units import (
+    I125_HALF_LIFE_DAYS,
+    MBQ_PER_MCI,
+    U_PER_MCI_APPARENT,
+    days_between,
+    decay_factor,
+    mci_from_strength,
+)
+
+USUAL_U = (0.1, 10.0)
+"""Air-kerma strength of one permanent seed of 125I, 103Pd or 131Cs, U
+(engineering choice: what is sold lies within)."""
+
+_UNITS_U = {
+    "MBq apparent": U_PER_MCI_APPARENT / MBQ_PER_MCI,
+    "mCi apparent": U_PER_MCI_APPARENT,
+    "GBq apparent": 1000.0 * U_PER_MCI_APPARENT / MBQ_PER_MCI,
+}
+"""Units in which a strength is taken for U by mistake, and how many U one of them is."""
 
 SPARE_FRACTION = 0.05
 """Spare seeds on an order as a fraction of the planned seeds (engineering choice)."""
@@ -40,6 +58,47 @@ class OrderLine:
     def total_activity_mCi(self) -> float:
         """Apparent activity of all seeds ordered, mCi."""
         return mci_from_strength(self.total_strength_U)
+
+
+def question_strength(strength_U: float, accept: bool, where: str) -> None:
+    """Refuse a strength that no permanent seed usually has, unless it is accepted; name the unit that may be meant.
+
+    Parameters
+    ----------
+    strength_U : float
+        Air-kerma strength of one seed, U.
+    accept : bool
+        Take it as it is (`--accept-strength`).
+    where : str
+        What stated it, for the message.
+
+    Raises
+    ------
+    UsageError
+        If it is outside `USUAL_U` and not accepted.
+
+    Examples
+    --------
+    >>> question_strength(0.889, False, "the protocol")
+    >>> try:
+    ...     question_strength(18.5, False, "RP.dcm")
+    ... except UsageError as error:
+    ...     print(str(error)[:60])
+    RP.dcm: 18.5 U a seed is outside the usual 0.1-10 U: MBq? (1
+    """
+    low, high = USUAL_U
+    if accept or low <= strength_U <= high:
+        return
+    meant = [
+        f"{unit.split()[0]}? ({strength_U:g} {unit} are {strength_U * factor:.3g} U)"
+        for unit, factor in _UNITS_U.items()
+        if low <= strength_U * factor <= high
+    ]
+    question = f": {', or '.join(meant)}" if meant else "."
+    raise UsageError(
+        f"{where}: {strength_U:g} U a seed is outside the usual {low:g}-{high:g} U{question} "
+        "Correct the strength, or take it with --accept-strength"
+    )
 
 
 def order_list(

@@ -433,7 +433,13 @@ def _by_frame(structure_set: Header, series: Series) -> bool:
     return series.frame_uid in structure_set.frames
 
 
-_TESTS: tuple[Callable[[Header, Series], bool], ...] = (_by_series, _by_images, _by_frame)
+def _without_uids(structure_set: Header, series: Series) -> bool:
+    """Neither names anything by UID, as after anonymisation that blanks them: nothing speaks against the pair."""
+    named = structure_set.frames or structure_set.series or structure_set.images
+    return not (named or series.uid or series.frame_uid)
+
+
+_TESTS: tuple[Callable[[Header, Series], bool], ...] = (_by_series, _by_images, _by_frame, _without_uids)
 
 
 def _strongest(groups: list[list[_T]]) -> list[_T]:
@@ -447,6 +453,11 @@ def _checked(structure_set: Header, series: Series) -> tuple[str, ...]:
         raise BrachyError(
             f"CT {series} has another frame of reference than {name}, though they name each other: "
             "export both again from one study"
+        )
+    if _without_uids(structure_set, series):
+        return (
+            f"{name} and its CT name no UID at all: nothing proves that they belong together; taken as one frame of "
+            "reference",
         )
     if not (structure_set.frames and series.frame_uid):
         notes.append(f"{name} and its CT are in one frame of reference (not both name it)")

@@ -25,8 +25,9 @@ from brachy.io.dicom.files import (
     text,
 )
 from brachy.io.dicom.find import DOSE, PLAN, STRUCTURES, Found, find_case
+from brachy.io.dicom.imported_plan import ImportedPlan, ImportedSetup, ImportedSource
 from brachy.io.dicom.rtdose import ImportedDose, ImportedDvh, imported_dose
-from brachy.io.dicom.rtplan import ImportedPlan, ImportedSetup, ImportedSource, imported_plan
+from brachy.io.dicom.rtplan import imported_plan
 from brachy.io.dicom.structure_set import StructureSet, image_heights, structure_set
 from brachy.patient.case import Case, InputFile
 

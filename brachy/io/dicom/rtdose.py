@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 
 from brachy.errors import BrachyError
 from brachy.geometry.grid import Dose, Grid
-from brachy.io.dicom.files import integer, items, number, numbers, shown, text
+from brachy.io.dicom.files import declared_charset, integer, items, number, numbers, shown, text
 from brachy.io.dicom.pixels import Decoder, check_size
 
 Float = NDArray[np.float64]
@@ -93,7 +93,7 @@ def imported_dose(dataset: Dataset, name: str) -> ImportedDose:
         plan_uid=_first_reference(dataset, "ReferencedRTPlanSequence"),
         structure_set_uid=_first_reference(dataset, "ReferencedStructureSetSequence"),
         frame_of_reference_uid=text(dataset, "FrameOfReferenceUID"),
-        patient_id=text(dataset, "PatientID"),
+        patient_id=text(dataset, "PatientID", declared_charset(dataset)),
         dvhs=_dvhs(dataset),
         assumed=tuple(notes),
     )

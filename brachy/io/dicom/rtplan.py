@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
 from functools import cache
@@ -10,13 +10,13 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from scipy.spatial import cKDTree
 
 from brachy import resources, units
-from brachy.dosimetry.implant import Implant
-from brachy.dosimetry.source import load_source
 from brachy.errors import BrachyError
 from brachy.io.dicom.ct import day
 from brachy.io.dicom.files import declared_charset, integer, items, number, numbers, shown, text
+from brachy.io.dicom.imported_plan import ImportedPlan, ImportedSetup, ImportedSource
 
 Float = NDArray[np.float64]
 
@@ -27,124 +27,11 @@ HALF_LIFE_RANGE_DAYS = (1.0, 100.0)
 SAME_PLACE_MM = 0.01
 MOST_SEEDS = 5000
 TIME_TOLERANCE = 0.02
+TIME_UNITS = {"days": 86400.0, "hours": 3600.0, "minutes": 60.0}
+"""Units other than seconds in which a system may have written a seed's time, with their seconds."""
 
 _VENDOR_MODELS = resources.data_file("vendor_models.toml")
 _NUCLIDE = re.compile(r"^(?:i125|125i|iodine125|iod125)")
-
-
-@dataclass(frozen=True)
-class ImportedSource:
-    """One kind of seed of an imported plan.
-
-    `model_as_written` is the vendor's name; `model` is the shipped source that `brachy/data/vendor_models.toml` assigns
-    to it, or None. `strength_U` is the air-kerma strength at the time `reference`.
-    """
-
-    number: int
-    model_as_written: str
-    model: str | None
-    manufacturer: str
-    strength_U: float
-    half_life_days: float
-    reference: datetime | None
-
-
-@dataclass(frozen=True)
-class ImportedSetup:
-    """An application setup: a template, a needle, or in some systems a single seed."""
-
-    number: int
-    kind: str = ""
-    name: str = ""
-    dose_gy: float | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class ImportedPlan:
-    """Seeds of a permanent implant read from an RT Plan.
-
-    Attributes
-    ----------
-    positions_mm : (n, 3) array
-        Seed centres, patient frame (LPS), mm, in the order of the file.
-    axes : (n, 3) array or None
-        Unit vectors along the seeds; None if the file has none, then only 1D dose is possible.
-    source_of, setup_of : (n,) int arrays
-        Index of each seed's entry in `sources` and `setups`.
-    applicator_of : tuple of str
-        Needle (applicator) of each seed, "" if none is named.
-    prescription_gy : float or None
-        Prescribed dose, if the file states one.
-    assumed : tuple of str
-        Sentences about what was inferred.
-    """
-
-    positions_mm: Float
-    axes: Float | None
-    source_of: NDArray[np.int64]
-    setup_of: NDArray[np.int64]
-    applicator_of: tuple[str, ...]
-    sources: tuple[ImportedSource, ...]
-    setups: tuple[ImportedSetup, ...]
-    prescription_gy: float | None = None
-    label: str = ""
-    approval: str = ""
-    uid: str = ""
-    structure_set_uid: str = ""
-    frame_of_reference_uid: str = ""
-    patient_id: str = ""
-    name: str = ""
-    sha256: str = ""
-    assumed: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.positions_mm)
-
-    @property
-    def strength_U(self) -> Float:
-        """Air-kerma strength (n,) of each seed in U, as stated in the file."""
-        return np.array([self.sources[i].strength_U for i in self.source_of])
-
-    def implants(
-        self, source: str | None = None, half_life_days: float | None = None, accept_unverified: bool = False
-    ) -> list[Implant]:
-        """Seeds as implants, one implant for each kind of seed that is used.
-
-        Parameters
-        ----------
-        source : str, optional
-            Shipped model or source file for all seeds, instead of the one assigned by the table.
-        half_life_days : float, optional
-            Half-life instead of the plan's, which has precedence over the source's.
-        accept_unverified : bool
-            Also use a seed model whose tables were found in one publication only.
-
-        Raises
-        ------
-        BrachyError
-            If a seed model of the file is not in the table and `source` is not given.
-        """
-        found = []
-        for index, kind in enumerate(self.sources):
-            mine = self.source_of == index
-            if not mine.any():
-                continue
-            model = source or kind.model
-            if model is None:
-                raise BrachyError(
-                    f"{shown(self.name)}: seed model '{shown(kind.model_as_written)}' is not in the table of vendors' "
-                    "names: say which it is with --source MODEL"
-                )
-            found.append(
-                Implant(
-                    load_source(model, accept_unverified),
-                    self.positions_mm[mine],
-                    axes=None if self.axes is None else self.axes[mine],
-                    strength_U=kind.strength_U,
-                    half_life_days=half_life_days or kind.half_life_days,
-                )
-            )
-        return found
 
 
 def mapped_model(written: str) -> str | None:
@@ -179,9 +66,11 @@ def imported_plan(dataset: Dataset, name: str, sha256: str = "") -> ImportedPlan
     charset = declared_charset(dataset)
     sources = _sources(dataset, where, notes)
     setups = _setups(dataset, where)
-    seeds = _seeds(dataset, sources, where, notes)
+    spare = _spare_setups(dataset, setups, notes)
+    seeds = _seeds(dataset, sources, spare, where, notes)
     if not seeds:
         raise BrachyError(f"{where} has no seed: its channels have no positions; export the plan again")
+    _refuse_twice(seeds, where)
     axes = _axes(seeds, where, notes)
     prescription = _prescription(dataset, setups)
     uids = [text(i, "ReferencedSOPInstanceUID") for i in items(dataset, "ReferencedStructureSetSequence")]
@@ -200,6 +89,7 @@ def imported_plan(dataset: Dataset, name: str, sha256: str = "") -> ImportedPlan
         structure_set_uid=next((uid for uid in uids if uid), ""),
         frame_of_reference_uid=text(dataset, "FrameOfReferenceUID"),
         patient_id=text(dataset, "PatientID", charset),
+        plan_date=day(text(dataset, "RTPlanDate")),
         name=name,
         sha256=sha256,
         assumed=tuple(notes),
@@ -333,6 +223,38 @@ def _setups(dataset: Dataset, where: str) -> list[ImportedSetup]:
     return found
 
 
+def _spare_setups(dataset: Dataset, setups: Sequence[ImportedSetup], notes: dict[str, None]) -> set[int]:
+    """Indices of setups that no fraction group refers to: they are not treated. None where no group refers to any."""
+    referenced = {
+        integer(item, "ReferencedBrachyApplicationSetupNumber")
+        for group in items(dataset, "FractionGroupSequence")
+        for item in items(group, "ReferencedBrachyApplicationSetupSequence")
+    }
+    numbers_of = {setup.number for setup in setups}
+    if not referenced & numbers_of:
+        notes["no fraction group refers to an application setup of the plan: all setups are taken"] = None
+        return set()
+    spare = {index for index, setup in enumerate(setups) if setup.number not in referenced}
+    for index in sorted(spare):
+        named = f" '{setups[index].name}'" if setups[index].name else ""
+        notes[
+            f"application setup {setups[index].number}{named} is left out: no fraction group refers to it"
+        ] = None
+    return spare
+
+
+def _refuse_twice(seeds: Sequence["_Seed"], where: str) -> None:
+    """Refuse a seed that stands twice at one place: it would be dosed twice."""
+    places = np.array([seed.position for seed in seeds])
+    pairs = cKDTree(places).query_pairs(SAME_PLACE_MM, output_type="ndarray")
+    if len(pairs):
+        at = ", ".join(f"{value:.1f}" for value in places[pairs[0, 0]])
+        raise BrachyError(
+            f"{where} has {len(pairs)} seeds twice at one place, first at ({at}) mm: remove the copies "
+            "or export the plan again"
+        )
+
+
 def _prescription(dataset: Dataset, setups: Iterable[ImportedSetup]) -> float | None:
     """Prescribed dose in Gy: that of the dose references to targets, else of the setups; None if they disagree."""
     targets = {
@@ -361,12 +283,14 @@ class _Seed:
 
 
 def _seeds(
-    dataset: Dataset, sources: list[ImportedSource], where: str, notes: dict[str, None]
+    dataset: Dataset, sources: list[ImportedSource], spare: set[int], where: str, notes: dict[str, None]
 ) -> list[_Seed]:
     place_of = {source.number: index for index, source in enumerate(sources)}
     found: list[_Seed] = []
     needles = 0
     for setup_index, setup in enumerate(items(dataset, "ApplicationSetupSequence")):
+        if setup_index in spare:
+            continue
         for channel in items(setup, "ChannelSequence"):
             called = f"{where}, setup {setup_index + 1}, channel {text(channel, 'ChannelNumber') or '?'}"
             movement = text(channel, "SourceMovementType").upper()
@@ -458,6 +382,12 @@ def _note_time(seconds: float | None, half_life_days: float, notes: dict[str, No
     if not seconds:
         return
     mean_life = units.total_dose_hours(half_life_days) * 3600.0
+    for unit, length in TIME_UNITS.items():
+        if abs(seconds * length / mean_life - 1) <= TIME_TOLERANCE:
+            notes[
+                f"the plan's time of a seed, {seconds:g}, is the mean life in {unit}, not in seconds: taken as such"
+            ] = None
+            return
     if abs(seconds / mean_life - 1) > TIME_TOLERANCE:
         notes[
             f"the plan's time of a seed, {seconds / 86400:.1f} d, is not the mean life of {mean_life / 86400:.1f} d: "
