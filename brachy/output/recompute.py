@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -79,6 +80,8 @@ def recompute(
     accept_unverified: bool = False,
     formalism: str | None = None,
     days: float | None = None,
+    implant_on: date | None = None,
+    accept_strength: bool = False,
     out: Path | None = None,
     anonymise: bool = False,
     force: bool = False,
@@ -99,6 +102,10 @@ def recompute(
         Also use a seed model whose tables were seen in one place only.
     days : float, optional
         Dose until this day after implantation; complete decay by default.
+    implant_on : date, optional
+        Day of the implantation, to which the strengths decay from their reference date; by default the plan's.
+    accept_strength : bool
+        Take strengths that no permanent seed usually has.
     out : path, optional
         RTDOSE file to write; never over an existing one without `force`.
     anonymise : bool
@@ -135,14 +142,20 @@ def recompute(
         raise UsageError(f"--days {days:g}: give days above 0")
     if out is not None and out.exists() and not force:
         raise UsageError(f"{out} exists: choose another name or add --force")
-    seeds = _load(Path(plan), source, formalism, accept_unverified)
+    seeds = _load(Path(plan), source, formalism, accept_unverified, implant_on, accept_strength)
+    notes = list(seeds.notes)
     reference = None
     if like is not None:
         from brachy.io.dicom.read import read_dose
 
         reference = read_dose(like)
-        frames = {reference.frame_of_reference_uid, seeds.identity.frame_of_reference_uid} - {""}
-        if len(frames) > 1:
+        frames = [reference.frame_of_reference_uid, seeds.identity.frame_of_reference_uid]
+        if not all(frames):
+            which = like.name if not frames[0] else "the plan"
+            notes.append(
+                f"{which} names no frame of reference: nothing proves that seeds and dose lie in one; taken as one"
+            )
+        if len({*frames} - {""}) > 1:
             raise BrachyError(
                 f"{like.name} has another frame of reference than the plan: give a dose of the same CT"
             )
@@ -151,13 +164,14 @@ def recompute(
                 f"{like.name} is of another patient than the plan: give a dose of the same patient"
             )
         grid = reference.grid
+        seeds = replace(seeds, identity=_like(_identity(like)[0], seeds.identity))
     else:
         positions = np.vstack([implant.positions_mm for implant in seeds.implants])
         grid = Grid.around(
             positions.min(axis=0) - BOX_MARGIN_MM, positions.max(axis=0) + BOX_MARGIN_MM, spacing_mm or 1.0
         )
     found = dose(grid, seeds.implants, formalism=seeds.formalism, days=days)
-    lines = [*seeds.notes]
+    lines = notes
     if reference is not None:
         lines += _comparison(found, reference, seeds.implants)
     if out is not None:
@@ -184,32 +198,54 @@ class _Loaded:
     notes: tuple[str, ...]
 
 
-def _load(path: Path, source: str | None, formalism: str | None, accept_unverified: bool) -> _Loaded:
+def _like(other: Identity, own: Identity) -> Identity:
+    """Patient, study and frame of reference of the file whose grid is used, each completed from the plan's own."""
+    missing = {
+        name: getattr(own, name)
+        for name in ("patient_id", "study_uid", "frame_of_reference_uid")
+        if not getattr(other, name)
+    }
+    return replace(other, **missing)
+
+
+def _load(
+    path: Path,
+    source: str | None,
+    formalism: str | None,
+    accept_unverified: bool,
+    implant_on: date | None,
+    accept_strength: bool,
+) -> _Loaded:
     if not path.exists():
         raise BrachyError(f"no plan at {path}: give a plan folder, a plan.json or an RTPLAN")
     if path.is_dir() or path.suffix == ".json":
-        return _own(path, source, formalism, accept_unverified)
+        return _own(path, source, formalism, accept_unverified, implant_on)
     from brachy.dosimetry.source import source_warnings
     from brachy.io.dicom.read import read_plan
 
-    imported = read_plan(path)
+    imported = read_plan(path).at_implantation(implant_on)
     identity, uid = _identity(path)
-    implants = imported.implants(source=source, accept_unverified=accept_unverified)
+    implants = imported.implants(
+        source=source, accept_unverified=accept_unverified, accept_strength=accept_strength
+    )
     said = dict.fromkeys(note for implant in implants for note in source_warnings(implant.source))
     notes = tuple(f"assumed: {note}" for note in (*imported.assumed, *said))
     return _Loaded(implants, _formalism(formalism, "1D"), identity, uid, notes)
 
 
-def _own(path: Path, source: str | None, formalism: str | None, accept_unverified: bool) -> _Loaded:
+def _own(
+    path: Path, source: str | None, formalism: str | None, accept_unverified: bool, implant_on: date | None
+) -> _Loaded:
     from brachy.dosimetry.source import load_source, source_warnings
+    from brachy.patient.implant_date import date_of_plan, decayed, implant_date
     from brachy.patient.plan import Plan
 
     made = Plan.load(path)
-    implants = made.implants()
-    notes: tuple[str, ...] = ()
+    planned, assumed = date_of_plan(made)
+    implants, notes = decayed(made.implants(), planned, implant_date(implant_on, planned, assumed))
     if source is not None:
         other = load_source(source, accept_unverified)
-        notes = tuple(f"assumed: {note}" for note in source_warnings(other))
+        notes += tuple(f"assumed: {note}" for note in source_warnings(other))
         implants = [
             Implant(other, i.positions_mm, i.axes, strength_U=i.strength_U, half_life_days=i.half_life_days)
             for i in implants
@@ -361,12 +397,17 @@ def dose_volume_table(
 
     names = tuple(parse_metric(name).name for name in metrics) or default_metrics(bool(prescriptions))
     found = read_dose(dose_file)
-    drawn = read_structure_set(structure_file)
-    frames = {found.frame_of_reference_uid, drawn.frame_of_reference_uid} - {""}
-    if len(frames) > 1:
+    drawn = read_structure_set(structure_file, found.frame_of_reference_uid)
+    if drawn.left_out and not drawn.structures:
         raise BrachyError(
-            f"{dose_file.name} and {structure_file.name} have different frames of reference: "
-            "give structures drawn on the CT of this dose"
+            f"every ROI of {structure_file.name} ({', '.join(drawn.left_out)}) is in another frame of reference than "
+            f"{dose_file.name}: give structures drawn on the CT of this dose"
+        )
+    patients = {found.patient_id.casefold(), drawn.patient_id.casefold()} - {""}
+    if len(patients) > 1:
+        raise BrachyError(
+            f"{dose_file.name} is of patient '{found.patient_id}' and {structure_file.name} of '{drawn.patient_id}': "
+            "give both of one patient"
         )
     known = {structure.name for structure in drawn.structures}
     for roi in prescriptions:
@@ -374,6 +415,13 @@ def dose_volume_table(
             raise UsageError(f"--prescription {roi}=...: no such ROI; there are {', '.join(sorted(known))}")
     values: dict[str, dict[str, float | None]] = {}
     notes = [*found.assumed, *drawn.assumed]
+    if not found.frame_of_reference_uid or not drawn.names_frame:
+        which = [dose_file.name] * (not found.frame_of_reference_uid)
+        which += [structure_file.name] * (not drawn.names_frame)
+        notes.append(
+            f"no frame of reference in {' and '.join(which)}: nothing proves that dose and structures lie in one; "
+            "taken as one"
+        )
     for structure in drawn.structures:
         if not structure.contours_mm:
             notes.append(f"{structure.name} has no contour")

@@ -244,6 +244,11 @@ class Plan(_Record):
         return self
 
     @property
+    def implant_date_assumed(self) -> bool:
+        """Whether nobody gave the day of the implantation: it was taken from the planning CT."""
+        return any(note.startswith("implanted on the day of the CT") for note in self.assumed)
+
+    @property
     def seed_count(self) -> int:
         """Number of seeds."""
         return sum(len(needle.seeds) for needle in self.needles)

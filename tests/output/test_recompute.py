@@ -1,6 +1,7 @@
 """`brachy dose` and `brachy dvh` on real files: a clinical system's plan, its dose, its structures."""
 
 import json
+from datetime import date
 
 import numpy as np
 import pydicom
@@ -8,6 +9,7 @@ import pytest
 
 from brachy.errors import BrachyError, UsageError
 from brachy.output.recompute import dose_volume_table, ratios, recompute
+from tests import scanner
 
 
 @pytest.fixture
@@ -68,3 +70,97 @@ def test_what_cannot_be_is_refused(day1, shared, tmp_path):
         dose_volume_table(dose, day1 / "dicom" / "SS001.dcm", {}, ["D-1"])
     with pytest.raises(UsageError, match="no such ROI"):
         dose_volume_table(dose, day1 / "dicom" / "SS001.dcm", {"Liver": 100.0})
+
+
+# ---- frames of reference and patients --------------------------------------------------------------------------
+
+
+def flat_dose(path, frame=scanner.FRAME, patient=None):
+    """RTDOSE of 50 Gy over the boxes of `scanner.square`."""
+    data = scanner.common(scanner.DOSE_CLASS, "RTDOSE", scanner.generate_uid(), frame)
+    data.DoseUnits, data.DoseType, data.DoseSummationType = "GY", "PHYSICAL", "PLAN"
+    data.DoseGridScaling, data.NumberOfFrames = "0.5", 12
+    data.ImagePositionPatient, data.ImageOrientationPatient = ["-20", "28", "-60"], list(scanner.AXIAL)
+    data.PixelSpacing, data.GridFrameOffsetVector = ["2", "2"], [2.0 * k for k in range(12)]
+    scanner.pixels(data, np.full((12, 10, 12), 100, dtype=np.uint16))
+    if patient is not None:
+        data.SpecificCharacterSet, data.PatientID = "GB18030", patient
+    return scanner.save(data, path)
+
+
+BOXES = {name: [scanner.square(z) for z in (-47.5, -45.0, -42.5)] for name in ("GTV", "GTV_MR")}
+
+
+def drawn(path, of_another_frame=(), **changes):
+    data = scanner.structure_set(BOXES)
+    for roi in data.StructureSetROISequence:
+        if roi.ROIName in of_another_frame:
+            roi.ReferencedFrameOfReferenceUID = "1.2.3"
+    for keyword, value in changes.items():
+        setattr(data, keyword, value)
+    return scanner.save(data, path)
+
+
+def test_an_roi_of_another_frame_is_left_out_and_said(tmp_path):
+    table = dose_volume_table(
+        flat_dose(tmp_path / "RD.dcm"), drawn(tmp_path / "RS.dcm", ["GTV_MR"]), {}, ["mean"]
+    )
+    assert table.values == {"GTV": {"mean_gy": pytest.approx(50.0)}}
+    assert any("GTV_MR" in note and "another frame of reference" in note for note in table.notes)
+
+
+def test_where_every_roi_is_of_another_frame_all_are_named(tmp_path):
+    with pytest.raises(
+        BrachyError, match=r"every ROI .*GTV, GTV_MR.* another frame of reference than RD.dcm"
+    ):
+        dose_volume_table(
+            flat_dose(tmp_path / "RD.dcm"), drawn(tmp_path / "RS.dcm", ["GTV", "GTV_MR"]), {}, ["mean"]
+        )
+
+
+def test_a_dose_without_a_frame_is_used_and_said(tmp_path):
+    table = dose_volume_table(
+        flat_dose(tmp_path / "RD.dcm", frame=""), drawn(tmp_path / "RS.dcm"), {}, ["mean"]
+    )
+    assert set(table.values) == {"GTV", "GTV_MR"}
+    assert any("no frame of reference in RD.dcm" in note for note in table.notes)
+
+
+def test_a_dose_of_another_patient_is_refused(tmp_path):
+    with pytest.raises(BrachyError, match=r"RD.dcm is of patient '病人001' and RS.dcm of 'SYN-7'"):
+        dose_volume_table(
+            flat_dose(tmp_path / "RD.dcm", patient="病人001"),
+            drawn(tmp_path / "RS.dcm", PatientID="SYN-7"),
+            {},
+        )
+
+
+def one_seed_plan(path, **changes):
+    from tests.io.dicom.test_read_plan import plan_set, seed
+
+    data = plan_set([[seed([-12.0, 35.0, -45.0])]], RTPlanDate="20260102", **changes)
+    return scanner.save(data, path)
+
+
+def test_dose_like_takes_frame_patient_and_study_of_that_file(tmp_path):
+    """A patient ID in GB18030 is the same patient in both files, and is written as it is."""
+    plan = one_seed_plan(
+        tmp_path / "RP.dcm", SpecificCharacterSet="GB18030", PatientID="病人001", FrameOfReferenceUID=""
+    )
+    like = flat_dose(tmp_path / "RD.dcm", patient="病人001")
+    found = recompute(plan, like=like, out=tmp_path / "new.dcm")
+    written, model = pydicom.dcmread(tmp_path / "new.dcm"), pydicom.dcmread(like)
+    assert written.PatientID == model.PatientID == "病人001"
+    assert written.StudyInstanceUID == model.StudyInstanceUID
+    assert written.FrameOfReferenceUID == model.FrameOfReferenceUID
+    assert any("the plan names no frame of reference" in line for line in found.lines)
+    drawn(tmp_path / "RS.dcm", SpecificCharacterSet="GB18030", PatientID="病人001")
+    assert set(dose_volume_table(tmp_path / "new.dcm", tmp_path / "RS.dcm", {}).values) == {"GTV", "GTV_MR"}
+
+
+def test_the_day_of_the_implantation_scales_the_dose(tmp_path):
+    plan = one_seed_plan(tmp_path / "RP.dcm")
+    now = recompute(plan, spacing_mm=10.0).dose.gy
+    later = recompute(plan, spacing_mm=10.0, implant_on=date(2026, 3, 2))
+    np.testing.assert_allclose(later.dose.gy, now * 2.0 ** (-59 / 59.4), rtol=1e-6)
+    assert any("factor 0.502" in line for line in later.lines)

@@ -156,13 +156,15 @@ def _check_patient(volume: Volume, structures: StructureSet, file: StoredFile) -
         )
 
 
-def read_structure_set(path: str | PathLike[str]) -> StructureSet:
-    """Read the structures of one RTSTRUCT without its CT; the slice spacing is derived from the contours.
+def read_structure_set(path: str | PathLike[str], frame_uid: str = "") -> StructureSet:
+    """Structures of one RTSTRUCT without its CT; the slice spacing is derived from the contours.
 
     Parameters
     ----------
     path : str or PathLike
         The RTSTRUCT file.
+    frame_uid : str
+        Frame of reference of a dose: ROIs of another one are left out, and said.
 
     Raises
     ------
@@ -171,7 +173,7 @@ def read_structure_set(path: str | PathLike[str]) -> StructureSet:
     """
     _, dataset, name = _open(path, STRUCTURES, "an RT Structure Set")
     with reading(name):
-        return structure_set(dataset, name)
+        return structure_set(dataset, name, frame_uid=frame_uid, frame_of="the dose")
 
 
 def read_structures(path: str | PathLike[str]) -> tuple[Structure, ...]:

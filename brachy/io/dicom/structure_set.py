@@ -35,10 +35,16 @@ class StructureSet:
     patient_id: str = ""
     frame_of_reference_uid: str = ""
     assumed: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """ROIs that were left out because they are drawn in another frame of reference."""
+    names_frame: bool = True
+    """Whether the file names any frame of reference."""
 
 
-def structure_set(dataset: Dataset, name: str, grid: Grid | None = None, frame_uid: str = "") -> StructureSet:
-    """Structures from a parsed RTSTRUCT.
+def structure_set(
+    dataset: Dataset, name: str, grid: Grid | None = None, frame_uid: str = "", frame_of: str = "the CT"
+) -> StructureSet:
+    """Structures of a parsed RTSTRUCT.
 
     Parameters
     ----------
@@ -49,7 +55,9 @@ def structure_set(dataset: Dataset, name: str, grid: Grid | None = None, frame_u
     grid : Grid, optional
         Grid of the CT: gives the slice spacing; structures outside it are noted.
     frame_uid : str
-        Frame of reference of the CT, or ""; ROIs in another frame are left out.
+        Frame of reference of the CT (or the dose), or "": ROIs of another one are left out, and said.
+    frame_of : str
+        What has that frame of reference, for the sentence.
 
     Raises
     ------
@@ -72,12 +80,15 @@ def structure_set(dataset: Dataset, name: str, grid: Grid | None = None, frame_u
     notes = _Notes()
     frames = _frames(dataset, rois)
     kept: list[tuple[str, int | None, list[Float]]] = []
+    left_out: list[str] = []
+    common = frames[0] if len(frames) == 1 else ""
     for place, roi in enumerate(rois):
         number = integer(roi, "ROINumber")
         title = _title(roi, number, place, charset, notes)
-        frame = text(roi, "ReferencedFrameOfReferenceUID")
+        frame = text(roi, "ReferencedFrameOfReferenceUID") or common
         if frame_uid and frame and frame != frame_uid:
-            notes.add("in another frame of reference than the CT, left out", title)
+            notes.add(f"in another frame of reference than {frame_of}, left out", title)
+            left_out.append(title)
             continue
         polygons = _polygons(drawn.get(number, []), title, name, notes)
         if polygons:
@@ -111,6 +122,8 @@ def structure_set(dataset: Dataset, name: str, grid: Grid | None = None, frame_u
         patient_id=text(dataset, "PatientID", charset),
         frame_of_reference_uid=frames[0] if len(frames) == 1 else "",
         assumed=((f"{shown(name)}: {derived}",) if derived else ()) + notes.sentences(),
+        left_out=tuple(left_out),
+        names_frame=bool(frames),
     )
 
 

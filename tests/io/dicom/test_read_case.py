@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import dcmread, dcmwrite
 from pydicom.uid import generate_uid
 
 from brachy.errors import BrachyError, UsageError
@@ -344,3 +344,24 @@ def test_broken_file_beside_is_mentioned_where_something_is_missing(tmp_path):
     with pytest.raises(BrachyError) as caught:
         read_case(structures)
     one_line(caught, "no CT for RS.dcm")
+
+
+def test_a_case_whose_uids_are_all_blank_is_one_case_and_says_so(tmp_path):
+    slices = scanner.ct_slices()
+    contours = scanner.structure_set({"GTV": [scanner.square(z) for z in (-47.5, -45.0, -42.5)]}, slices)
+
+    def blank(data):
+        for element in data.iterall():
+            if element.VR == "UI" and element.keyword not in ("SOPClassUID", "ReferencedSOPClassUID"):
+                element.value = ""
+        return data
+
+    for k, data in enumerate([*slices, contours]):
+        path = scanner.save(data, tmp_path / f"{k}.dcm")
+        data.preamble = bytes(128)
+        dcmwrite(path, blank(data), enforce_file_format=False)
+    case = read_case(tmp_path)
+    assert [structure.name for structure in case.structures] == ["GTV"]
+    assert any(
+        "name no UID at all: nothing proves that they belong together" in note for note in case.assumed
+    )

@@ -2,13 +2,14 @@
 
 import json
 import tomllib
+from datetime import date
 
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
 from brachy import resources
-from brachy.errors import BrachyError
+from brachy.errors import BrachyError, UsageError
 from brachy.io.dicom.read import read_plan
 from brachy.io.dicom.rtplan import mapped_model
 from tests import scanner
@@ -373,3 +374,74 @@ def test_the_table_names_shipped_sources_alone_and_each_once():
     plain = [(model, _plain(name)) for model, entry in table.items() for name in entry["names"]]
     assert len({name for _, name in plain}) == len(plain)
     assert all(name for _, name in plain)
+
+
+# ---- dates, setups, copies, units of time ----------------------------------------------------------------------
+
+
+def test_strength_decays_from_its_reference_date_to_the_plans(tmp_path):
+    """59 days before the plan: 2^(-59/59.4) = 0.50234 is left; a source stated for the day of the plan keeps all."""
+    kinds = [
+        source(1, SourceStrengthReferenceDate="20251117"),
+        source(2, SourceStrengthReferenceDate="20260115"),
+    ]
+    data = plan_set([[seed(A), seed(B, 2, source=2)]], kinds, RTPlanDate="20260115")
+    plan = read(tmp_path, data).at_implantation()
+    np.testing.assert_allclose(plan.strength_U, [0.621 * 0.502339, 0.621], rtol=1e-5)
+    (said,) = [note for note in plan.assumed if "decayed" in note]
+    assert "2025-11-17" in said
+    assert "2026-01-15" in said
+    assert "factor 0.502" in said
+
+
+def test_the_day_that_is_given_goes_before_the_plans(tmp_path):
+    data = plan_set([[seed(A)]], [source(half_life=30.0)], RTPlanDate="20260102")
+    assert read(tmp_path, data).at_implantation().strength_U[0] == pytest.approx(0.621)
+    later = read(tmp_path, data).at_implantation(date(2026, 2, 1))
+    assert later.strength_U[0] == pytest.approx(0.3105)  # thirty days of a half-life of thirty
+    assert any("as given" in note for note in later.assumed)
+
+
+def test_a_plan_without_dates_says_so(tmp_path):
+    plan = read(tmp_path, plan_set([[seed(A)]]))
+    assert "no day of the implantation" in plan.at_implantation().assumed[-1]
+    undated = source(SourceStrengthReferenceDate="")
+    plan = read(tmp_path, plan_set([[seed(A)]], [undated], RTPlanDate="20260115"))
+    assert "no reference date of the strength" in plan.at_implantation().assumed[-1]
+    assert plan.at_implantation().strength_U[0] == 0.621
+
+
+@pytest.mark.parametrize(("unit", "seconds"), [("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)])
+def test_time_in_another_unit_is_known_by_its_size(unit, seconds, tmp_path):
+    lone = seed(A)
+    lone.ChannelTotalTime = f"{MEAN_LIFE_S / seconds:.3f}"
+    plan = read(tmp_path, plan_set([[lone]]))
+    assert any(f"the mean life in {unit}" in note for note in plan.assumed)
+
+
+def test_a_setup_that_no_fraction_group_refers_to_is_left_out(tmp_path):
+    data = plan_set([[seed(A)], [seed(B, 2)]])
+    del data.FractionGroupSequence[0].ReferencedBrachyApplicationSetupSequence[0]
+    plan = read(tmp_path, data)
+    np.testing.assert_array_equal(plan.positions_mm, [B])
+    assert any("setup 1 is left out" in note for note in plan.assumed)
+
+
+def test_where_no_setup_is_referred_to_all_count_and_that_is_said(tmp_path):
+    data = plan_set([[seed(A)], [seed(B, 2)]])
+    del data.FractionGroupSequence
+    plan = read(tmp_path, data)
+    assert len(plan) == 2
+    assert any("no fraction group" in note for note in plan.assumed)
+
+
+def test_a_seed_twice_at_one_place_is_refused(tmp_path):
+    refused(tmp_path, plan_set([[seed(A), seed(A, 2)]]), "twice at one place")
+
+
+@pytest.mark.parametrize(("strength", "unit"), [(18.5, "MBq"), (0.05, "GBq")])
+def test_an_unusual_strength_is_asked_for_its_unit(strength, unit, tmp_path):
+    plan = read(tmp_path, plan_set([[seed(A)]], [source(strength=strength)]))
+    with pytest.raises(UsageError, match=rf"RP.dcm: {strength:g} U .*{unit}\?.*--accept-strength"):
+        plan.implants()
+    assert plan.implants(accept_strength=True)[0].strength_U[0] == strength
