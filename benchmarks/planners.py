@@ -50,7 +50,7 @@ Loading = np.ndarray[Any, np.dtype[np.int8]]
 
 @dataclass
 class Result:
-    """A loading, its seconds, and what is to be said of it."""
+    """A loading, its seconds, and a remark."""
 
     name: str
     loading: Loading
@@ -100,10 +100,10 @@ def influence_between(game: Game) -> np.ndarray[Any, np.dtype[np.float32]]:
 def ipsa(game: Game, moves: int, protocol: Protocol) -> Result:
     """Annealing from a random loading by single seeds."""
     start = time.perf_counter()
-    dice = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     state = empty_state(game.board)
     loadings.set_loading(game.board, game.terms, state, np.zeros(len(game.candidates), np.int8))
-    for j in dice.permutation(len(game.candidates)):
+    for j in rng.permutation(len(game.candidates)):
         if state.counts[0] < len(game.candidates) // 4 and loadings.allowed(game.board, state, j):
             loadings.add_seed(game.board, state, j)
     loading = state.chosen.copy()

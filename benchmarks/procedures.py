@@ -39,7 +39,7 @@ MOST_ROUNDS = 80
 
 def placed_seeds(needle: PlanNeedle, column: Sequence[float], number: int, turn: int = 0) -> np.ndarray:
     """Where the seeds of a needle that are not in yet come to lie in procedure `number`: (k, 3), from the tip."""
-    dice = np.random.default_rng([number, zlib.crc32(f"{needle.template}:{needle.hole}".encode()), turn])
+    rng = np.random.default_rng([number, zlib.crc32(f"{needle.template}:{needle.hole}".encode()), turn])
     direction = np.array(needle.direction)
     back = np.array([s.depth_mm for s in sorted(needle.seeds, key=lambda s: s.depth_mm) if not s.placed])
     off = back[0] - FIRST_MM  # where it is used again its tip goes no deeper than its own first seed needs
@@ -48,20 +48,20 @@ def placed_seeds(needle: PlanNeedle, column: Sequence[float], number: int, turn:
     first = np.array(column) - (np.array(column) @ direction) * direction
     first /= np.linalg.norm(first)
     across = np.array([first, np.cross(direction, first)])
-    entry = np.array(needle.skin_mm) + ERRORS.needle.entry_mm * dice.standard_normal(2) @ across
+    entry = np.array(needle.skin_mm) + ERRORS.needle.entry_mm * rng.standard_normal(2) @ across
     frame = np.vstack([across, direction])
-    tip = planned_tip + ERRORS.needle.tip_mm * dice.standard_normal(3) @ frame
+    tip = planned_tip + ERRORS.needle.tip_mm * rng.standard_normal(3) @ frame
     axis = (tip - entry) / np.linalg.norm(tip - entry)
-    along = ERRORS.seed.along_mm * dice.standard_normal(60)[: len(back)]
-    side = ERRORS.seed.across_mm * dice.standard_normal((60, 2))[: len(back)] @ across
+    along = ERRORS.seed.along_mm * rng.standard_normal(60)[: len(back)]
+    side = ERRORS.seed.across_mm * rng.standard_normal((60, 2))[: len(back)] @ across
     return tip - (back - along)[:, None] * axis + side
 
 
 def troubles(plan: Plan, number: int) -> tuple[tuple[int, str], set[tuple[int, str]]]:
     """The needle that cannot be placed, and the needles of which the first seed is lost."""
-    dice = np.random.default_rng([number, 7])
+    rng = np.random.default_rng([number, 7])
     names = [(n.template, n.hole) for n in plan.needles]
-    picked = dice.permutation(len(names))[:3]
+    picked = rng.permutation(len(names))[:3]
     return names[picked[0]], {names[k] for k in picked[1:]}
 
 

@@ -1,4 +1,4 @@
-"""Planning again in the room: seconds after loading, and what the cache saves.
+"""Replanning in the operating room: seconds after loading, and the time that the cache saves.
 
 Run as `python benchmarks/replan.py`. The liver phantom with a third of its needles placed 3 mm off; loading (the plan,
 the case, the candidates of its holes) is left out, evaluation too.

@@ -63,7 +63,7 @@ def goals(pairs, influence, growth, threads, dvh_seconds):
     ratio = contour[peer] / contour["area fractions"]
     rows.append([f"contour on 512 x 512 vs {peer}", "300x", "", f"{ratio:.0f}x", ""])
     return table(
-        ["ratio", "asked: at least", "aim", "measured", "against numpy at 26 (1D), 250 ns (2D)"], rows
+        ["ratio", "required: at least", "desired", "measured", "against numpy at 26 (1D), 250 ns (2D)"], rows
     )
 
 
@@ -111,37 +111,37 @@ Written by `make bench`; do not edit. Measured on {today}:
 
 - {cpu}; {versions}; load {load} when it began.
 - Seeded, warm, medians of {rounds} interleaved rounds on one core, by the process's CPU time.
-- Two threads against one: the best of many rounds by the clock, since other work on the machine only adds; and the
-  CPU time of one thread over that of the busier of two, which other work does not touch.
+- Two threads against one: the best of many rounds by wall-clock time, because other work on the machine only adds to
+  it; and the CPU time of one thread divided by that of the busier of two, which other work does not affect.
 
-## What was asked for
+## Required ratios
 
 {goals}
-The peers are numpy as fast as it can be written (`benchmarks/peers/numpy_dose.py`: slice by slice, in place). The
+The peers are optimised numpy (`benchmarks/peers/numpy_dose.py`: slice by slice, in place). The
 ratios were set on a processor without AVX-512, where numpy takes 19 to 26 ns (1D) and 135 to 250 ns (2D) a pair. With
-AVX-512 numpy's arc tangents and exponentials are several times as fast; the kernels are not, they wait for their
-tables. The last column is what the kernels measured here make of the peer's time there.
+AVX-512 numpy's arc tangents and exponentials are several times as fast, but not the kernels, whose time is spent on
+reading tables. The last column is the ratio of the peer's time there to that of the kernels here.
 
 Where a ratio is missed:
 
-- **2D tree.** On the processor named above, with other work beside it, it came out at 195, 203 and 208 times numpy in
-  three runs: an asked 200 is within what a run differs by.
-- **Two threads.** By the clock only a quiet machine tells; by CPU time it is how evenly the blocks are shared out. The
-  1D tree takes 23 ms, of which a part is one thread's: the grid's new pages, and Python.
+- **2D tree.** On the processor named above, with other work running, the ratios of three runs were 195, 203 and 208:
+  the required 200 is within the variation between runs.
+- **Two threads.** The wall-clock ratio is meaningful only on an idle machine; the CPU-time ratio shows how evenly the
+  blocks are distributed. Of the 23 ms of the 1D tree a part is serial: new memory pages of the grid, and Python.
 - **Influence.** A pair costs about 1.3 ns of arithmetic (distance, two arc tangents, one root: 75 vector operations)
   and 0.5 ns for the four corners of a table's cell, loaded as one vector. The scattered points of an influence matrix
-  find them in the second cache and not in the first, and the matrix itself is 160 MB of new pages.
+  find them in the second-level cache and not in the first, and the matrix itself is 160 MB of new memory pages.
 - **Growth with seeds, 2D.** 320 seeds fill four times the volume of 80 at the same spacing, so each has as many voxels
-  near it as before, and what is near is summed directly. F is published at steps of 5 or 10 degrees and linear between:
-  kinks decide how near is near, and only many seeds average them out (see `brachy/core/tree.py`). Fewer voxels summed
-  directly, by a shorter reach or a looser tolerance, broke the promise of 0.1 % on random implants.
+  near it as before, and near seeds are summed directly. F is published at steps of 5 or 10 degrees and linear between:
+  kinks determine which seeds count as near, and only many seeds average them out (see `brachy/core/tree.py`). Summing
+  fewer voxels directly, by a shorter reach or a looser tolerance, exceeded 0.1 % on random implants.
 
 ## Dose: 80 seeds, 160 x 160 x 100 voxels of 1 mm
 
 {pairs}
 The greatest error is that of 20 000 voxels outside the capsules, against the float64 sum. On 257 random implants of six
 models (25 to 140 seeds in balls, discs, lines and rows, six spacings, all voxels) the tree was within 9.3e-4 of the
-direct sum. pygrpm is listed where `BRACHY_BENCH_PYGRPM` names a Python that has it (see
+direct sum. pygrpm is listed if `BRACHY_BENCH_PYGRPM` names a Python that has it (see
 `benchmarks/peers/pygrpm_dose.py`).
 
 ## Dose: threads

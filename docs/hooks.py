@@ -30,12 +30,12 @@ def command_page():
             elif parameter.metavar:
                 shown += f" {escaped(parameter.metavar)}"
             default = parameter.default
-            told = (
+            shown_default = (
                 escaped(str(default))
                 if isinstance(default, (str, int, float)) and default is not False
                 else ""
             )
-            lines.append(f"| {shown} | {told} | {escaped(parameter.help or '')} |")
+            lines.append(f"| {shown} | {shown_default} | {escaped(parameter.help or '')} |")
         lines.append("")
     return "\n".join(lines) + "\n"
 

@@ -107,7 +107,7 @@ def killed(mutant, folder):
     whole = file.read_text("utf-8")
     if whole.count(mutant.old) != 1:
         raise SystemExit(
-            f"{mutant.file} holds '{mutant.old}' {whole.count(mutant.old)} times: mend this list"
+            f"{mutant.file} holds '{mutant.old}' {whole.count(mutant.old)} times: correct this list"
         )
     file.write_text(whole.replace(mutant.old, mutant.new), "utf-8")
     try:

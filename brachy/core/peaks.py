@@ -36,9 +36,9 @@ def elongations(excess: Any, spacing: Any, peaks: Any, length_mm: Any, direction
     """Brightness of straight in-plane lines through each peak, (n, directions), as a share of the peak's HU.
 
     For each direction: of all segments of `length_mm` that contain the peak, the largest value of the least HU along
-    the segment. It tells objects longer than a seed from seeds: a single capsule scores low in every direction, a row
-    of capsules or the edge of a bone high in one or two, a solid object in all. `peaks` (n, 3) are indices z, y, x; the
-    peak's HU is the highest within one voxel of it.
+    the segment. It distinguishes objects longer than a seed from seeds: a single capsule scores low in every direction,
+    a row of capsules or the edge of a bone high in one or two, a solid object in all. `peaks` (n, 3) are indices z, y,
+    x; the peak's HU is the highest within one voxel of it.
     """
     ny, nx = excess.shape[1:]
     step = min(spacing[0], spacing[1])

@@ -1,4 +1,4 @@
-"""What mutated inputs have found and was mended, each as the file that did it: refused in one line, or read."""
+"""Faults found with mutated inputs and corrected, each with the file that caused it, now refused or read."""
 
 import json
 import zipfile
