@@ -24,7 +24,7 @@ from brachy.optimise.replanning.cache import rows
 from brachy.optimise.search import Game
 from brachy.optimise.seed_stock import decay_since_stated, stock_of_plan
 from brachy.patient.case import Case
-from brachy.patient.plan import Plan, PlanNeedle, PlanSource
+from brachy.patient.plan import Plan, PlanNeedle, PlanSeed, PlanSource
 from brachy.patient.protocol import change
 
 Float = NDArray[np.float64]
@@ -134,7 +134,7 @@ def game_with(
     for place in places:
         gaps = np.linalg.norm(everything.positions_mm - place, axis=1)
         kept &= gaps >= protocol.seeds.min_spacing_mm - 1e-3
-    shut |= _crossing(opened, present, names)
+    shut |= _crossing(opened, present, names) | _of_other_strength(opened, present)
     candidates = everything.only(kept, shut)
     points = np.concatenate([part.points_mm[: part.counts[level]] for part in opened.prepared.samples])
     matrix = _matrix(opened, points)[np.append(everything.stays(kept, shut), len(everything))]
@@ -211,6 +211,32 @@ def _crossing(
     return np.asarray((near & ~same).any(axis=1) & ~on_line)
 
 
+def _of_other_strength(opened: Opened, present: Sequence[PlanNeedle]) -> NDArray[np.bool_]:
+    """Copies of the needles in the patient with seeds of another strength than theirs.
+
+    A needle holds seeds of one strength. The search excludes a copy of a needle when it opens another, and a needle in
+    the patient is open already: both copies could be loaded, with two seeds in one place.
+    """
+    every = opened.candidates
+    starts = np.array(
+        [opened.templates[t].needles[k].hole_mm for t, k in zip(every.template_of, every.local, strict=True)]
+    ).reshape(-1, 3)
+    planned = {(n.template, n.hole): n.seeds for n in opened.plan.needles}
+    other = np.zeros(len(starts), dtype=bool)
+    for needle in present:
+        seeds = needle.seeds or planned.get((needle.template, needle.hole), ())
+        if seeds:
+            mine = np.linalg.norm(starts - np.array(needle.hole_mm), axis=1) < SAME_MM
+            other |= mine & (every.strength != _kind(seeds[0], opened.plan))
+    return other
+
+
+def _kind(seed: PlanSeed, plan: Plan) -> int:
+    """Which of the strengths in stock a planned seed has."""
+    mci = plan.sources[seed.source].apparent_activity_mCi / decay_since_stated(plan.sources[0])
+    return int(np.abs(np.array(plan.protocol.source.stock_mCi) - mci).argmin())
+
+
 def _covered(
     opened: Opened,
     candidates: Candidates,
@@ -224,8 +250,6 @@ def _covered(
 def loading_of(needles: Sequence[PlanNeedle], candidates: Candidates, plan: Plan) -> NDArray[np.int8]:
     """Loading of the candidates that are the planned places of some needles; other places are left out."""
     loading = np.zeros(len(candidates), dtype=np.int8)
-    stock = np.array(plan.protocol.source.stock_mCi)
-    decay = decay_since_stated(plan.sources[0])
     where: dict[tuple[int, str, int], list[int]] = {}
     for i, number in enumerate(candidates.needle_of.tolist()):
         template = int(candidates.template_of[number])
@@ -233,8 +257,7 @@ def loading_of(needles: Sequence[PlanNeedle], candidates: Candidates, plan: Plan
         where.setdefault((template, hole, int(candidates.strength[number])), []).append(i)
     for needle in needles:
         for seed in needle.seeds:
-            mci = plan.sources[seed.source].apparent_activity_mCi / decay
-            kind = int(np.abs(stock - mci).argmin())
+            kind = _kind(seed, plan)
             depth = needle.depth_mm - seed.depth_mm
             for i in where.get((needle.template, needle.hole, kind), []):
                 if abs(candidates.depths_mm[i] - depth) < SAME_MM:

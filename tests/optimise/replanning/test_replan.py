@@ -17,7 +17,7 @@ from brachy.dosimetry.source import load_source
 from brachy.dosimetry.tg43 import dose
 from brachy.errors import BrachyError, UsageError
 from brachy.evaluation.rules import check_rules
-from brachy.optimise import replan
+from brachy.optimise import plan, replan
 from brachy.optimise.replanning.implanted_so_far import PLACED_HEADER, Placed, read_placed
 from brachy.optimise.replanning.replan import no_worse
 from brachy.optimise.replanning.state import opened_for, stand
@@ -27,7 +27,7 @@ from brachy.patient import lineage
 from brachy.patient.plan import Plan
 from brachy.patient.protocol import change
 from brachy.patient.target import Target
-from tests.sphere_case import quick_plan, sphere
+from tests.sphere_case import QUICK, quick_plan, sphere
 
 NOTHING = Placed({}, frozenset(), frozenset(), {})
 
@@ -232,6 +232,25 @@ def test_a_needle_on_a_measured_line_gives_its_seeds_along_it(before):
         assert not seed.placed
     # filled in again, the file says the same
     assert ",line," in placed_csv(found)
+
+
+def test_a_needle_in_the_patient_gets_seeds_of_its_own_strength_alone():
+    """Found by the property test: with two strengths in stock, two seeds lay at each place of a measured needle."""
+    mixed = plan(sphere(), change(QUICK, source={"activities_mCi": (0.8, 0.6)}), direction=(0, 0))
+    lines = {
+        (n.template, n.hole): (tuple(np.add(n.tip_mm, (1.0, 0.5, 0.0))), n.skin_mm)
+        for n in mixed.needles[::2]
+    }
+    found = replan(mixed, sphere(), Placed({}, frozenset(), frozenset(), lines))
+    assert not found.optimiser["carried_on"]
+    places = np.array(seeds_of(found))
+    gaps = np.linalg.norm(places[:, None] - places, axis=2)[np.triu_indices(len(places), 1)]
+    assert gaps.min() >= 5.0 - 0.01
+    planned = {n.hole: mixed.sources[n.seeds[0].source].air_kerma_strength_U for n in mixed.needles[::2]}
+    for needle in found.needles:
+        strengths = {found.sources[seed.source].air_kerma_strength_U for seed in needle.seeds}
+        (strength,) = strengths
+        assert strength == pytest.approx(planned.get(needle.hole, strength), rel=1e-5)
 
 
 def test_the_chain_leads_back_and_every_state_can_be_written_again(tmp_path, before):
