@@ -12,11 +12,11 @@ def main(name: str = "post-implant"):
     found = brachy.verify(
         None, name, source="amersham_6711", strength_U=0.889, prescription_gy=120.0, count=31
     )
-    target = found.data["targets"][0]["roi"]
-    d90 = found.data["evaluation"]["structures"][target]["D90_gy"]["actual"]
-    low, high, _level = found.data["intervals"][target]["D90_gy"]
-    print(f"{len(found.data['seeds'])} seeds found; D90 of {target} {d90:.1f} Gy ({low:.1f} to {high:.1f})")
-    for sentence in found.data["warnings"]:
+    target = found.record.targets[0].roi
+    d90 = found.record.evaluation.structures[target]["D90_gy"].actual
+    low, high, _level = found.record.intervals[target]["D90_gy"]
+    print(f"{len(found.record.seeds)} seeds found; D90 of {target} {d90:.1f} Gy ({low:.1f} to {high:.1f})")
+    for sentence in found.record.warnings:
         print("warning:", sentence)
     return found
 

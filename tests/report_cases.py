@@ -11,7 +11,9 @@ from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
 from brachy.output.report import PlannedSeeds
 from brachy.patient.case import Case
+from brachy.patient.check_report import CheckItem, CheckReport
 from brachy.patient.plan import PlanCase, RuleResult
+from brachy.postimplant.record import PostImplantRecord
 from tests.small_plan import circle, dicom_identity, small_case, small_plan
 
 HOSTILE = "<script>alert(1)</script>"
@@ -29,12 +31,7 @@ def hostile_case():
 
 def report_plan(**changes):
     """The small plan with a verdict, broken rules and hostile words."""
-    checks = [
-        {
-            "name": HOSTILE, "expected": "1", "found": "2", "difference": 1.0, "tolerance": 0.1, "unit": "Gy",
-            "passed": False, "source": QUOTED,
-        }
-    ]  # fmt: skip
+    failed = CheckReport.of([CheckItem(HOSTILE, "1", "2", 1.0, 0.1, "Gy", False, QUOTED)])
     plan = small_plan(
         case=PlanCase(patient_id=QUOTED, study_uid="1.2.3.1"),
         rules=(
@@ -44,7 +41,7 @@ def report_plan(**changes):
         assumed=(HOSTILE, "implanted on the day of the CT"),
         limits=("water everywhere",),
     )
-    return plan.sealed().model_copy(update={"check": {"verdict": "fail", "checks": checks}, **changes})
+    return plan.sealed().model_copy(update={"check": failed, **changes})
 
 
 def report_inputs(plan, case):
@@ -83,7 +80,7 @@ def verification():
         )  # fmt: skip
     values = {"planned": 130.0, "actual": 111.5, "difference": -18.5}
     record = {
-        "format": "brachy-verification", "version": 1, "plan": "abc" * 20, "case": {"patient_id": QUOTED},
+        "plan": "abc" * 20, "case": {"patient_id": QUOTED},
         "seeds": rows, "missing": ["B1.1"], "extra": [3],
         "registration": {"method": "seeds", "residual_mm": 0.43, "transform": np.eye(4).tolist()},
         "targets": [{"roi": "GTV", "prescription_gy": 120.0}],
@@ -94,19 +91,26 @@ def verification():
              "required": True}
         ],
         "shifts": {
-            "planned": 4, "matched": 3, "missing": 1, "extra": 1, "lost": 0, "migrated": 1,
+            "planned": 4, "found": 4, "matched": 3, "missing": 1, "extra": 1, "lost": 0, "migrated": 1,
+            "common_shift_mm": [0.0, 0.0, 0.0],
             "all": {"seeds": 3, "mean_mm": 0.8, "sd_mm": 0.7, "max_mm": 1.41, "systematic_mm": [0.33, 0.33, 0.33]},
             "needles": [{"needle": HOSTILE, "planned": 4, "seeds": 3, "mean_mm": 0.8}],
         },
         "cold_spots": {"GTV": {"volume_cc": 0.42, "count": 1, "spots": [
             {"volume_cc": 0.42, "centre_mm": [-21.0, -14.0, 113.0], "sector": "left anterior superior",
-             "min_gy": 61.0}]}},
+             "min_gy": 61.0, "min_at_mm": [-21.0, -14.0, 113.0], "extent_mm": [9.0, 8.0, 7.0]}]}},
         "further_seed": {"GTV": {"position_mm": [-20.0, -14.5, 113.0], "sector": "left anterior superior",
-                                 "lifted_cc": 0.31}},
+                                 "strength_U": 0.889, "lifted_cc": 0.31, "V100_pct": [80.0, 84.0],
+                                 "D90_gy": [111.5, 114.0]}},
         "sectors": {"GTV": [{"sector": "left anterior superior", "volume_cc": 0.5, "D90_gy": 99.0, "V100_pct": 71.0,
                              "min_gy": 61.0}]},
         "outside": [3], "in_organs": {HOSTILE: [3]}, "margin_mm": 5.0, "warnings": [HOSTILE],
         "doubts": [{"position_mm": [0.0, 0.0, 100.0], "reason": HOSTILE}],
         "assumed": [HOSTILE], "limits": ["water everywhere"],
     }  # fmt: skip
-    return record, case, [Implant(source, after, axes=axes, strength_U=0.889)], planned
+    return (
+        PostImplantRecord.model_validate(record),
+        case,
+        [Implant(source, after, axes=axes, strength_U=0.889)],
+        planned,
+    )

@@ -64,7 +64,7 @@ def commission(data: Path | None = None) -> CheckReport:
     >>> report.verdict  # doctest: +SKIP
     'pass'
     """
-    return CheckReport(
+    return CheckReport.of(
         (
             *_printed(),
             *_nodes(),
@@ -369,9 +369,7 @@ def html(report: CheckReport) -> str:
 def commissioning_files(report: CheckReport) -> dict[str, str]:
     """Texts of commissioning.json, commissioning.html and validation.md."""
     return {
-        "commissioning.json": canonical(
-            {"software": __version__, "limits": list(LIMITS), **report.to_dict()}
-        ),
+        "commissioning.json": canonical({"software": __version__, "limits": list(LIMITS), **report.data()}),
         "commissioning.html": html(report),
         "validation.md": markdown(report),
     }

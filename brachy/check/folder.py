@@ -86,7 +86,7 @@ def check_plan(folder: str | Path) -> CheckReport:
         *_loading(plan),
         *rule_items(plan, rtplan, rtstruct),
     ]
-    return CheckReport(tuple(items))
+    return CheckReport.of(items)
 
 
 def _open(path: Path) -> pydicom.Dataset:

@@ -86,4 +86,4 @@ def check_implanted(
         compared("dose, 99 % of the voxels within", 0.0, float(np.percentile(np.abs(ratio - 1), 99)),
                  DOSE_TOLERANCE + quantum, "", text),
     ]  # fmt: skip
-    return CheckReport(tuple(items))
+    return CheckReport.of(items)

@@ -1,37 +1,8 @@
-"""Records of a check: one comparison, and the report of all comparisons."""
+"""A comparison of two numbers, as an item of a check."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from brachy.patient.check_report import CheckItem, CheckReport
 
-
-@dataclass(frozen=True)
-class CheckItem:
-    """One comparison: expected and found value as text, difference and tolerance in a unit, result, and source."""
-
-    name: str
-    expected: str
-    found: str
-    difference: float | None
-    tolerance: float | None
-    unit: str
-    passed: bool
-    source: str
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """All comparisons of a check; the verdict is "pass" if every one passed, else "fail"."""
-
-    checks: tuple[CheckItem, ...]
-
-    @property
-    def verdict(self) -> str:
-        """ "pass" or "fail"."""
-        return "pass" if all(item.passed for item in self.checks) else "fail"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Data as printed by --json and stored in plan.json."""
-        return {"verdict": self.verdict, "checks": [asdict(item) for item in self.checks]}
+__all__ = ["CheckItem", "CheckReport", "compared"]
 
 
 def compared(

@@ -269,7 +269,7 @@ def check(
         report = compare(data)
         plan_folder.write_texts(commissioning_files(report), out, force=force)
     if as_json:
-        _print_json(report.to_dict())
+        _print_json(report.data())
     else:
         console.show_check(report, "Commissioning" if commission else "Second opinion")
         if out is not None:

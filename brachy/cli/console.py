@@ -278,13 +278,13 @@ def strength_of_seeds(plan: Plan) -> list[tuple[str, float]]:
 
 
 def _show_second_opinion(plan: Plan) -> None:
-    if not plan.check:
+    if not plan.check.made:
         return
-    failed = [item for item in plan.check["checks"] if not item["passed"]]
+    failed = [item for item in plan.check.checks if not item.passed]
     if not failed:
-        _say(f"second opinion: pass, {len(plan.check['checks'])} checks of the files written")
+        _say(f"second opinion: pass, {len(plan.check.checks)} checks of the files written")
     for item in failed:
-        _say(f"SECOND OPINION FAILED: {item['name']}: expected {item['expected']}, found {item['found']}")
+        _say(f"SECOND OPINION FAILED: {item.name}: expected {item.expected}, found {item.found}")
 
 
 def show_robust(found: dict[str, Any]) -> None:

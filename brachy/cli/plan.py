@@ -224,7 +224,7 @@ def plan(
         console.show_plan(made, folder)
         if alternatives is not None:
             console.show_alternatives(named, alternatives)
-    if made.check.get("verdict") == "fail":
+    if made.check.failed:
         return 1
     return _verdict(made) if strict else 0
 

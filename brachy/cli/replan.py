@@ -92,7 +92,7 @@ def replan(
     else:
         console.show_replan(made)
         console.show_plan(made, folder)
-    return 1 if made.check.get("verdict") == "fail" else 0
+    return 1 if made.check.failed else 0
 
 
 def approve(

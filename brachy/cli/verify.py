@@ -1,8 +1,9 @@
-"""`brachy verify`: options in, exit code out, and what is shown of a verification."""
+"""`brachy verify`: options in, exit code out, and what is shown of an implant."""
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +12,10 @@ from brachy.errors import UsageError
 from brachy.patient.overrides import case_name, date_of, targets_of
 
 if TYPE_CHECKING:
-    from brachy.postimplant.record import Verification
+    from brachy.postimplant.record import Compared, PostImplantRecord
+    from brachy.postimplant.result import PostImplant
+
+Say = Callable[[str], None]
 
 
 def verify(
@@ -146,15 +150,15 @@ def verify(
             accept_unverified=accept_unverified, seed=seed, progress=progress,
         )  # fmt: skip
         if anonymise:
-            found = postimplant_folder.anonymised_verification(found)
+            found = postimplant_folder.anonymised_post_implant(found)
         if folder is not None:
             progress("writing and checking")
-            found = postimplant_folder.write_verification(found, folder, force=force, review=review)
+            found = postimplant_folder.write_post_implant(found, folder, force=force, review=review)
     if as_json:
         sys.stdout.write(found.to_json())
     else:
         show(found, folder)
-    if found.check.get("verdict") == "fail":
+    if found.check.failed:
         return 1
     return 1 if strict and not found.goals_met else 0
 
@@ -169,127 +173,127 @@ def _what(first: str, second: str | None, no_plan: bool) -> tuple[str | None, st
     return first, second
 
 
-def show(found: "Verification", folder: Path | None) -> None:
+def show(found: "PostImplant", folder: Path | None) -> None:
     """Summary on the terminal: seeds, shifts, metrics beside the plan's, goals, cold spots, doubts, assumptions."""
     from brachy.cli import console
     from brachy.dosimetry.shown_metrics import Table, metrics_in
+    from brachy.postimplant.record import Compared
 
-    content = found.content()
+    record = found.record.as_written()
     say, table, cell = console.say, console.table, console.cell
-    _show_seeds(content, say)
-    targets = {entry["roi"]: entry["prescription_gy"] for entry in content["targets"]}
+    _show_seeds(record, say)
+    targets = {target.roi: target.prescription_gy for target in record.targets}
     shown = metrics_in(Table.TERMINAL_TARGETS)
-    metrics = content["evaluation"]["structures"]
+    metrics = record.evaluation.structures
     rows = table(
         f"Targets ({found.formalism} dose to complete decay)", "ROI", "Rx Gy", *map(console.unit, shown)
     )
     for roi, rx in targets.items():
-        for word in ("planned", "actual", "difference"):
-            values = [metrics[roi].get(name, {}).get(word) for name in shown]
-            if word == "difference":
-                values = [
-                    None if value is None else f"{value:+.2f}".replace("-0.00", "+0.00") for value in values
-                ]
-            if word == "actual" or any(value is not None for value in values):
-                rows.add_row(
-                    cell(f"{roi}, {'as implanted' if word == 'actual' else word}"),
-                    cell(rx),
-                    *map(cell, values),
-                )
+        found_values = [metrics[roi].get(name, Compared()) for name in shown]
+        if any(value.planned is not None for value in found_values):
+            rows.add_row(cell(f"{roi}, planned"), cell(rx), *(cell(value.planned) for value in found_values))
+        rows.add_row(cell(f"{roi}, as implanted"), cell(rx), *(cell(value.actual) for value in found_values))
+        if any(value.difference is not None for value in found_values):
+            rows.add_row(
+                cell(f"{roi}, difference"), cell(rx), *(cell(_signed(value)) for value in found_values)
+            )
     console.show(rows)
     organs = [roi for roi in metrics if roi not in targets]
     if organs:
         names = metrics_in(Table.TERMINAL_ORGANS)
         rows = table("Organs as implanted (planned)", "ROI", *map(console.unit, names))
         for roi in organs:
-            rows.add_row(cell(roi), *(cell(_beside(metrics[roi].get(name, {}))) for name in names))
+            rows.add_row(cell(roi), *(cell(_beside(metrics[roi].get(name, Compared()))) for name in names))
         console.show(rows)
     for roi in targets:
-        _show_target(content, roi, say)
+        _show_target(record, roi, say)
         rows = table(f"Sectors of {roi}", "sector", "cc", "D90 Gy", "V100 %", "min Gy")
-        for sector in content["sectors"][roi]:
-            rows.add_row(
-                *(cell(sector[name]) for name in ("sector", "volume_cc", "D90_gy", "V100_pct", "min_gy"))
-            )
+        for row in record.sectors[roi]:
+            rows.add_row(*map(cell, (row.sector, row.volume_cc, row.D90_gy, row.V100_pct, row.min_gy)))
         console.show(rows)
-    for goal in content["goals"]:
-        met = "met" if goal["met"] else "MISSED" if goal["required"] else "missed (an aim)"
-        say(
-            f"goal: {goal['roi']} {goal['metric']} {goal['op']} {goal['limit']:g}: {goal['value']:.4g}, {met}"
-        )
-    for doubt in content["doubts"]:
-        which = f"seed {doubt['seed'] + 1}" if doubt["seed"] is not None else "no seed"
-        say(f"doubt: {which} at {_place(doubt['position_mm'])}: {doubt['reason']}")
-    for word in ("warnings", "assumed", "limits"):
-        for sentence in content[word]:
-            say(f"{word.removesuffix('s')}: {sentence}")
-    if found.check:
-        say(f"second opinion on the files: {found.check['verdict']}")
+    for goal in record.goals:
+        met = "met" if goal.met else "MISSED" if goal.required else "missed (an aim)"
+        say(f"goal: {goal.roi} {goal.metric} {goal.op} {goal.limit:g}: {goal.value:.4g}, {met}")
+    for doubt in record.doubts:
+        which = f"seed {doubt.seed + 1}" if doubt.seed is not None else "no seed"
+        say(f"doubt: {which} at {_place(doubt.position_mm)}: {doubt.reason}")
+    for word, sentences in (
+        ("warning", record.warnings),
+        ("assumed", record.assumed),
+        ("limit", record.limits),
+    ):
+        for sentence in sentences:
+            say(f"{word}: {sentence}")
+    if found.check.made:
+        say(f"second opinion on the files: {found.check.verdict}")
     say("Not a medical device: for research and education.")
     if folder is not None:
         say(f"wrote {folder}")
 
 
-def _show_seeds(content: dict[str, Any], say: Any) -> None:
-    shifts = content["shifts"]
-    if shifts is None:
-        say(f"{len(content['seeds'])} seeds; no plan to compare with")
+def _show_seeds(record: "PostImplantRecord", say: Say) -> None:
+    shifts, registration = record.shifts, record.registration
+    if shifts is None or registration is None:
+        say(f"{len(record.seeds)} seeds; no plan to compare with")
     else:
-        registration = content["registration"]
-        say(f"registration: {registration['method']}, {registration['note']}")
+        say(f"registration: {registration.method}, {registration.note}")
         say(
-            f"seeds: {shifts['planned']} planned, {shifts['found']} found, {shifts['matched']} matched; "
-            f"{shifts['missing']} missing, {shifts['extra']} extra: "
-            f"{shifts['lost']} lost, {shifts['migrated']} migrated"
+            f"seeds: {shifts.planned} planned, {shifts.found} found, {shifts.matched} matched; "
+            f"{shifts.missing} missing, {shifts.extra} extra: {shifts.lost} lost, {shifts.migrated} migrated"
         )
-        every = shifts["all"]
-        say(
-            f"shifts: mean {every['mean_mm']:.2f} mm, largest {every['max_mm']:.2f} mm; systematic "
-            f"{_place(every['systematic_mm'])}, random {every['random_mm']:.2f} mm RMS"
-        )
-        if content["missing"]:
-            say(f"missing: {', '.join(content['missing'])}")
-        for k in content["extra"]:
-            say(f"extra: seed {k + 1} at {_place(content['seeds'][k]['position_mm'])}")
-    if content["outside"]:
-        listed = ", ".join(str(k + 1) for k in content["outside"])
-        say(f"more than {content['margin_mm']:g} mm outside every target: seeds {listed}")
-    for roi, held in content["in_organs"].items():
+        every = shifts.all
+        if every.systematic_mm is not None:
+            say(
+                f"shifts: mean {every.mean_mm:.2f} mm, largest {every.max_mm:.2f} mm; systematic "
+                f"{_place(every.systematic_mm)}, random {every.random_mm:.2f} mm RMS"
+            )
+        if record.missing:
+            say(f"missing: {', '.join(record.missing)}")
+        for k in record.extra:
+            say(f"extra: seed {k + 1} at {_place(record.seeds[k].position_mm)}")
+    if record.outside:
+        listed = ", ".join(str(k + 1) for k in record.outside)
+        say(f"more than {record.margin_mm:g} mm outside every target: seeds {listed}")
+    for roi, held in record.in_organs.items():
         say(f"in {roi}: seeds {', '.join(str(k + 1) for k in held)}")
 
 
-def _show_target(content: dict[str, Any], roi: str, say: Any) -> None:
+def _show_target(record: "PostImplantRecord", roi: str, say: Say) -> None:
     from brachy.dosimetry.shown_metrics import UNCERTAIN, symbol_and_unit
 
-    found = content["intervals"][roi]
+    found = record.intervals[roi]
     for name in UNCERTAIN:
         if name in found:
             _, unit = symbol_and_unit(name)
             low, high, level = found[name]
             say(f"{roi}: {name} within {low:.1f} to {high:.1f} {unit} ({100 * level:g} %)")
-    cold = content["cold_spots"][roi]
-    say(f"{roi}: {cold['volume_cc']:.2f} cc below the prescription in {cold['count']} places")
-    for spot in cold["spots"][:5]:
+    cold = record.cold_spots[roi]
+    say(f"{roi}: {cold.volume_cc:.2f} cc below the prescription in {cold.count} places")
+    for spot in cold.spots[:5]:
         say(
-            f"  {spot['volume_cc']:.2f} cc, {spot['sector']}, centre {_place(spot['centre_mm'])}, "
-            f"least {spot['min_gy']:.0f} Gy at {_place(spot['min_at_mm'])}"
+            f"  {spot.volume_cc:.2f} cc, {spot.sector}, centre {_place(spot.centre_mm)}, "
+            f"least {spot.min_gy:.0f} Gy at {_place(spot.min_at_mm)}"
         )
-    further = content["further_seed"][roi]
+    further = record.further_seed[roi]
     if further is not None:
-        before, after = further["V100_pct"]
+        before, after = further.V100_pct
         say(
-            f"  a further seed helps most at {_place(further['position_mm'])} ({further['sector']}): "
-            f"{further['lifted_cc']:.2f} cc, V100 {before:.1f} to {after:.1f} %"
+            f"  a further seed helps most at {_place(further.position_mm)} ({further.sector}): "
+            f"{further.lifted_cc:.2f} cc, V100 {before:.1f} to {after:.1f} %"
         )
 
 
-def _beside(values: dict[str, Any]) -> str | float | None:
-    actual, planned = values.get("actual"), values.get("planned")
+def _signed(value: "Compared") -> str | None:
+    return None if value.difference is None else f"{value.difference:+.2f}".replace("-0.00", "+0.00")
+
+
+def _beside(value: "Compared") -> str | float | None:
+    actual, planned = value.actual, value.planned
     if actual is None or planned is None:
-        return actual if actual is None else float(actual)
-    now, then = (f"{value:.3g}" if abs(value) < 100 else f"{value:.1f}" for value in (actual, planned))
+        return actual
+    now, then = (f"{each:.3g}" if abs(each) < 100 else f"{each:.1f}" for each in (actual, planned))
     return f"{now} ({then})"
 
 
-def _place(mm: list[float]) -> str:
+def _place(mm: Sequence[float]) -> str:
     return "(" + ", ".join(f"{value:.1f}" for value in mm) + ") mm"

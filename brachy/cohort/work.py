@@ -132,32 +132,30 @@ def _verify(case: str, given: dict[str, str], folder: Path | None) -> dict[str, 
         **lengths,
     )  # fmt: skip
     if _flag(given, "anonymise"):
-        found = postimplant_folder.anonymised_verification(found)
+        found = postimplant_folder.anonymised_post_implant(found)
     if folder is not None:
-        postimplant_folder.write_verification(found, folder, force=True)
-    content = found.content()
-    target = content["targets"][0]
+        postimplant_folder.write_post_implant(found, folder, force=True)
+    record = found.record.as_written()
+    target = record.targets[0]
+    metrics = record.evaluation.structures
     structures = {
-        roi: {name: values.get("actual") for name, values in metrics.items()}
-        for roi, metrics in content["evaluation"]["structures"].items()
+        roi: {name: value.actual for name, value in values.items()} for roi, values in metrics.items()
     }
-    planned = {
-        f"planned_{name}": content["evaluation"]["structures"][target["roi"]].get(name, {}).get("planned")
-        for name in UNCERTAIN
-    }
-    shifts = content["shifts"] or {}
+    own = metrics[target.roi]
+    planned = {f"planned_{name}": own[name].planned if name in own else None for name in UNCERTAIN}
+    shifts = record.shifts
     return {
-        "patient_id": content.get("case", {}).get("patient_id", ""),
-        "target": target["roi"],
+        "patient_id": record.case.patient_id,
+        "target": target.roi,
         "structures": structures,
         "metrics": {
-            "prescription_gy": target["prescription_gy"],
-            **_of(structures[target["roi"]]),
+            "prescription_gy": target.prescription_gy,
+            **_of(structures[target.roi]),
             **planned,
-            "volume_cc": structures[target["roi"]].get("volume_cc"),
-            "seeds": len(content["seeds"]),
-            "missing": shifts.get("missing"),
-            "mean_shift_mm": shifts.get("all", {}).get("mean_mm"),
+            "volume_cc": structures[target.roi].get("volume_cc"),
+            "seeds": len(record.seeds),
+            "missing": None if shifts is None else shifts.missing,
+            "mean_shift_mm": None if shifts is None else shifts.all.mean_mm,
             "goals_met": found.goals_met,
         },
     }

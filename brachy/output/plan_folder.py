@@ -211,7 +211,7 @@ def _fill(
     write_text_whole(folder / "dvh.csv", csv_tables.dvh_csv(curves))
     write_text_whole(folder / "placed.csv", csv_tables.placed_csv(plan))
     if independent_check:
-        plan = plan.checked(check_plan(folder).to_dict())
+        plan = plan.checked(check_plan(folder))
         write_text_whole(folder / "plan.json", plan.to_json())
     found: dict[str, Any] | None = None
     if robust:

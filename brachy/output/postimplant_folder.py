@@ -16,10 +16,13 @@ from brachy.io.dicom.write import write_ct, write_dose, write_structures
 from brachy.io.dicom.write.implanted import write_implanted
 from brachy.output.csv_tables import number, safe_text, table
 from brachy.output.plan_folder import DOSE_MARGIN_MM, DOSE_SPACING_MM, check_destination, whole_folder
-from brachy.output.report import PlannedSeeds, write_verification_report
+from brachy.output.report import PlannedSeeds, write_post_implant_report
+from brachy.patient.case import Case
 from brachy.patient.privacy import anonymised, nameless, scrubbed
 from brachy.patient.uids import identified, uid
-from brachy.postimplant.record import Verification
+from brachy.postimplant.record import ImplantCase, PostImplantRecord
+from brachy.postimplant.result import PostImplant
+from brachy.postimplant.rows import case_row
 from brachy.postimplant.seed_files import GivenSeeds, doubtful
 from brachy.writing import write_text_whole
 
@@ -38,37 +41,42 @@ FAR_MM = 60.0
 """A seed farther than this from every target does not widen the grid of the RT Dose (engineering choice)."""
 
 
-def anonymised_verification(found: Verification) -> Verification:
-    """The same verification without what names the patient (`brachy.patient.privacy`), and without dates."""
+def anonymised_post_implant(found: PostImplant) -> PostImplant:
+    """The same result without what names the patient (`brachy.patient.privacy`), and without dates."""
     case = anonymised(found.case)
-    data = scrubbed(found.data, found.case)
-    for key in ("assumed", "warnings"):
-        data[key] = [_DATE.sub("(date)", sentence) for sentence in data[key]]
-    identifier = found.data["plan"]
+    # what names the form of the file is no text of the patient's
+    fixed = {key: value for key, value in found.data.items() if key in ("format", "version", "software")}
+    record = PostImplantRecord.model_validate({**scrubbed(found.data, found.case), **fixed})
+    identifier = found.record.plan
     if identifier and "." in identifier:  # the UID of a vendor's plan, not the checksum of ours
-        data["plan"] = uid("anonymous plan", identifier)
-    data["case"] = {
-        **dict.fromkeys(data["case"], ""),
-        "patient_id": case.identity.patient_id,
-        "study_uid": case.identity.study_uid,
-        "frame_of_reference_uid": case.identity.frame_of_reference_uid,
-        "ct_series_uid": case.identity.ct_series_uid,
-        "inputs": [{"name": file.name, "sha256": file.sha256} for file in case.inputs],
-    }
+        identifier = uid("anonymous plan", identifier)
+    record = record.model_copy(
+        update={
+            "plan": identifier,
+            "case": _anonymous_row(case),
+            "assumed": tuple(_DATE.sub("(date)", sentence) for sentence in record.assumed),
+            "warnings": tuple(_DATE.sub("(date)", sentence) for sentence in record.warnings),
+        }
+    )
     planned = found.planned
     if planned is not None and planned.plan is not None:
         planned = replace(planned, plan=nameless(planned.plan))
-    return replace(found, data=data, case=case, planned=planned)
+    return replace(found, record=record, case=case, planned=planned)
 
 
-def write_verification(
-    found: Verification, out: str | os.PathLike[str], *, force: bool = False, review: bool = False
-) -> Verification:
-    """Write the folder of a verification, and check its files.
+def _anonymous_row(case: Case) -> ImplantCase:
+    """Identity of an anonymised case: without structure set and date."""
+    return case_row(case).model_copy(update={"structure_set_uid": "", "ct_date": ""})
+
+
+def write_post_implant(
+    found: PostImplant, out: str | os.PathLike[str], *, force: bool = False, review: bool = False
+) -> PostImplant:
+    """Write the folder of an implant, and check its files.
 
     Parameters
     ----------
-    found : Verification
+    found : PostImplant
         Of `brachy.verify`.
     out : path
         Folder to write; its parent exists.
@@ -79,8 +87,8 @@ def write_verification(
 
     Returns
     -------
-    Verification
-        The same with the second opinion on the files.
+    PostImplant
+        The same with the independent check of the files.
 
     Raises
     ------
@@ -92,7 +100,7 @@ def write_verification(
     check_destination(out, force)
     case = identified(found.case)
     carried = len(case.structures) != len({s.name for s in case.structures if s.number is not None})
-    labels = [seed["planned"] or f"seed {k + 1}" for k, seed in enumerate(found.data["seeds"])]
+    labels = [seed.planned or f"seed {k + 1}" for k, seed in enumerate(found.record.seeds)]
     with whole_folder(out, force) as folder:
         structure_set = ""
         if case.structures and (carried or not case.identity.is_dicom):
@@ -116,26 +124,27 @@ def write_verification(
         if review:
             write_review(found, folder)
         sources = {implant.source.name: implant.source.to_dict() for implant in found.implants}
-        positions = [seed["position_mm"] for seed in found.content()["seeds"]]
-        found = replace(found, check=check_implanted(folder, positions, sources, found.formalism).to_dict())
+        positions = [seed.position_mm for seed in found.record.as_written().seeds]
+        check = check_implanted(folder, positions, sources, found.formalism)
+        found = replace(found, record=found.record.model_copy(update={"check": check}))
         write_text_whole(folder / "verification.json", found.to_json())
         _write_report(found, folder / "report.html")
     return found
 
 
-def _write_report(found: Verification, path: Path) -> None:
+def _write_report(found: PostImplant, path: Path) -> None:
     """The report of the implant, as verification.json has it."""
     given = found.planned
     planned = None
     if given is not None:
         planned = PlannedSeeds(given.labels, given.positions_mm, given.implants, given.axes)
-    write_verification_report(
-        found.content(), found.case, found.implants, path,
+    write_post_implant_report(
+        found.record.as_written(), found.case, found.implants, path,
         planned=planned, plan=None if given is None else given.plan,
     )  # fmt: skip
 
 
-def implanted_dose(found: Verification) -> Dose:
+def implanted_dose(found: PostImplant) -> Dose:
     """Dose round the targets and the seeds near them, to complete decay, 1 mm."""
     seeds = np.vstack([implant.positions_mm for implant in found.implants])
     away = np.min([target.structure.distance_mm(seeds) for target in found.targets], axis=0)
@@ -149,16 +158,15 @@ def _short(values: Sequence[float | None]) -> list[str]:
     return ["" if value is None or math.isnan(value) else number(value) for value in values]
 
 
-def seeds_csv(found: Verification) -> str:
+def seeds_csv(found: PostImplant) -> str:
     """A row a seed: where it is, how sure, which planned one, how far from it. `--seeds` reads it again."""
     rows: list[Sequence[object]] = []
-    for k, seed in enumerate(found.data["seeds"]):
-        place = seed["place"]
+    for k, seed in enumerate(found.record.seeds):
         rows.append((
-            k + 1, *_short(seed["position_mm"]), *_short(seed["axis"] or [None] * 3),
-            *_short([seed["confidence"], seed["mass"], *seed["position_sd_mm"]]), safe_text(seed["planned"] or ""),
-            *_short([seed[name] for name in ("shift_mm", "shift_along_mm", "shift_across_mm", "angle_deg")]),
-            *_short([place["outside_mm"]]), safe_text("; ".join(place["in"])),
+            k + 1, *_short(seed.position_mm), *_short(seed.axis or [None] * 3),
+            *_short([seed.confidence, seed.mass, *seed.position_sd_mm]), safe_text(seed.planned or ""),
+            *_short([seed.shift_mm, seed.shift_along_mm, seed.shift_across_mm, seed.angle_deg]),
+            *_short([seed.place.outside_mm]), safe_text("; ".join(seed.place.organs)),
         ))  # fmt: skip
     return table(SEEDS_HEADER, rows)
 
@@ -201,7 +209,7 @@ def review_csv(seeds: GivenSeeds, pictures: dict[int, str] | None = None) -> str
     return table(REVIEW_HEADER, rows)
 
 
-def write_review(found: Verification, folder: Path) -> None:
+def write_review(found: PostImplant, folder: Path) -> None:
     """review.csv, and review/NAME.png of everything doubtful."""
     from brachy.output.figures.review_figure import review_figure
 

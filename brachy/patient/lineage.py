@@ -76,7 +76,7 @@ def approve(folder: str | Path, by: str) -> Path:
     UsageError
         If no name is given or it is approved already.
     BrachyError
-        If it holds no plan, or one whose second opinion failed.
+        If it holds no plan, or one whose independent check failed.
     """
     place = Path(folder)
     if not by.strip() or len(by) > 200:
@@ -86,7 +86,7 @@ def approve(folder: str | Path, by: str) -> Path:
         raise UsageError(f"{place} is no folder: give the folder that `brachy plan` wrote")
     if is_approved(place):
         raise UsageError(f"{place} is approved already by {approval(place)['by']}")
-    if plan.check.get("verdict") == "fail":
+    if plan.check.failed:
         raise BrachyError(f"the second opinion on {place} failed: see `brachy check {place}`")
     file = place / APPROVAL
     write_text_whole(

@@ -13,8 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -26,11 +24,11 @@ from brachy.dosimetry.implant import Implant
 from brachy.dosimetry.source import Source
 from brachy.errors import BrachyError
 from brachy.messages import first_problem
+from brachy.patient.check_report import CheckReport
 from brachy.patient.protocol import Protocol
+from brachy.patient.records import Record, Vector
 from brachy.patient.target import Target, planned_name
 from brachy.writing import canonical, rounded, write_text_whole
-
-Vector = tuple[float, float, float]
 
 FORMAT = "brachy-plan"
 VERSION = 1
@@ -38,19 +36,14 @@ MAX_BYTES = 64_000_000
 """A plan.json larger than this is refused before it is read (engineering choice; a real one has well under 1 MB)."""
 
 
-class _Record(BaseModel):
-    # "constants": a number that is none reaches `rounded`, which refuses it, and does not become null on the way
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants")
-
-
-class PlanInput(_Record):
+class PlanInput(Record):
     """A file the plan was made from."""
 
     name: str
     sha256: str
 
 
-class PlanCase(_Record):
+class PlanCase(Record):
     """Whose plan it is. Patient name and dates are not kept here."""
 
     patient_id: str = ""
@@ -61,7 +54,7 @@ class PlanCase(_Record):
     inputs: tuple[PlanInput, ...] = ()
 
 
-class PlanSource(_Record):
+class PlanSource(Record):
     """One kind of seed: model, strength at implantation, and the TG-43 data used (`data`, a whole source file)."""
 
     model: str
@@ -75,7 +68,7 @@ class PlanSource(_Record):
     )
 
 
-class PlanTarget(_Record):
+class PlanTarget(Record):
     """A target and what it gets."""
 
     roi: str
@@ -101,7 +94,7 @@ class PlanTarget(_Record):
         )
 
 
-class PlanTemplate(_Record):
+class PlanTemplate(Record):
     """A template: hole (column c, row r) is at origin + c * spacing * column + (r - 1) * spacing * row.
 
     Column 0 is "A" (then B ... Z, AA ...), the first row is 1; `origin_mm` is therefore hole A1.
@@ -125,7 +118,7 @@ def _without_false(data: dict[str, Any], name: str) -> dict[str, Any]:
     return data
 
 
-class PlanSeed(_Record):
+class PlanSeed(Record):
     """A seed; depth_mm = |tip - centre|; `source` indexes the plan's sources; `placed` once it is in the patient."""
 
     position_mm: Vector
@@ -138,7 +131,7 @@ class PlanSeed(_Record):
         return _without_false(handler(self), "placed")
 
 
-class PlanNeedle(_Record):
+class PlanNeedle(Record):
     """A loaded needle; depth_mm = |tip - hole|; seeds from the tip backwards.
 
     `in_place` is a needle whose line was measured; a needle that is, or holds a placed seed, need not lie on the
@@ -166,7 +159,7 @@ class PlanNeedle(_Record):
         return self.in_place or any(seed.placed for seed in self.seeds)
 
 
-class GoalResult(_Record):
+class GoalResult(Record):
     """A goal of the protocol and what came of it."""
 
     roi: str
@@ -179,7 +172,7 @@ class GoalResult(_Record):
     source: str = ""
 
 
-class RuleResult(_Record):
+class RuleResult(Record):
     """A rule of the protocol, its worst case and where that is."""
 
     rule: str
@@ -197,7 +190,7 @@ class RuleResult(_Record):
         return "reported" if self.where.startswith("reported:") else "met"
 
 
-class Evaluation(_Record):
+class Evaluation(Record):
     """DVH metrics, in Gy, % and cc by their names."""
 
     formalism: Literal["1D", "2D"]
@@ -211,7 +204,7 @@ class Evaluation(_Record):
     goals: tuple[GoalResult, ...] = ()
 
 
-class Plan(_Record):
+class Plan(Record):
     """A plan; plan.json is described in docs/formats.md."""
 
     format: Literal["brachy-plan"] = "brachy-plan"
@@ -229,7 +222,7 @@ class Plan(_Record):
     needles: tuple[PlanNeedle, ...]
     evaluation: Evaluation
     rules: tuple[RuleResult, ...] = ()
-    check: dict[str, Any] = Field(default_factory=dict)
+    check: CheckReport = Field(CheckReport(), description="the independent check of the written files")
     optimiser: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -275,11 +268,12 @@ class Plan(_Record):
         data["checksum"] = checksum_of(data)
         return Plan.model_validate(data)
 
-    def checked(self, report: dict[str, Any]) -> "Plan":
-        """Return the plan with a second opinion on it, which is sealed to this plan."""
+    def checked(self, report: CheckReport) -> "Plan":
+        """Return the plan with the result of an independent check, sealed to this plan."""
         plan = self.sealed()
-        check = rounded({key: value for key, value in report.items() if key != "checksum"})
-        return plan.model_copy(update={"check": {**check, "checksum": _check_checksum(check, plan.checksum)}})
+        check = rounded({key: value for key, value in report.data().items() if key != "checksum"})
+        sealed = {**check, "checksum": _check_checksum(check, plan.checksum)}
+        return plan.model_copy(update={"check": CheckReport.model_validate(sealed)})
 
     def to_json(self) -> str:
         """Text of plan.json: 6 significant digits, stable order, ends with a newline."""

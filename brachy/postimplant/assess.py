@@ -14,15 +14,32 @@ from brachy.geometry.structures import Structure
 from brachy.patient.anatomy import prepare
 from brachy.patient.case import Case
 from brachy.patient.protocol import Goal, Protocol, load_protocol
+from brachy.patient.records import vector
 from brachy.patient.roles import guess_role
 from brachy.patient.target import Target, target_of
 from brachy.postimplant import coverage
-from brachy.postimplant.compare import Comparison, Implanted, seed_rows, shift_report
+from brachy.postimplant.compare import Comparison, Implanted, shift_report
 from brachy.postimplant.intervals import LEVEL, SAMPLES, Errors, intervals, uncertainties
 from brachy.postimplant.matching import moved_by
 from brachy.postimplant.planned import Planned
-from brachy.postimplant.record import FORMAT, VERSION, CarriedPlan, Verification
+from brachy.postimplant.record import (
+    Compared,
+    DoubtRow,
+    ImplantEvaluation,
+    IntervalErrors,
+    PostImplantRecord,
+    ShiftReport,
+)
 from brachy.postimplant.registration import Registration
+from brachy.postimplant.result import CarriedPlan, PostImplant
+from brachy.postimplant.rows import (
+    case_row,
+    held_by_organ,
+    registration_row,
+    seed_rows,
+    source_row,
+    target_row,
+)
 from brachy.postimplant.seed_files import GivenSeeds
 from brachy.version import __version__
 
@@ -73,7 +90,7 @@ def formalism_of(planned: Planned | None, given: str | None) -> str:
     return planned.plan.evaluation.formalism if planned is not None and planned.plan is not None else "1D"
 
 
-def assess(ask: Question, tell: Callable[[str], None]) -> Verification:
+def assess(ask: Question, tell: Callable[[str], None]) -> PostImplant:
     """Dose, metrics beside the plan's, goals, cold spots, sectors, places and intervals of an implant."""
     said = [*ask.said, *ask.made.assumed]
     case, targets, carried, protocol = _structures(ask, said)
@@ -121,59 +138,48 @@ def assess(ask: Question, tell: Callable[[str], None]) -> Verification:
     places = coverage.places_of(
         ask.seeds.positions_mm, [t.structure for t in targets], case.structures, ask.margin_mm
     )
-    data: dict[str, Any] = {
-        "format": FORMAT,
-        "version": VERSION,
-        "software": f"brachy {__version__}",
-        "plan": ask.planned.identifier if ask.planned is not None else None,
-        "case": _identity(case),
-        "seeds": seed_rows(ask.seeds, ask.planned, ask.comparison, places),
-        "missing": _missing(ask),
-        "extra": [] if ask.comparison is None else ask.comparison.matching.extra.tolist(),
-        "registration": _registration(ask.registration),
-        "shifts": None
-        if ask.comparison is None or ask.planned is None
-        else shift_report(ask.planned, ask.comparison),
-        "sources": [_source(implant) for implant in implants],
-        "targets": [
-            {
-                "roi": t.name,
-                "prescription_gy": t.prescription_gy,
-                "volume_cc": t.structure.volume_cc,
-            }
-            for t in targets
-        ],
-        "evaluation": {
-            "formalism": ask.formalism,
-            "structures": beside,
-            "uncertainty": told["uncertainty"],
-            "other_formalism": told["other_formalism"],
-        },
-        "goals": [goal.model_dump(mode="json") for goal in judged],
-        "intervals": {roi: {k: v for k, v in found.items() if k != "sd"} for roi, found in spread.items()},
-        "uncertainty": {
-            "sd": {roi: found["sd"] for roi, found in spread.items()},
-            "samples": SAMPLES,
-            "level": LEVEL,
-            "seed": ask.seed,
-            "strength_pct": errors.strength_pct,
-            "contour_sd_mm": errors.contour_mm,
-            "registration_sd_mm": errors.together_mm,
-            "sources": {name: entry["source"] for name, entry in uncertainties().items()},
-        },
-        "cold_spots": cold,
-        "further_seed": further,
-        "sectors": sectors,
-        "outside": [k for k, place in enumerate(places) if place["beyond_margin"]],
-        "in_organs": _held(places),
-        "margin_mm": ask.margin_mm,
-        "doubts": [{"position_mm": at.tolist(), "reason": why, "seed": k} for at, why, k in ask.seeds.doubts],
-        "warnings": _warnings(ask),
-        "assumed": list(dict.fromkeys([*case.assumed, *said])),
-        "limits": list(LIMITS),
-    }
-    return Verification(
-        data, ask.made.implants, ask.made.order, ask.seeds, case,
+    record = PostImplantRecord(
+        software=f"brachy {__version__}",
+        plan=ask.planned.identifier if ask.planned is not None else None,
+        case=case_row(case),
+        seeds=seed_rows(ask.seeds, ask.planned, ask.comparison, places),
+        missing=_missing(ask),
+        extra=() if ask.comparison is None else tuple(ask.comparison.matching.extra.tolist()),
+        registration=registration_row(ask.registration),
+        shifts=_shifts(ask),
+        sources=tuple(source_row(implant) for implant in implants),
+        targets=tuple(target_row(target) for target in targets),
+        evaluation=ImplantEvaluation(
+            formalism=ask.formalism,
+            structures=beside,
+            uncertainty=told["uncertainty"],
+            other_formalism=told["other_formalism"],
+        ),
+        goals=judged,
+        intervals={roi: found.of for roi, found in spread.items()},
+        uncertainty=IntervalErrors(
+            sd={roi: found.sd for roi, found in spread.items()},
+            samples=SAMPLES,
+            level=LEVEL,
+            seed=ask.seed,
+            strength_pct=errors.strength_pct,
+            contour_sd_mm=errors.contour_mm,
+            registration_sd_mm=errors.together_mm,
+            sources=uncertainties().sources,
+        ),
+        cold_spots=cold,
+        further_seed=further,
+        sectors=sectors,
+        outside=tuple(k for k, place in enumerate(places) if place.beyond_margin),
+        in_organs=held_by_organ(places),
+        margin_mm=ask.margin_mm,
+        doubts=tuple(DoubtRow(position_mm=vector(at), reason=why, seed=k) for at, why, k in ask.seeds.doubts),
+        warnings=_warnings(ask),
+        assumed=tuple(dict.fromkeys([*case.assumed, *said])),
+        limits=LIMITS,
+    )
+    return PostImplant(
+        record, ask.made.implants, ask.made.order, ask.seeds, case,
         tuple(targets), ask.formalism, _carried_plan(ask),
     )  # fmt: skip
 
@@ -339,8 +345,8 @@ def _planned_values(
     external: Structure | None,
     asked: Sequence[Goal],
     said: list[str],
-) -> dict[str, dict[str, dict[str, float | None]]]:
-    """{ROI: {metric: {planned, actual, difference}}}."""
+) -> dict[str, dict[str, Compared]]:
+    """Metrics of each structure by name, as planned and as implanted."""
     before: dict[str, dict[str, float | None]] = {}
     planned = ask.planned
     if planned is not None and planned.plan is not None:
@@ -365,14 +371,14 @@ def _planned_values(
         said.append(
             "planned metrics are those of the planned seeds on the structures of the CT after the implant"
         )
-    beside: dict[str, dict[str, dict[str, float | None]]] = {}
+    beside: dict[str, dict[str, Compared]] = {}
     for roi, values in told["structures"].items():
         old = before.get(roi.casefold(), {})
         beside[roi] = {}
         for name, actual in values.items():
             was = old.get(name)
             difference = None if was is None or actual is None else actual - was
-            beside[roi][name] = {"planned": was, "actual": actual, "difference": difference}
+            beside[roi][name] = Compared(planned=was, actual=actual, difference=difference)
     return beside
 
 
@@ -413,63 +419,27 @@ def _errors(ask: Question, case: Case, carried: bool) -> Errors:
     return Errors(
         spread,
         presence,
-        float(uncertainties()["air_kerma_strength"]["percent"]),
+        uncertainties().strength_pct,
         0.0 if residual is None else residual / np.sqrt(3.0),
         ask.contour_sd_mm,
     )
 
 
-def _missing(ask: Question) -> list[str]:
+def _missing(ask: Question) -> tuple[str, ...]:
     if ask.planned is None or ask.comparison is None:
-        return []
-    return [ask.planned.labels[k] for k in ask.comparison.matching.missing.tolist()]
+        return ()
+    return tuple(ask.planned.labels[k] for k in ask.comparison.matching.missing.tolist())
 
 
-def _registration(found: Registration | None) -> dict[str, Any] | None:
-    if found is None:
+def _shifts(ask: Question) -> ShiftReport | None:
+    if ask.planned is None or ask.comparison is None:
         return None
-    return {
-        "method": found.method,
-        "residual_mm": found.residual_mm,
-        "transform": found.transform.tolist(),
-        "note": found.note,
-    }
+    return shift_report(ask.planned, ask.comparison)
 
 
-def _source(implant: Implant) -> dict[str, Any]:
-    return {
-        "model": implant.source.name,
-        "seeds": len(implant),
-        "air_kerma_strength_U": float(implant.strength_U[0]),
-        "half_life_days": implant.half_life_days,
-    }
-
-
-def _identity(case: Case) -> dict[str, Any]:
-    who = case.identity
-    return {
-        "patient_id": who.patient_id,
-        "study_uid": who.study_uid,
-        "frame_of_reference_uid": who.frame_of_reference_uid,
-        "ct_series_uid": who.ct_series_uid,
-        "structure_set_uid": who.structure_set_uid,
-        "ct_date": "" if who.ct_date is None else who.ct_date.isoformat(),
-        "inputs": [{"name": file.name, "sha256": file.sha256} for file in case.inputs],
-    }
-
-
-def _held(places: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
-    """Seeds in each vessel, lung and the like."""
-    found: dict[str, list[int]] = {}
-    for k, place in enumerate(places):
-        for roi in place["in"]:
-            found.setdefault(roi, []).append(k)
-    return found
-
-
-def _warnings(ask: Question) -> list[str]:
+def _warnings(ask: Question) -> tuple[str, ...]:
     said = list(ask.seeds.warnings)
     known = ask.count if ask.count is not None else len(ask.planned) if ask.planned is not None else None
     if known is not None and known != len(ask.seeds) and not any(f"of {known}" in line for line in said):
         said.append(f"{len(ask.seeds)} of {known} seeds found")
-    return said
+    return tuple(said)

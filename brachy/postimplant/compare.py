@@ -1,9 +1,7 @@
 """Found seeds beside planned ones, seed by seed and needle by needle, and the implant they make."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +10,10 @@ from brachy.dosimetry.implant import Implant
 from brachy.dosimetry.source import load_source, source_warnings
 from brachy.dosimetry.strength import strength_on_day
 from brachy.errors import BrachyError, UsageError
+from brachy.patient.records import vector
 from brachy.postimplant.matching import Matching, Shifts, match, moved_by, shifts, statistics
 from brachy.postimplant.planned import Planned
+from brachy.postimplant.record import NeedleShifts, ShiftReport
 from brachy.postimplant.registration import Registration
 from brachy.postimplant.seed_files import GivenSeeds
 
@@ -50,12 +50,8 @@ def compare(planned: Planned, seeds: GivenSeeds, registration: Registration, gat
     return Comparison(matching, carried, axes, moved)
 
 
-def shift_report(planned: Planned, comparison: Comparison) -> dict[str, Any]:
-    """Statistics of the shifts of all seeds and of each needle, and what became of the others.
-
-    `lost` and `migrated` count what is surely so: of m missing and e extra seeds, min(m, e) may be the same seeds
-    farther away than the gate (migrated), the rest of the missing ones are lost.
-    """
+def shift_report(planned: Planned, comparison: Comparison) -> ShiftReport:
+    """Statistics of the shifts of all seeds and of each needle, and counts of missing and extra seeds."""
     matching = comparison.matching
     missing, extra = len(matching.missing), len(matching.extra)
     needles = [planned.needles[p] for p in matching.pairs[:, 0].tolist()]
@@ -64,25 +60,20 @@ def shift_report(planned: Planned, comparison: Comparison) -> dict[str, Any]:
         if not name:
             continue
         mine = [k for k, needle in enumerate(needles) if needle == name]
-        rows.append(
-            {
-                "needle": name,
-                "planned": planned.needles.count(name),
-                **statistics(comparison.moved, mine),
-            }
-        )
-    return {
-        "planned": len(planned),
-        "found": len(matching.pairs) + extra,
-        "matched": len(matching.pairs),
-        "missing": missing,
-        "extra": extra,
-        "lost": max(0, missing - extra),
-        "migrated": min(missing, extra),
-        "common_shift_mm": matching.shift_mm.tolist(),
-        "all": statistics(comparison.moved),
-        "needles": rows,
-    }
+        count, found = planned.needles.count(name), statistics(comparison.moved, mine)
+        rows.append(NeedleShifts.model_validate({"needle": name, "planned": count, **found.model_dump()}))
+    return ShiftReport(
+        planned=len(planned),
+        found=len(matching.pairs) + extra,
+        matched=len(matching.pairs),
+        missing=missing,
+        extra=extra,
+        lost=max(0, missing - extra),
+        migrated=min(missing, extra),
+        common_shift_mm=vector(matching.shift_mm),
+        all=statistics(comparison.moved),
+        needles=tuple(rows),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,42 +195,3 @@ def _axes(seeds: GivenSeeds, comparison: Comparison | None, formalism: str, said
             "--formalism 1D"
         )
     return None
-
-
-def seed_rows(
-    seeds: GivenSeeds,
-    planned: Planned | None,
-    comparison: Comparison | None,
-    places: Sequence[dict[str, Any]],
-) -> list[dict[str, Any]]:
-    """The rows `seeds` of verification.json."""
-    partner: dict[int, int] = {}
-    if comparison is not None:
-        partner = {int(f): k for k, (_, f) in enumerate(comparison.matching.pairs)}
-    rows = []
-    for f in range(len(seeds)):
-        row: dict[str, Any] = {
-            "position_mm": seeds.positions_mm[f].tolist(),
-            "axis": seeds.axes[f].tolist() if np.isfinite(seeds.axes[f]).all() else None,
-            "confidence": float(seeds.confidence[f]),
-            "mass": float(seeds.mass[f]),
-            "position_sd_mm": seeds.position_sd_mm[f].tolist(),
-            "planned": None,
-            **dict.fromkeys(
-                ("shift_mm", "shift_along_mm", "shift_across_mm", "angle_deg", "shift_vector_mm")
-            ),
-            "place": places[f],
-        }
-        if planned is not None and comparison is not None and f in partner:
-            k = partner[f]
-            moved = comparison.moved
-            row |= {
-                "planned": planned.labels[int(comparison.matching.pairs[k, 0])],
-                "shift_mm": float(moved.distance_mm[k]),
-                "shift_along_mm": float(moved.along_mm[k]),
-                "shift_across_mm": float(moved.across_mm[k]),
-                "angle_deg": float(moved.angle_deg[k]),
-                "shift_vector_mm": moved.vector_mm[k].tolist(),
-            }
-        rows.append(row)
-    return rows

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,8 @@ from brachy.dosimetry.tg43 import dose
 from brachy.errors import UsageError
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
+from brachy.patient.records import vector
+from brachy.postimplant.record import ColdSpot, ColdSpots, FurtherSeed, SectorRow, SeedPlace
 
 Float = NDArray[np.float64]
 
@@ -157,7 +158,7 @@ def sector_names(
 
 def sector_table(
     cells: Sampled, target: Structure, prescription_gy: float, kind: str = "auto"
-) -> list[dict[str, Any]]:
+) -> tuple[SectorRow, ...]:
     """Volume, D90, V100 and least dose of each sector of a target."""
     names, of = sector_names(cells.points_mm, target, kind)
     gy, cc = cells.dose_gy, cells.cell_cc
@@ -165,32 +166,23 @@ def sector_table(
     for index, name in enumerate(names):
         mine = of == index
         volume = float(cc[mine].sum())
-        row: dict[str, Any] = {
-            "sector": name,
-            "volume_cc": volume,
-            "D90_gy": None,
-            "V100_pct": None,
-            "min_gy": None,
-        }
-        if volume > 0:
-            row["D90_gy"] = dose_to(gy[mine], cc[mine], 90)
-            row["V100_pct"] = 100.0 * float(cc[mine & (gy >= prescription_gy)].sum()) / volume
-            row["min_gy"] = float(gy[mine].min())
-        rows.append(row)
-    return rows
+        if volume <= 0:
+            rows.append(SectorRow(sector=name, volume_cc=volume))
+            continue
+        rows.append(
+            SectorRow(
+                sector=name,
+                volume_cc=volume,
+                D90_gy=dose_to(gy[mine], cc[mine], 90),
+                V100_pct=100.0 * float(cc[mine & (gy >= prescription_gy)].sum()) / volume,
+                min_gy=float(gy[mine].min()),
+            )
+        )
+    return tuple(rows)
 
 
-def cold_spots(
-    cells: Sampled, target: Structure, prescription_gy: float, kind: str = "auto"
-) -> dict[str, Any]:
-    """Parts of a target below its prescription: whole volume, and the largest connected ones with place and dose.
-
-    Returns
-    -------
-    dict
-        `volume_cc`, `count`, `spots`, the largest first: `volume_cc`, `centre_mm`, `sector` (that holds most of it),
-        `min_gy`, `min_at_mm`, `extent_mm` along x, y, z.
-    """
+def cold_spots(cells: Sampled, target: Structure, prescription_gy: float, kind: str = "auto") -> ColdSpots:
+    """Parts of a target below its prescription: whole volume, and the largest connected parts, the largest first."""
     from scipy import ndimage
 
     cold = (cells.share > 0) & (cells.gy < prescription_gy)
@@ -205,19 +197,19 @@ def cold_spots(
         names, of = sector_names(points, target, kind)
         main = int(np.bincount(of, weights=share).argmax())  # a shell's centre lies in none of it
         spots.append(
-            {
-                "volume_cc": float(share.sum()) * cells.grid.voxel_cc,
-                "centre_mm": centre.tolist(),
-                "sector": names[main],
-                "min_gy": float(gy.min()),
-                "min_at_mm": points[int(gy.argmin())].tolist(),
-                "extent_mm": (np.ptp(points, axis=0) + cells.grid.spacing_mm).tolist(),
-            }
+            ColdSpot(
+                volume_cc=float(share.sum()) * cells.grid.voxel_cc,
+                centre_mm=vector(centre),
+                sector=names[main],
+                min_gy=float(gy.min()),
+                min_at_mm=vector(points[int(gy.argmin())]),
+                extent_mm=vector(np.ptp(points, axis=0) + cells.grid.spacing_mm),
+            )
         )
-    spots.sort(key=lambda spot: -float(spot["volume_cc"]))
-    listed = [spot for spot in spots if float(spot["volume_cc"]) >= SMALLEST_SPOT_CC][:MOST_SPOTS]
+    spots.sort(key=lambda spot: -spot.volume_cc)
+    listed = [spot for spot in spots if spot.volume_cc >= SMALLEST_SPOT_CC][:MOST_SPOTS]
     total = float(cells.share[cold].sum()) * cells.grid.voxel_cc
-    return {"volume_cc": total, "count": count, "spots": listed}
+    return ColdSpots(volume_cc=total, count=count, spots=tuple(listed))
 
 
 def further_seed(
@@ -227,7 +219,7 @@ def further_seed(
     implants: Sequence[Implant],
     forbidden: Sequence[Structure] = (),
     kind: str = "auto",
-) -> dict[str, Any] | None:
+) -> FurtherSeed | None:
     """Place in the target where one more seed of the same kind lifts most of the cold volume to the prescription.
 
     Parameters
@@ -241,9 +233,9 @@ def further_seed(
 
     Returns
     -------
-    dict or None
-        `position_mm`, `sector`, `lifted_cc`, `V100_pct` before and after, `D90_gy` before and after; None where
-        nothing is cold or no place is 5 mm from every seed. The places tried are lattice points, at most 1500.
+    FurtherSeed or None
+        None where nothing is cold or no place is 5 mm from every seed. The places tried are lattice points, at most
+        1500.
     """
     from scipy.spatial import cKDTree
 
@@ -285,27 +277,21 @@ def further_seed(
     )
     names, of = sector_names(place, target, kind)
     total = float(cc.sum())
-    return {
-        "position_mm": place.tolist(),
-        "sector": names[int(of[0])],
-        "strength_U": strength,
-        "lifted_cc": float(cc[cold & (after >= prescription_gy)].sum()),
-        "V100_pct": [100.0 * float(cc[dosed >= prescription_gy].sum()) / total for dosed in (gy, after)],
-        "D90_gy": [dose_to(dosed, cc, 90) for dosed in (gy, after)],
-    }
+    v100 = [100.0 * float(cc[dosed >= prescription_gy].sum()) / total for dosed in (gy, after)]
+    return FurtherSeed(
+        position_mm=vector(place),
+        sector=names[int(of[0])],
+        strength_U=strength,
+        lifted_cc=float(cc[cold & (after >= prescription_gy)].sum()),
+        V100_pct=(v100[0], v100[1]),
+        D90_gy=(dose_to(gy, cc, 90), dose_to(after, cc, 90)),
+    )
 
 
 def places_of(
     positions_mm: Float, targets: Sequence[Structure], structures: Sequence[Structure], margin_mm: float
-) -> list[dict[str, Any]]:
-    """Where each seed lies: distance outside the nearest target, and which vessel, lung or other organ holds it.
-
-    Returns
-    -------
-    list of dict
-        `target` nearest, `outside_mm` (0 inside), `beyond_margin`, `in`: names of the structures that hold it by role
-        (`vessel`, `lung`, `bile_duct`, `bowel`, `gallbladder`), `beyond_patient`.
-    """
+) -> tuple[SeedPlace, ...]:
+    """Where each seed lies: distance outside the nearest target, and which vessel, lung or other organ holds it."""
     away = np.array([target.distance_mm(positions_mm) for target in targets]).reshape(len(targets), -1)
     nearest = away.argmin(axis=0)
     roles = ("vessel", "lung", "bile_duct", "bowel", "gallbladder")
@@ -315,16 +301,16 @@ def places_of(
     outside = np.zeros(len(positions_mm), dtype=bool)
     for outline in outlines[:1]:
         outside = ~outline.contains(positions_mm)
-    found: list[dict[str, Any]] = []
+    found = []
     for k in range(len(positions_mm)):
         distance = float(away[nearest[k], k])
         found.append(
-            {
-                "target": targets[int(nearest[k])].name,
-                "outside_mm": distance,
-                "beyond_margin": distance > margin_mm,
-                "in": {s.name: s.role for s in holders if held[s.name][k]},
-                "beyond_patient": bool(outside[k]),
-            }
+            SeedPlace(
+                target=targets[int(nearest[k])].name,
+                outside_mm=distance,
+                beyond_margin=distance > margin_mm,
+                organs={s.name: s.role for s in holders if held[s.name][k]},
+                beyond_patient=bool(outside[k]),
+            )
         )
-    return found
+    return tuple(found)

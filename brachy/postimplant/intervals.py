@@ -4,7 +4,6 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from brachy.dosimetry.tg43 import dose
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
 from brachy.postimplant.coverage import dose_to
+from brachy.postimplant.record import Interval
 
 Float = NDArray[np.float64]
 
@@ -27,17 +27,43 @@ LEVEL = 0.95
 _FILE = resources.data_file("verification_uncertainty.toml")
 
 
+@dataclass(frozen=True)
+class Uncertainties:
+    """Strength of all seeds together, percent (k = 1), and where the figure of each error is from."""
+
+    strength_pct: float
+    sources: dict[str, str]
+
+
 @cache
-def uncertainties() -> dict[str, dict[str, Any]]:
+def uncertainties() -> Uncertainties:
     """Uncertainties with their sources, `brachy/data/verification_uncertainty.toml`.
 
     Examples
     --------
-    >>> uncertainties()["air_kerma_strength"]["percent"]
+    >>> uncertainties().strength_pct
     1.3
     """
     with _FILE.open("rb") as stream:
-        return tomllib.load(stream)
+        data = tomllib.load(stream)
+    sources = {name: str(entry["source"]) for name, entry in data.items()}
+    return Uncertainties(float(data["air_kerma_strength"]["percent"]), sources)
+
+
+@dataclass(frozen=True)
+class TargetIntervals:
+    """Intervals of a target's metrics, and the SD that each error makes alone.
+
+    Parameters
+    ----------
+    of : dict of str to Interval
+        Central 95 % intervals of D90_gy and V100_pct.
+    sd : dict of str to dict
+        {metric: {"localisation" | "strength" | "contour" | "total": SD}}.
+    """
+
+    of: dict[str, Interval]
+    sd: dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +100,7 @@ def intervals(
     formalism: str = "1D",
     samples: int = SAMPLES,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> TargetIntervals:
     """Central 95 % intervals of D90 and V100, and the SD that each error makes alone.
 
     Parameters
@@ -94,8 +120,8 @@ def intervals(
 
     Returns
     -------
-    dict
-        `D90_gy`, `V100_pct`: [low, high, 0.95]; `sd`: {metric: {localisation, strength, contour, total}}.
+    TargetIntervals
+        Of D90_gy and V100_pct, where they have a nominal value.
 
     Examples
     --------
@@ -106,8 +132,8 @@ def intervals(
     >>> implant = Implant(load_source("amersham_6711"), [[0, 0, 0]], strength_U=5.0)
     >>> sure = Errors(np.zeros((1, 3)), np.ones(1), strength_pct=1.0)
     >>> d90 = dvh(implant, ball).D(90)
-    >>> told = intervals(ball, [implant], 100.0, sure, {"D90_gy": d90, "V100_pct": 90.0}, samples=100)
-    >>> bool(0.8 < 100 * told["sd"]["D90_gy"]["total"] / d90 < 1.2)  # a percent of strength is a percent of D90
+    >>> found = intervals(ball, [implant], 100.0, sure, {"D90_gy": d90, "V100_pct": 90.0}, samples=100)
+    >>> bool(0.8 < 100 * found.sd["D90_gy"]["total"] / d90 < 1.2)  # a percent of strength is a percent of D90
     True
     """
     reach = 3.0 * errors.contour_mm
@@ -141,7 +167,8 @@ def intervals(
         if errors.contour_mm > 0:
             parts["contour"].append(_metrics(base[drawn], prescription_gy))
         parts["total"].append(_metrics(factor * gy[drawn], prescription_gy))
-    told: dict[str, Any] = {"sd": {}}
+    of: dict[str, Interval] = {}
+    sd: dict[str, dict[str, float]] = {}
     for column, name in enumerate(("D90_gy", "V100_pct")):
         value = nominal.get(name)
         if value is None:
@@ -149,11 +176,11 @@ def intervals(
         total = np.array(parts["total"])[:, column]
         edges = np.quantile(total, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2]) - here[column]
         bounds = np.clip(value + edges, 0.0, 100.0 if name == "V100_pct" else np.inf)
-        told[name] = [float(bounds[0]), float(bounds[1]), LEVEL]
-        told["sd"][name] = {
+        of[name] = Interval(float(bounds[0]), float(bounds[1]), LEVEL)
+        sd[name] = {
             part: float(np.array(found)[:, column].std(ddof=1)) for part, found in parts.items() if found
         }
-    return told
+    return TargetIntervals(of, sd)
 
 
 def _metrics(gy: Float, prescription_gy: float) -> tuple[float, float]:

@@ -6,12 +6,12 @@ missing or extra and never a displacement of several centimetres.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brachy.errors import UsageError
+from brachy.postimplant.record import ShiftStatistics
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -239,7 +239,7 @@ def shifts(
     return Shifts(vector, distance, along, across, angle)
 
 
-def statistics(moved: Shifts, rows: Sequence[int] | Int | None = None) -> dict[str, Any]:
+def statistics(moved: Shifts, rows: Sequence[int] | Int | None = None) -> ShiftStatistics:
     """Mean, SD, largest and systematic part of the shifts of some pairs.
 
     Parameters
@@ -251,32 +251,35 @@ def statistics(moved: Shifts, rows: Sequence[int] | Int | None = None) -> dict[s
 
     Returns
     -------
-    dict
-        `seeds`; `mean_mm`, `sd_mm` (n - 1; None for a single seed), `max_mm` of the distances; the same of along and
-        across and `mean_deg` of the angle where known; `systematic_mm` (3,), the mean vector; `random_mm`, the root
-        mean square of what is left of the vectors without it. Empty of values where there is no pair.
+    ShiftStatistics
+        `mean_mm`, `sd_mm` and `max_mm` of the distances, the same along and across the needle, angles where known, the
+        mean vector, and the root mean square of the vectors without it. Without a pair only `seeds`, 0, is given.
 
     Examples
     --------
     >>> found = statistics(shifts([[0, 0, 0], [5, 0, 0]], [[2, 0, 1], [7, 0, -1]]))
-    >>> found["systematic_mm"], found["random_mm"]
-    ([2.0, 0.0, 0.0], 1.0)
+    >>> found.systematic_mm, found.random_mm
+    ((2.0, 0.0, 0.0), 1.0)
     """
     chosen = np.arange(len(moved.distance_mm)) if rows is None else np.asarray(rows, dtype=np.int64)
-    told: dict[str, Any] = {"seeds": len(chosen)}
     if not len(chosen):
-        return told
+        return ShiftStatistics(seeds=0)
     vectors = moved.vector_mm[chosen]
     systematic = vectors.mean(axis=0)
-    told |= _spread("", moved.distance_mm[chosen])
-    told |= _spread("along_", moved.along_mm[chosen]) | _spread("across_", moved.across_mm[chosen])
     angles = moved.angle_deg[chosen]
+    known = _spread("", moved.distance_mm[chosen])
+    known |= _spread("along_", moved.along_mm[chosen]) | _spread("across_", moved.across_mm[chosen])
     if np.isfinite(angles).any():
-        told["angle_mean_deg"] = float(np.nanmean(angles))
-        told["angle_max_deg"] = float(np.nanmax(angles))
-    told["systematic_mm"] = systematic.tolist()
-    told["random_mm"] = float(np.sqrt(((vectors - systematic) ** 2).sum(axis=1).mean()))
-    return told
+        known["angle_mean_deg"] = float(np.nanmean(angles))
+        known["angle_max_deg"] = float(np.nanmax(angles))
+    return ShiftStatistics.model_validate(
+        {
+            "seeds": len(chosen),
+            **known,
+            "systematic_mm": systematic.tolist(),
+            "random_mm": float(np.sqrt(((vectors - systematic) ** 2).sum(axis=1).mean())),
+        }
+    )
 
 
 def _spread(prefix: str, values: Float) -> dict[str, float | None]:

@@ -15,8 +15,8 @@ from brachy.patient.plan import Plan
 from brachy.postimplant import assess, compare
 from brachy.postimplant.matching import GATE_MM
 from brachy.postimplant.planned import Planned, planned_from, planned_of
-from brachy.postimplant.record import Verification
 from brachy.postimplant.registration import METHODS, Registration, by_file, by_frame, by_image, by_seeds
+from brachy.postimplant.result import PostImplant
 from brachy.postimplant.seed_files import GivenSeeds, of_findings, read_seeds
 
 Progress = Callable[[str], None]
@@ -61,7 +61,7 @@ def verify(
     accept_unverified: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
-) -> Verification:
+) -> PostImplant:
     """Dose and geometry of an implant as it is, beside the plan if there is one.
 
     Parameters
@@ -110,8 +110,8 @@ def verify(
 
     Returns
     -------
-    Verification
-        `.data` is the content of verification.json.
+    PostImplant
+        `.record` is the content of verification.json; `.data` the same as plain JSON data.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def verify(
     >>> case = load_phantom("sphere-35mm")
     >>> places = case.structure("GTV").centroid_mm + 8 * np.array([[1, 1, 0], [-1, -1, 0], [1, -1, 1], [-1, 1, -1]])
     >>> found = verify(None, case, seeds=places, source="amersham_6711", strength_U=3.0, prescription_gy=60.0)
-    >>> sorted(found.data["evaluation"]["structures"]), found.data["shifts"]
+    >>> sorted(found.record.evaluation.structures), found.record.shifts
     (['GTV', 'Water'], None)
     """
     tell = progress or (lambda stage: None)
@@ -424,4 +424,4 @@ def _organ(planned: Planned, before: Case, after: Case) -> tuple[Structure, Stru
     raise UsageError(f"registration by image needs an ROI to fit; the planning CT has: {listed}")
 
 
-__all__ = ["Verification", "verify"]
+__all__ = ["PostImplant", "verify"]

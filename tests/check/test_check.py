@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from brachy.check import check_plan
+from brachy.check import CheckReport, check_plan
 from brachy.check.clinical import clinical_items
 from brachy.check.commission import commission, commissioning_files
 from brachy.check.shapes import METRICS, SHAPES, exact
@@ -231,8 +231,8 @@ def test_a_seed_that_moved_along_its_needle_breaks_the_spacing(folder):
 
 def test_the_verdict_stands_in_plan_json_and_cannot_be_changed_there(sound, folder):
     made = Plan.load(sound)
-    assert made.check["verdict"] == "pass"
-    assert len(made.check["checks"]) > 30
+    assert made.check.verdict == "pass"
+    assert len(made.check.checks) > 30
     data = json.loads((folder / "plan.json").read_text())
     data["check"]["checks"][0]["found"] = "another"
     (folder / "plan.json").write_text(canonical(data))
@@ -241,9 +241,9 @@ def test_the_verdict_stands_in_plan_json_and_cannot_be_changed_there(sound, fold
 
 
 def test_an_independent_check_leaves_the_plan_s_checksum(made):
-    checked = made.checked({"verdict": "pass", "checks": []})
+    checked = made.checked(CheckReport.of([]))
     assert checked.sealed().checksum == made.checksum
-    assert checked.check["checksum"] != made.checked({"verdict": "fail", "checks": []}).check["checksum"]
+    assert checked.check.checksum != made.checked(CheckReport(verdict="fail", checks=())).check.checksum
 
 
 def test_commissioning_with_clinical_data_passes_and_its_files_say_so(shared):

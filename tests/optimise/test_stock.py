@@ -61,7 +61,7 @@ def test_strengths_are_mixed_by_whole_needles_and_every_file_agrees(tmp_path):
         assert len({seed.source for seed in needle.seeds}) == 1
     out = write_outputs(found, sphere(), tmp_path / "out", pictures=False)
     report = check_plan(out)
-    assert report.verdict == "pass", [c for c in report.to_dict()["checks"] if c["verdict"] == "fail"]
+    assert report.verdict == "pass", [item for item in report.checks if not item.passed]
 
 
 def test_a_stronger_stock_needs_fewer_seeds():

@@ -47,17 +47,18 @@ def test_the_cold_volume_is_what_the_dvh_does_not_cover(lopsided):
     cells = sampled(target, seeds, "1D")
     cold = cold_spots(cells, target, rx)
     assert cells.cell_cc.sum() == pytest.approx(target.volume_cc, rel=0.002)
-    assert cold["volume_cc"] == pytest.approx(target.volume_cc - found.V(rx), abs=0.01 * target.volume_cc)
-    assert cold["spots"][0]["sector"] == "left posterior superior"
-    assert (np.array(cold["spots"][0]["centre_mm"]) > 3).all()
-    at = cold["spots"][0]["min_at_mm"]
-    assert cold["spots"][0]["min_gy"] == pytest.approx(float(dose([at], seeds)[0]), rel=1e-6)
+    assert cold.volume_cc == pytest.approx(target.volume_cc - found.V(rx), abs=0.01 * target.volume_cc)
+    assert cold.spots[0].sector == "left posterior superior"
+    assert (np.array(cold.spots[0].centre_mm) > 3).all()
+    at = cold.spots[0].min_at_mm
+    assert cold.spots[0].min_gy == pytest.approx(float(dose([at], seeds)[0]), rel=1e-6)
 
 
 def test_nothing_is_cold_below_the_least_dose(lopsided):
     target, seeds = lopsided
     cells = sampled(target, seeds, "1D")
-    assert cold_spots(cells, target, 0.5 * cells.dose_gy.min()) == {"volume_cc": 0.0, "count": 0, "spots": []}
+    nothing = cold_spots(cells, target, 0.5 * cells.dose_gy.min())
+    assert (nothing.volume_cc, nothing.count, nothing.spots) == (0.0, 0, ())
     assert further_seed(cells, target, 0.5 * cells.dose_gy.min(), seeds) is None
 
 
@@ -67,23 +68,21 @@ def test_no_place_helps_more_than_the_one_named(lopsided):
     rx = 0.9 * dvh(seeds, target).D(80)
     cells = sampled(target, seeds, "1D")
     named = further_seed(cells, target, rx, seeds)
-    assert (np.array(named["position_mm"]) > 0).all()  # where the eighth was left out
+    assert (np.array(named.position_mm) > 0).all()  # where the eighth was left out
     points, gy, cc = cells.points_mm, cells.dose_gy, cells.cell_cc
 
     def lifted(place):
         one = Implant(SOURCE, [place], strength_U=1.6)
         return float(cc[(gy < rx) & (gy + dose(points, one, method="exact") >= rx)].sum())
 
-    assert named["lifted_cc"] == pytest.approx(lifted(named["position_mm"]), rel=1e-3)
+    assert named.lifted_cc == pytest.approx(lifted(named.position_mm), rel=1e-3)
     steps = np.arange(-12.0, 12.1, 4.0)
     places = np.array([[x, y, z] for x in steps for y in steps for z in steps])
     places = places[target.contains(places)]
     away = np.linalg.norm(places[:, None] - seeds[0].positions_mm[None], axis=2).min(axis=1)
     best = max(lifted(place) for place in places[away >= 5.0])
-    assert named["lifted_cc"] >= 0.97 * best
-    assert named["V100_pct"][1] - named["V100_pct"][0] == pytest.approx(
-        100 * named["lifted_cc"] / cc.sum(), rel=1e-6
-    )
+    assert named.lifted_cc >= 0.97 * best
+    assert named.V100_pct[1] - named.V100_pct[0] == pytest.approx(100 * named.lifted_cc / cc.sum(), rel=1e-6)
 
 
 def test_a_further_seed_goes_into_no_vessel(lopsided):
@@ -91,10 +90,10 @@ def test_a_further_seed_goes_into_no_vessel(lopsided):
     rx = 0.9 * dvh(seeds, target).D(80)
     cells = sampled(target, seeds, "1D")
     free = further_seed(cells, target, rx, seeds)
-    vessel = ball("Vein", 4.0, free["position_mm"], "vessel")
+    vessel = ball("Vein", 4.0, free.position_mm, "vessel")
     kept = further_seed(cells, target, rx, seeds, [vessel])
-    assert not vessel.contains([kept["position_mm"]])[0]
-    assert kept["lifted_cc"] <= free["lifted_cc"]
+    assert not vessel.contains([kept.position_mm])[0]
+    assert kept.lifted_cc <= free.lifted_cc
 
 
 def test_octants_of_a_symmetric_implant_are_alike():
@@ -102,11 +101,11 @@ def test_octants_of_a_symmetric_implant_are_alike():
     corners = 7.0 * np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
     seeds = [Implant(SOURCE, corners, strength_U=1.6)]
     rows = sector_table(sampled(target, seeds, "1D", most=400_000), target, 100.0)
-    assert len({row["sector"] for row in rows}) == 8
-    assert sum(row["volume_cc"] for row in rows) == pytest.approx(target.volume_cc, rel=0.002)
+    assert len({row.sector for row in rows}) == 8
+    assert sum(row.volume_cc for row in rows) == pytest.approx(target.volume_cc, rel=0.002)
     # one eighth each, but for the corners of the polygons
     for name, tolerance in (("volume_cc", 0.005), ("D90_gy", 0.005), ("V100_pct", 0.005)):
-        values = np.array([row[name] for row in rows])
+        values = np.array([getattr(row, name) for row in rows])
         assert np.ptp(values) / values.mean() < tolerance, name
 
 
@@ -126,9 +125,9 @@ def test_sector_sums_give_the_whole(lopsided):
     target, seeds = lopsided
     cells = sampled(target, seeds, "1D")
     rows = sector_table(cells, target, 120.0, "prostate")
-    covered = sum(row["volume_cc"] * row["V100_pct"] / 100 for row in rows if row["volume_cc"])
+    covered = sum(row.volume_cc * row.V100_pct / 100 for row in rows if row.volume_cc)
     assert covered == pytest.approx(float(cells.cell_cc[cells.dose_gy >= 120.0].sum()))
-    assert min(row["min_gy"] for row in rows) == pytest.approx(cells.dose_gy.min())
+    assert min(row.min_gy for row in rows) == pytest.approx(cells.dose_gy.min())
 
 
 def test_dose_to_a_share_of_unequal_cells():
@@ -144,33 +143,33 @@ def test_places():
     found = places_of(
         np.array([[0, 0, 0], [18.0, 0, 0], [30, 0, 0], [0, 70, 0]]), [target], [target, outline, lung], 5.0
     )
-    assert [round(p["outside_mm"], 1) for p in found] == pytest.approx([0, 3, 15, 55], abs=0.2)
-    assert [p["beyond_margin"] for p in found] == [False, False, True, True]
-    assert [p["in"] for p in found] == [{}, {}, {"Lung": "lung"}, {}]
-    assert [p["beyond_patient"] for p in found] == [False, False, False, True]
+    assert [round(p.outside_mm, 1) for p in found] == pytest.approx([0, 3, 15, 55], abs=0.2)
+    assert [p.beyond_margin for p in found] == [False, False, True, True]
+    assert [p.organs for p in found] == [{}, {}, {"Lung": "lung"}, {}]
+    assert [p.beyond_patient for p in found] == [False, False, False, True]
 
 
 def test_an_exact_implant_of_exact_strength_has_no_interval(lopsided):
     target, seeds = lopsided
-    told = intervals(
+    found = intervals(
         target, seeds, 100.0, Errors(np.zeros((7, 3)), np.ones(7), 0.0), {"D90_gy": 99.0, "V100_pct": 88.0},
         samples=5,
     )  # fmt: skip
-    assert told["D90_gy"] == pytest.approx([99.0, 99.0, 0.95])
-    assert told["V100_pct"] == pytest.approx([88.0, 88.0, 0.95])
+    assert found.of["D90_gy"] == pytest.approx([99.0, 99.0, 0.95])
+    assert found.of["V100_pct"] == pytest.approx([88.0, 88.0, 0.95])
 
 
 def test_the_interval_of_strength_alone_is_that_of_a_normal_factor(lopsided):
     """D90 is proportional to strength: 95 % of it lies within 1.96 SD."""
     target, seeds = lopsided
-    percent = uncertainties()["air_kerma_strength"]["percent"]
+    percent = uncertainties().strength_pct
     d90 = dvh(seeds, target).D(90)
-    told = intervals(
+    found = intervals(
         target, seeds, 100.0, Errors(np.zeros((7, 3)), np.ones(7), percent), {"D90_gy": d90, "V100_pct": 88.0},
         samples=600,
     )  # fmt: skip
     half = 0.01 * percent * 1.96 * d90
-    assert told["D90_gy"][:2] == pytest.approx([d90 - half, d90 + half], abs=0.2 * half)
+    assert found.of["D90_gy"][:2] == pytest.approx([d90 - half, d90 + half], abs=0.2 * half)
 
 
 def test_each_further_error_widens_the_interval(lopsided):
@@ -181,7 +180,7 @@ def test_each_further_error_widens_the_interval(lopsided):
         there = np.ones(7)
         there[0] = presence
         errors = Errors(np.full((7, 3), spread), there, 1.3, contour_mm=contour)
-        low, high, _ = intervals(target, seeds, 100.0, errors, nominal, samples=150)["D90_gy"]
+        low, high, _ = intervals(target, seeds, 100.0, errors, nominal, samples=150).of["D90_gy"]
         widths.append(high - low)
     assert widths == sorted(widths)
     assert widths[-1] > 1.5 * widths[0]

@@ -62,9 +62,9 @@ def test_a_shift_of_the_whole_implant_is_followed_whatever_is_lost(shift):
     assert sorted(kept[made.extra].tolist()) == sorted(migrated)
     assert (kept[made.pairs[:, 1]] == made.pairs[:, 0]).all()
     moved = shifts(planned[made.pairs[:, 0]], found[kept][made.pairs[:, 1]])
-    told = statistics(moved)
-    assert told["systematic_mm"] == pytest.approx(shift, abs=1e-9)
-    assert told["random_mm"] == pytest.approx(0.0, abs=1e-9)
+    found = statistics(moved)
+    assert found.systematic_mm == pytest.approx(shift, abs=1e-9)
+    assert found.random_mm == pytest.approx(0.0, abs=1e-9)
 
 
 @pytest.mark.parametrize("shift", [(0, 0, 0), (0, 4, 0)])
@@ -93,15 +93,15 @@ def test_statistics_of_a_hand_made_example():
     )
     assert moved.along_mm.tolist() == [0, 2, 0]
     assert moved.across_mm.tolist() == [1, 0, 2]
-    told = statistics(moved)
-    assert told["mean_mm"] == pytest.approx(5 / 3)
-    assert told["sd_mm"] == pytest.approx(np.sqrt(1 / 3))
-    assert told["max_mm"] == 2
-    assert told["systematic_mm"] == pytest.approx([1 / 3, 2 / 3, 2 / 3])
+    found = statistics(moved)
+    assert found.mean_mm == pytest.approx(5 / 3)
+    assert found.sd_mm == pytest.approx(np.sqrt(1 / 3))
+    assert found.max_mm == 2
+    assert found.systematic_mm == pytest.approx([1 / 3, 2 / 3, 2 / 3])
     # sum of squares 9 less 3 |mean|^2 = 3, over three
-    assert told["random_mm"] == pytest.approx(np.sqrt(2.0))
-    assert statistics(moved, [0])["sd_mm"] is None
-    assert statistics(moved, []) == {"seeds": 0}
+    assert found.random_mm == pytest.approx(np.sqrt(2.0))
+    assert statistics(moved, [0]).sd_mm is None
+    assert statistics(moved, []).model_dump() == {"seeds": 0}
 
 
 def test_the_sign_of_a_found_axis_has_no_meaning():
@@ -112,7 +112,7 @@ def test_the_sign_of_a_found_axis_has_no_meaning():
 def test_unknown_axes_leave_no_numbers():
     moved = shifts([[0, 0, 0]], [[0, 0, 1]])
     assert np.isnan([moved.along_mm[0], moved.across_mm[0], moved.angle_deg[0]]).all()
-    assert "along_mean_mm" not in statistics(moved)
+    assert "along_mean_mm" not in statistics(moved).model_dump()
 
 
 def test_rigid_fit_finds_a_known_motion_and_never_a_mirror():

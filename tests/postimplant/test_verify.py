@@ -16,11 +16,12 @@ from brachy.geometry.structures import Structure
 from brachy.io.dicom.read import read_dose, read_plan
 from brachy.io.phantom.file import load_phantom
 from brachy.output.plan_folder import write_outputs
-from brachy.output.postimplant_folder import review_csv, write_verification
+from brachy.output.postimplant_folder import review_csv, write_post_implant
 from brachy.patient.case import Case
 from brachy.patient.protocol import change, load_protocol
 from brachy.patient.uids import identified
 from brachy.postimplant.planned import planned_from
+from brachy.postimplant.record import PostImplantRecord
 from brachy.postimplant.seed_files import GivenSeeds, doubtful, read_seeds
 
 QUICK = {"starts": 1, "moves": 2000, "fine_moves": 0}
@@ -71,12 +72,12 @@ def test_a_plan_against_itself_has_no_shift_and_the_same_dvh(plan, itself):
     assert np.array_equal(data["registration"]["transform"], np.eye(4))
     assert [seed["shift_mm"] for seed in data["seeds"]] == [0.0] * plan.seed_count
     assert data["shifts"]["all"]["systematic_mm"] == [0.0, 0.0, 0.0]
-    structures = itself.content()["evaluation"]["structures"]
+    structures = itself.record.as_written().evaluation.structures
     assert set(structures) == set(plan.evaluation.structures)
     for roi, metrics in plan.evaluation.structures.items():
         for name, value in metrics.items():
-            assert structures[roi][name]["planned"] == value
-            assert structures[roi][name]["actual"] == value, f"{roi} {name}"
+            assert structures[roi][name].planned == value
+            assert structures[roi][name].actual == value, f"{roi} {name}"
 
 
 def test_the_names_of_seeds_count_from_the_tip(plan, itself):
@@ -178,10 +179,12 @@ def test_the_images_take_a_moved_patient_away(plan, case):
 
 
 def test_the_folder_is_whole_and_reads_back(plan, itself, tmp_path):
-    written = write_verification(itself, tmp_path / "v", review=True)
+    written = write_post_implant(itself, tmp_path / "v", review=True)
     data = json.loads((tmp_path / "v" / "verification.json").read_text())
     assert (data["format"], data["version"], data["plan"]) == ("brachy-verification", 1, plan.checksum)
-    assert data["check"]["verdict"] == written.check["verdict"] == "pass"
+    assert data["check"]["verdict"] == written.check.verdict == "pass"
+    text = (tmp_path / "v" / "verification.json").read_text()
+    assert PostImplantRecord.load(tmp_path / "v" / "verification.json").to_json() == text
     back = read_plan(tmp_path / "v" / "RTPLAN.dcm")
     assert len(back) == plan.seed_count
     want = planned_positions(plan)
@@ -200,8 +203,8 @@ def test_the_folder_is_whole_and_reads_back(plan, itself, tmp_path):
     assert again.positions_mm == pytest.approx(want, abs=1e-3)
     assert (tmp_path / "v" / "review.csv").is_file()
     with pytest.raises(UsageError, match="exists"):
-        write_verification(itself, tmp_path / "v")
-    write_verification(itself, tmp_path / "v", force=True)
+        write_post_implant(itself, tmp_path / "v")
+    write_post_implant(itself, tmp_path / "v", force=True)
     assert not (tmp_path / "v" / "review.csv").exists()
 
 
@@ -448,7 +451,7 @@ def test_pictures_of_what_is_doubtful(itself, tmp_path):
         (itself.seeds.positions_mm[0], "its mass is that of 0.4 seeds", 0),
         (np.zeros(3), "calcium", None),
     )
-    write_verification(
+    write_post_implant(
         replace(itself, seeds=replace(itself.seeds, doubts=doubts)), tmp_path / "v", review=True
     )
     names = sorted(path.name for path in (tmp_path / "v" / "review").iterdir())

@@ -24,6 +24,7 @@ from brachy.optimise.replanning.cache import rows
 from brachy.optimise.search import Game
 from brachy.optimise.seed_stock import decay_since_stated, stock_of_plan
 from brachy.patient.case import Case
+from brachy.patient.check_report import CheckReport
 from brachy.patient.plan import Plan, PlanNeedle, PlanSeed, PlanSource
 from brachy.patient.protocol import change
 
@@ -289,7 +290,7 @@ def completed(
             "needles": tuple(sorted_needles),
             "sources": tuple(sources),
             "optimiser": optimiser,
-            "check": {},
+            "check": CheckReport(),
         }
     ).sealed()
     known = opened.plan.assumed

@@ -173,10 +173,10 @@ def _summary(plan: Plan) -> list[tuple[str, bool | None, str]]:
         met = sum(goal.met for goal in aims)
         said.append(("aims", met == len(aims), f"{met} of {len(aims)} met"))
     said.append(("rules", not broken, f"{len(plan.rules) - len(broken)} of {len(plan.rules)} kept"))
-    if plan.check:
-        checks = plan.check.get("checks", [])
-        passed = sum(bool(item["passed"]) for item in checks)
-        good = plan.check.get("verdict") == "pass"
+    if plan.check.made:
+        checks = plan.check.checks
+        passed = sum(item.passed for item in checks)
+        good = not plan.check.failed
         said.append(("second opinion", good, f"{passed} of {len(checks)} checks passed"))
     else:
         said.append(("second opinion", None, "not asked"))

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from brachy.dosimetry.dvh import dvh
-from brachy.errors import UsageError
-from brachy.output.report import render_verification
+from brachy.errors import BrachyError, UsageError
+from brachy.output.report import render_post_implant
+from brachy.postimplant.record import PostImplantRecord, SeedRow
 from tests.output.report.test_report import Page
 from tests.report_cases import HOSTILE, QUOTED, verification
 
@@ -17,7 +18,7 @@ from tests.report_cases import HOSTILE, QUOTED, verification
 @pytest.fixture(scope="module")
 def page():
     record, case, found, planned = verification()
-    return render_verification(record, case, found, planned=planned)
+    return render_post_implant(record, case, found, planned=planned)
 
 
 def figure(page, name):
@@ -62,7 +63,7 @@ def test_names_are_text(page):
 
 def test_slices_show_both(page):
     record, _, _, planned = verification()
-    assert page.count('<circle class="found" cx="') == len(record["seeds"]) + 1  # and once in the legend
+    assert page.count('<circle class="found" cx="') == len(record.seeds) + 1  # and once in the legend
     assert page.count('<rect class="planned"') == len(planned.labels) + 1
     assert page.count('<path class="shift" d="M') == 3 + 1
 
@@ -85,7 +86,7 @@ def test_scene_shows_both_in_place(page):
     traces = {trace["name"]: trace for trace in figure(page, "scene")["data"]}
     for name, places in (
         ("planned seeds", planned.positions_mm),
-        ("found seeds", np.array([row["position_mm"] for row in record["seeds"]])),
+        ("found seeds", np.array([row.position_mm for row in record.seeds])),
     ):
         ends = np.column_stack([values(traces[name], axis) for axis in "xyz"]).reshape(-1, 3, 3)[:, :2]
         assert ends.mean(axis=1) == pytest.approx(places, abs=1e-4)
@@ -95,15 +96,26 @@ def test_scene_shows_both_in_place(page):
 
 def test_without_a_plan_and_with_the_least_of_a_record():
     record, case, found, _ = verification()
-    least = {key: record[key] for key in ("format", "version", "targets", "evaluation")}
-    least["seeds"] = [{"position_mm": row["position_mm"]} for row in record["seeds"]]
-    text = Page(render_verification(least, case, found)).text
+    least = PostImplantRecord(
+        targets=record.targets,
+        evaluation=record.evaluation,
+        seeds=tuple(SeedRow(position_mm=row.position_mm) for row in record.seeds),
+    )
+    text = Page(render_post_implant(least, case, found)).text
     assert "There is no plan to compare with" in text
     assert "4 found" in text
 
 
-@pytest.mark.parametrize("broken", [{"format": "brachy-plan"}, {"targets": []}])
-def test_what_is_no_verification_is_refused(broken):
+def test_a_record_without_a_target_is_refused():
     record, case, found, _ = verification()
-    with pytest.raises(UsageError, match="verification"):
-        render_verification({**record, **broken}, case, found)
+    with pytest.raises(UsageError, match="names no target"):
+        render_post_implant(record.model_copy(update={"targets": ()}), case, found)
+
+
+@pytest.mark.parametrize("broken", [{"format": "brachy-plan"}, {"version": 2}, {"seeds": [{}]}, {"more": 1}])
+def test_what_is_no_verification_json_is_refused(broken, tmp_path):
+    record, *_ = verification()
+    file = tmp_path / "verification.json"
+    file.write_text(json.dumps({**record.data(), **broken}))
+    with pytest.raises(BrachyError, match=r"verification\.json"):
+        PostImplantRecord.load(file)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brachy.output.report import write_report, write_verification_report
+from brachy.output.report import write_post_implant_report, write_report
 from tests.browser import chromium, complaints, open_page, requests, wait_for
 from tests.report_cases import HOSTILE, QUOTED, hostile_case, report_inputs, report_plan, verification
 
@@ -29,7 +29,7 @@ def plan_report(file):
 
 def verification_report(file):
     record, case, found, planned = verification()
-    return write_verification_report(record, case, found, file, planned=planned)
+    return write_post_implant_report(record, case, found, file, planned=planned)
 
 
 @pytest.fixture(scope="module", params=[plan_report, verification_report])

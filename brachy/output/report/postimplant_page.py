@@ -26,6 +26,15 @@ from brachy.patient.palette import BLUE, SHIFT, VERMILION
 from brachy.patient.plan import Evaluation, Plan, PlanTarget
 from brachy.patient.privacy import identifying
 from brachy.patient.protocol import load_protocol
+from brachy.postimplant.record import (
+    ColdSpots,
+    Compared,
+    FurtherSeed,
+    Interval,
+    PostImplantRecord,
+    SectorRow,
+    SeedRow,
+)
 from brachy.writing import write_text_whole
 
 Float = NDArray[np.float64]
@@ -56,8 +65,8 @@ class PlannedSeeds:
     axes: Float | None = None
 
 
-def render_verification(
-    record: Mapping[str, Any],
+def render_post_implant(
+    record: PostImplantRecord,
     case: Case,
     found: Sequence[Implant],
     *,
@@ -70,7 +79,7 @@ def render_verification(
 
     Parameters
     ----------
-    record : mapping
+    record : PostImplantRecord
         Content of verification.json. What it does not hold is left out.
     case : Case
         CT after the implant with the structures that were evaluated.
@@ -92,30 +101,27 @@ def render_verification(
     Raises
     ------
     UsageError
-        If the record is no verification, or names no target.
+        If the record names no target.
     """
-    if record.get("format") != "brachy-verification":
-        raise UsageError("the record is no verification: its 'format' is not 'brachy-verification'")
-    targets = [(str(t["roi"]), float(t["prescription_gy"])) for t in record.get("targets", ())]
+    targets = [(target.roi, target.prescription_gy) for target in record.targets]
     if not targets:
-        raise UsageError("the verification names no target with a prescription: there is nothing to draw")
-    evaluation = record.get("evaluation", {})
-    formalism = str(evaluation.get("formalism", "1D"))
+        raise UsageError("the record names no target with a prescription: there is nothing to draw")
+    evaluation = record.evaluation
+    formalism = evaluation.formalism
     stand_in = _plan_of(targets, plan, formalism)
     by_name = {structure.name: structure for structure in case.structures}
     names = [name for name, _ in targets]
     rx = min(gy for _, gy in targets)
     evaluated = [
         by_name[name]
-        for name, values in evaluation.get("structures", {}).items()
-        if name in by_name
-        and (name in names or ((values.get("max_gy") or {}).get("actual") or rx) >= FAR * rx)
+        for name, values in evaluation.structures.items()
+        if name in by_name and (name in names or (values.get("max_gy", Compared()).actual or rx) >= FAR * rx)
     ]
     curves = curves if curves is not None else _curves(found, evaluated, names, formalism)
     if planned_curves is None and planned is not None and planned.implants:
         planned_curves = _curves(planned.implants, evaluated, names, formalism)
-    places = np.array([row["position_mm"] for row in record.get("seeds", ())]).reshape(-1, 3)
-    labels = [_label(k, row) for k, row in enumerate(record.get("seeds", ()))]
+    places = np.array([row.position_mm for row in record.seeds]).reshape(-1, 3)
+    labels = [_label(k, row) for k, row in enumerate(record.seeds)]
     region = _region(case, names, places, planned)
     slices = slice_pictures(
         case,
@@ -129,12 +135,17 @@ def render_verification(
         found=list(zip(labels, places, strict=True)),
         shifts=_pairs(record, places, planned),
     )
-    patient = record.get("case", {}).get("patient_id", "")
+    patient = record.case.patient_id
     rx_of = f" ({min(targets, key=lambda target: target[1])[0]})" if len(targets) > 1 else ""
+    organ_metrics = [
+        metric
+        for metric in metrics_in(Table.IMPLANT_ORGANS)
+        if any(metric in values for values in evaluation.structures.values())
+    ]
     return render(
-        "verification.html",
+        "postimplant.html",
         title=f"Implant {patient}".strip(),
-        footer=f"{patient}   implant beside plan {(record.get('plan') or '–')[:12]}",
+        footer=f"{patient}   implant beside plan {(record.plan or '–')[:12]}",
         record=record,
         identity=case.identity,
         identifies=identifying(case.identity),
@@ -143,15 +154,11 @@ def render_verification(
         summary=_summary(record),
         targets=[_target(name, gy, record) for name, gy in targets],
         organs=[
-            {"roi": roi, "values": values}
-            for roi, values in evaluation.get("structures", {}).items()
+            {"roi": roi, "values": [values.get(metric, Compared()) for metric in organ_metrics]}
+            for roi, values in evaluation.structures.items()
             if roi not in names
         ],
-        organ_metrics=[
-            m
-            for m in metrics_in(Table.IMPLANT_ORGANS)
-            if any(m in v for v in evaluation.get("structures", {}).values())
-        ],
+        organ_metrics=organ_metrics,
         slices=viewer("slices", slices, _fullest(slices), "picture"),
         dvh=dvh_figure(curves, rx, names, planned_curves or {}),
         scene=scene_figure(
@@ -161,29 +168,26 @@ def render_verification(
             region,
             extra=_sticks(record, places, labels, found, planned),
         ),
-        seed_rows=[
-            {"number": k + 1, "label": labels[k], **row} for k, row in enumerate(record.get("seeds", ()))
-        ],
         computed_plan=planned is not None and bool(planned.implants),
-        has_plan=planned is not None or bool(record.get("plan")),
+        has_plan=planned is not None or bool(record.plan),
     )
 
 
-def write_verification_report(
-    record: Mapping[str, Any],
+def write_post_implant_report(
+    record: PostImplantRecord,
     case: Case,
     found: Sequence[Implant],
     path: str | os.PathLike[str],
     **given: Any,
 ) -> Path:
-    """Write the report of an implant, whole or not at all; takes what `render_verification` takes.
+    """Write the report of an implant, whole or not at all; takes what `render_post_implant` takes.
 
     Raises
     ------
     BrachyError
         If the file cannot be written.
     """
-    write_text_whole(Path(path), render_verification(record, case, found, **given))
+    write_text_whole(Path(path), render_post_implant(record, case, found, **given))
     return Path(path)
 
 
@@ -224,21 +228,21 @@ def _region(case: Case, targets: Sequence[str], places: Float, planned: PlannedS
     return np.array([[(low, high)[(i >> k) & 1][k] for k in range(3)] for i in range(8)])
 
 
-def _label(index: int, row: Mapping[str, Any]) -> str:
-    return f"found {index + 1}" + (f", {row['planned']}" if row.get("planned") else "")
+def _label(index: int, row: SeedRow) -> str:
+    return f"found {index + 1}" + (f", {row.planned}" if row.planned else "")
 
 
 def _pairs(
-    record: Mapping[str, Any], places: Float, planned: PlannedSeeds | None
+    record: PostImplantRecord, places: Float, planned: PlannedSeeds | None
 ) -> list[tuple[Float, Float]]:
     """Where each matched seed was planned and is."""
     if planned is None:
         return []
     where = dict(zip(planned.labels, np.asarray(planned.positions_mm), strict=True))
     return [
-        (where[row["planned"]], place)
-        for row, place in zip(record.get("seeds", ()), places, strict=True)
-        if row.get("planned") in where
+        (where[row.planned], place)
+        for row, place in zip(record.seeds, places, strict=True)
+        if row.planned is not None and row.planned in where
     ]
 
 
@@ -251,7 +255,7 @@ def _dose(found: Sequence[Implant], formalism: str) -> Any:
 
 
 def _sticks(
-    record: Mapping[str, Any],
+    record: PostImplantRecord,
     places: Float,
     labels: Sequence[str],
     found: Sequence[Implant],
@@ -265,14 +269,14 @@ def _sticks(
         ends = _ends(planned.positions_mm, unknown if planned.axes is None else planned.axes, length)
         traces.append(sticks(ends, planned.labels, "planned seeds", BLUE, SEED_PIXELS))
     if len(places):
-        axes = np.array([row.get("axis") or (0.0, 0.0, 1.0) for row in record["seeds"]])
+        axes = np.array([row.axis or (0.0, 0.0, 1.0) for row in record.seeds])
         traces.append(sticks(_ends(places, axes, length), labels, "found seeds", VERMILION, SEED_PIXELS))
     pairs = _pairs(record, places, planned)
     if pairs:
         names = [
-            f"shift of {row['planned']}"
-            for row in record["seeds"]
-            if row.get("planned") in (planned.labels if planned else ())
+            f"shift of {row.planned}"
+            for row in record.seeds
+            if row.planned in (planned.labels if planned else ())
         ]
         traces.append(sticks(np.array([np.stack(pair) for pair in pairs]), names, "shifts", SHIFT, 2.0))
     return traces
@@ -288,52 +292,67 @@ def _fullest(pictures: Sequence[Any]) -> int:
     return int(np.argmax(counts)) if counts else 0
 
 
-def _summary(record: Mapping[str, Any]) -> list[tuple[str, bool | None, str]]:
+def _summary(record: PostImplantRecord) -> list[tuple[str, bool | None, str]]:
     """The verdicts of the first lines: what, whether good, in words."""
-    said: list[tuple[str, bool | None, str]] = []
-    goals = [goal for goal in record.get("goals", ()) if goal.get("required", True)]
+    lines: list[tuple[str, bool | None, str]] = []
+    goals = [goal for goal in record.goals if goal.required]
     if goals:
-        met = sum(bool(goal["met"]) for goal in goals)
-        said.append(("required goals", met == len(goals), f"{met} of {len(goals)} met"))
-    shifts = record.get("shifts") or {}
-    count = len(record.get("seeds", ()))
-    if "planned" in shifts:
-        said.append(("seeds", count == shifts["planned"], f"{count} found, {shifts['planned']} planned"))
+        met = sum(goal.met for goal in goals)
+        lines.append(("required goals", met == len(goals), f"{met} of {len(goals)} met"))
+    count = len(record.seeds)
+    if record.shifts is not None:
+        planned = record.shifts.planned
+        lines.append(("seeds", count == planned, f"{count} found, {planned} planned"))
     else:
-        said.append(("seeds", None, f"{count} found"))
-    if record.get("plan"):
-        missing, extra = len(record.get("missing", ())), len(record.get("extra", ()))
-        said.append(("matched", missing + extra == 0, f"{missing} missing, {extra} extra"))
-    held = sum(len(seeds) for seeds in (record.get("in_organs") or {}).values())
-    if "in_organs" in record:
-        said.append(("in vessels, lung, bowel ...", held == 0, f"{held} seeds"))
-    if record.get("outside") is not None:
-        said.append(("beyond the margin", not record["outside"], f"{len(record['outside'])} seeds"))
-    return said
+        lines.append(("seeds", None, f"{count} found"))
+    if record.plan:
+        missing, extra = len(record.missing), len(record.extra)
+        lines.append(("matched", missing + extra == 0, f"{missing} missing, {extra} extra"))
+    held = sum(len(seeds) for seeds in record.in_organs.values())
+    lines.append(("in vessels, lung, bowel ...", held == 0, f"{held} seeds"))
+    lines.append(("beyond the margin", not record.outside, f"{len(record.outside)} seeds"))
+    return lines
 
 
-def _target(name: str, prescription_gy: float, record: Mapping[str, Any]) -> dict[str, Any]:
-    """All that the record says of a target."""
-    evaluation = record.get("evaluation", {})
-    values = evaluation.get("structures", {}).get(name, {})
-    intervals = record.get("intervals", {}).get(name, {})
-    uncertainty = record.get("uncertainty", {})
-    spread = uncertainty.get("sd", {}).get(name, {}) if isinstance(uncertainty, Mapping) else {}
-    return {
-        "roi": name,
-        "rx": prescription_gy,
-        "rows": [
-            {
-                "metric": metric,
-                "interval": intervals.get(metric),
-                "sd": spread.get(metric, {}),
-                **values[metric],
-            }
+@dataclass(frozen=True)
+class _MetricRow:
+    """A metric of a target: as planned and as implanted, its interval, and the SD that each error makes."""
+
+    metric: str
+    compared: Compared
+    interval: Interval | None
+    sd: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class _TargetPart:
+    """What the page shows of a target."""
+
+    roi: str
+    rx: float
+    rows: tuple[_MetricRow, ...]
+    other: float | None
+    """D90 under the other formalism, Gy."""
+    cold: ColdSpots | None
+    further: FurtherSeed | None
+    sectors: tuple[SectorRow, ...]
+
+
+def _target(name: str, prescription_gy: float, record: PostImplantRecord) -> _TargetPart:
+    """All that the record holds of a target."""
+    values = record.evaluation.structures.get(name, {})
+    intervals = record.intervals.get(name, {})
+    spread = record.uncertainty.sd.get(name, {}) if record.uncertainty is not None else {}
+    return _TargetPart(
+        roi=name,
+        rx=prescription_gy,
+        rows=tuple(
+            _MetricRow(metric, values[metric], intervals.get(metric), spread.get(metric, {}))
             for metric in metrics_in(Table.IMPLANT_TARGETS)
             if metric in values
-        ],
-        "other": evaluation.get("other_formalism", {}).get(name, {}).get("D90_gy"),
-        "cold": record.get("cold_spots", {}).get(name),
-        "further": record.get("further_seed", {}).get(name),
-        "sectors": record.get("sectors", {}).get(name, []),
-    }
+        ),
+        other=record.evaluation.other_formalism.get(name, {}).get("D90_gy"),
+        cold=record.cold_spots.get(name),
+        further=record.further_seed.get(name),
+        sectors=record.sectors.get(name, ()),
+    )
