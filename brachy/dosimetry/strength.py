@@ -16,15 +16,15 @@ from brachy.units import (
 )
 
 USUAL_U = (0.1, 10.0)
-"""Air-kerma strength of one permanent seed of 125I, 103Pd or 131Cs, U
-(engineering choice: what is sold lies within)."""
+"""Usual air-kerma strengths of one permanent seed of 125I, 103Pd or 131Cs, U (engineering choice: the range of seeds on
+the market)."""
 
 _UNITS_U = {
     "MBq apparent": U_PER_MCI_APPARENT / MBQ_PER_MCI,
     "mCi apparent": U_PER_MCI_APPARENT,
     "GBq apparent": 1000.0 * U_PER_MCI_APPARENT / MBQ_PER_MCI,
 }
-"""Units in which a strength is taken for U by mistake, and how many U one of them is."""
+"""Units that may be mistaken for U, and their values in U."""
 
 SPARE_FRACTION = 0.05
 """Spare seeds on an order as a fraction of the planned seeds (engineering choice)."""
@@ -61,7 +61,7 @@ class OrderLine:
 
 
 def question_strength(strength_U: float, accept: bool, where: str) -> None:
-    """Refuse a strength that no permanent seed usually has, unless it is accepted; name the unit that may be meant.
+    """Refuse a strength that is unusual for a permanent seed, unless it is accepted; the message names units that fit.
 
     Parameters
     ----------

@@ -434,7 +434,7 @@ def _by_frame(structure_set: Header, series: Series) -> bool:
 
 
 def _without_uids(structure_set: Header, series: Series) -> bool:
-    """Neither names anything by UID, as after anonymisation that blanks them: nothing speaks against the pair."""
+    """Whether neither names anything by UID, as after an anonymisation that blanks UIDs: they may belong together."""
     named = structure_set.frames or structure_set.series or structure_set.images
     return not (named or series.uid or series.frame_uid)
 

@@ -15,8 +15,8 @@ from brachy.io.dicom.files import shown
 
 Float = NDArray[np.float64]
 
-SAID_DAYS = 1.0
-"""Decay over less than this is not mentioned: a day is 1.2 % of 125I (engineering choice)."""
+LEAST_REPORTED_DAYS = 1.0
+"""Decay over less than this is not reported: a day is 1.2 % for 125I (engineering choice)."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +99,14 @@ class ImportedPlan:
         Parameters
         ----------
         implant_on : date, optional
-            Day of the implantation; by default the plan's date (RTPlanDate). Where neither is known, or a source has no
-            reference date, the stated strength is used; `assumed` says so where that matters.
+            Day of the implantation; by default the plan's date (RTPlanDate). If neither is known, or a source has no
+            reference date, the stated strength is used and this is added to `assumed`.
 
         Returns
         -------
         ImportedPlan
-            `sources` hold the strengths of that day and name it as their reference; `assumed` says from which day to
-            which, and the factor, where a day or more lies between.
+            `sources` have the strengths of that day, which is their reference; for a decay over a day or more, both
+            days and the factor are added to `assumed`.
         """
         on = implant_on or self.plan_date
         notes: list[str] = []
@@ -123,7 +123,7 @@ class ImportedPlan:
             stated = entry.reference.date()
             days = units.days_between(stated, on)
             factor = units.decay_factor(days, entry.half_life_days)
-            if abs(days) >= SAID_DAYS:
+            if abs(days) >= LEAST_REPORTED_DAYS:
                 whose = "as given" if implant_on is not None else "the plan's date"
                 notes.append(
                     f"{model}: strength {entry.strength_U:.4g} U on {stated}, decayed to "
@@ -153,7 +153,7 @@ class ImportedPlan:
         accept_unverified : bool
             Also use a seed model whose tables were found in one publication only.
         accept_strength : bool
-            Take strengths that no permanent seed usually has.
+            Accept strengths that are unusual for a permanent seed.
 
         Raises
         ------

@@ -157,14 +157,14 @@ def _check_patient(volume: Volume, structures: StructureSet, file: StoredFile) -
 
 
 def read_structure_set(path: str | PathLike[str], frame_uid: str = "") -> StructureSet:
-    """Structures of one RTSTRUCT without its CT; the slice spacing is derived from the contours.
+    """Read the structures of one RTSTRUCT without its CT; the slice spacing is derived from the contours.
 
     Parameters
     ----------
     path : str or PathLike
         The RTSTRUCT file.
     frame_uid : str
-        Frame of reference of a dose: ROIs of another one are left out, and said.
+        Frame of reference of a dose; ROIs in another frame are left out and reported.
 
     Raises
     ------

@@ -28,7 +28,7 @@ SAME_PLACE_MM = 0.01
 MOST_SEEDS = 5000
 TIME_TOLERANCE = 0.02
 TIME_UNITS = {"days": 86400.0, "hours": 3600.0, "minutes": 60.0}
-"""Units other than seconds in which a system may have written a seed's time, with their seconds."""
+"""Units other than seconds in which a planning system may have written the time of a seed, in seconds."""
 
 _VENDOR_MODELS = resources.data_file("vendor_models.toml")
 _NUCLIDE = re.compile(r"^(?:i125|125i|iodine125|iod125)")
@@ -224,7 +224,8 @@ def _setups(dataset: Dataset, where: str) -> list[ImportedSetup]:
 
 
 def _spare_setups(dataset: Dataset, setups: Sequence[ImportedSetup], notes: dict[str, None]) -> set[int]:
-    """Indices of setups that no fraction group refers to: they are not treated. None where no group refers to any."""
+    """Indices of application setups that no fraction group refers to, which are not treated; none if no group refers to
+    any setup."""
     referenced = {
         integer(item, "ReferencedBrachyApplicationSetupNumber")
         for group in items(dataset, "FractionGroupSequence")
@@ -244,7 +245,7 @@ def _spare_setups(dataset: Dataset, setups: Sequence[ImportedSetup], notes: dict
 
 
 def _refuse_twice(seeds: Sequence["_Seed"], where: str) -> None:
-    """Refuse a seed that stands twice at one place: it would be dosed twice."""
+    """Refuse two seeds at one place: the dose of a duplicate seed would be counted twice."""
     places = np.array([seed.position for seed in seeds])
     pairs = cKDTree(places).query_pairs(SAME_PLACE_MM, output_type="ndarray")
     if len(pairs):

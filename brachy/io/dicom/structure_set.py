@@ -44,7 +44,7 @@ class StructureSet:
 def structure_set(
     dataset: Dataset, name: str, grid: Grid | None = None, frame_uid: str = "", frame_of: str = "the CT"
 ) -> StructureSet:
-    """Structures of a parsed RTSTRUCT.
+    """Structures from a parsed RTSTRUCT.
 
     Parameters
     ----------
@@ -55,9 +55,9 @@ def structure_set(
     grid : Grid, optional
         Grid of the CT: gives the slice spacing; structures outside it are noted.
     frame_uid : str
-        Frame of reference of the CT (or the dose), or "": ROIs of another one are left out, and said.
+        Frame of reference of the CT (or the dose), or ""; ROIs in another frame are left out and reported.
     frame_of : str
-        What has that frame of reference, for the sentence.
+        Name of the object with that frame of reference, for the report.
 
     Raises
     ------
