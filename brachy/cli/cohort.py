@@ -1,20 +1,23 @@
 """`brachy cohort`: options in, a table of many cases out."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from brachy.cli.flags import AnonymiseFlag, ForceFlag, JsonFlag
+from brachy.cli.flags import OutputOptions, flat_options
 from brachy.errors import UsageError
 
 
+@flat_options
 def cohort(
     listed: Annotated[
         str,
         typer.Argument(metavar="LIST", help="CSV with a column `case` and options; or a pattern: 'cases/*'."),
     ],
+    *,
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="OUT", help="Folder to write, or to go on with.")
     ],
@@ -48,9 +51,7 @@ def cohort(
     keep: Annotated[
         bool, typer.Option("--keep", help="Also keep each case's own folder, in OUT/cases.")
     ] = False,
-    anonymise: AnonymiseFlag = False,
-    force: ForceFlag = False,
-    as_json: JsonFlag = False,
+    output: OutputOptions,
 ) -> int:
     """Plan, verify or robust over many cases, on local workers or a Dask cluster; goes on where it stopped.
 
@@ -67,14 +68,35 @@ def cohort(
     from brachy.writing import canonical
 
     interrupts.set_grace(5.0)
-    with console.counted(quiet=as_json) as told:
+    with console.counted(quiet=output.as_json) as finished:
         records = run_cohort(
             listed, out, verb=verb, workers_count=workers, scheduler=scheduler, outcomes=outcomes,
-            cut=None if cut is None else Cut.of(cut), keep=keep, anonymise=anonymise, force=force, told=told,
+            cut=None if cut is None else Cut.of(cut), keep=keep, anonymise=output.anonymise, force=output.force,
+            told=finished,
         )  # fmt: skip
     failed = [record for record in records if record["status"] != "done"]
-    if as_json:
+    if output.as_json:
         sys.stdout.write(canonical({"format": "brachy-cohort", "version": 1, "verb": verb, "cases": records}))
     else:
-        console.show_cohort(records, out)
+        show(records, out)
     return 1 if failed else 0
+
+
+def show(records: Sequence[dict[str, Any]], folder: Path) -> None:
+    """Print how many cases are done and failed, and the spread of the metrics of their first targets."""
+    from brachy.cli import console
+    from brachy.cli.console import cell, say, table, text, unit
+    from brachy.dosimetry.shown_metrics import Table, metrics_in
+
+    done = [record["metrics"] for record in records if record["status"] == "done"]
+    say(f"{len(done)} of {len(records)} cases done, {len(records) - len(done)} failed")
+    shown = table("First target of each case", "metric", "cases", "least", "median", "most")
+    for name in (*metrics_in(Table.TERMINAL_TARGETS), "seeds", "needles"):
+        values = sorted(float(metrics[name]) for metrics in done if metrics.get(name) is not None)
+        if values:
+            middle = 0.5 * (values[(len(values) - 1) // 2] + values[len(values) // 2])
+            shown.add_row(text(unit(name)), str(len(values)), *map(cell, (values[0], middle, values[-1])))
+    if done:
+        console.show(shown)
+    say("Not a medical device: for research and education.")
+    say(f"wrote {folder}")

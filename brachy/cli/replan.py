@@ -1,4 +1,4 @@
-"""`brachy replan` and `brachy approve`: options in, a child of the plan or a mark out."""
+"""`brachy replan` and `brachy approve`: a child of a plan, or a mark beside it."""
 
 import sys
 from dataclasses import replace
@@ -7,12 +7,16 @@ from typing import Annotated
 
 import typer
 
-from brachy.cli.flags import AnonymiseFlag, ForceFlag, JsonFlag, say_note, use_threads
+from brachy.cli.flags import OutputOptions, PlanFolder, flat_options, print_note, use_threads
 from brachy.errors import UsageError
+from brachy.patient.options import SearchOptions
+from brachy.patient.overrides import time_limit_of
 
 
+@flat_options
 def replan(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="Folder that `brachy plan` wrote.")],
+    plan: PlanFolder,
+    *,
     placed: Annotated[
         Path,
         typer.Option(
@@ -29,54 +33,44 @@ def replan(
         str | None,
         typer.Option("--case", metavar="CASE", help="The patient; by default found beside the plan."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the search.")] = 0,
-    threads: Annotated[
-        int | None, typer.Option("--threads", metavar="N", min=1, help="By default one for each core.")
-    ] = None,
-    time_limit: Annotated[
-        float | None,
-        typer.Option("--time-limit", metavar="S", help="Stop the search; gives up reproducibility."),
-    ] = None,
-    anonymise: AnonymiseFlag = False,
-    force: ForceFlag = False,
-    as_json: JsonFlag = False,
+    search: SearchOptions,
+    output: OutputOptions,
 ) -> int:
     """Plan the rest of an implantation round what is placed.
 
     Example: brachy replan plan-liver --placed placed.csv -o plan-liver-2
     """
-    use_threads(threads)
+    use_threads(search.threads)
     from brachy import optimise
-    from brachy.cli import console
+    from brachy.cli import console, plan_summary
     from brachy.optimise.replanning.implanted_so_far import read_placed
     from brachy.output import plan_folder, view_plan
     from brachy.patient import privacy
     from brachy.patient.lineage import ancestors_for_child
     from brachy.patient.plan import Plan
 
-    if time_limit is not None and not time_limit > 0:
-        raise UsageError(f"--time-limit {time_limit:g}: give seconds above 0")
-    folder = out if out is not None else None if as_json else plan.with_name(f"{plan.name}-replan")
+    time_limit_of(search.time_limit)
+    folder = out if out is not None else None if output.as_json else plan.with_name(f"{plan.name}-replan")
     before = Plan.load(plan)
-    if anonymise:
+    if output.anonymise:
         privacy.must_be_nameless(before, str(plan))
     events = read_placed(placed, before)
     if folder is not None:
-        plan_folder.check_destination(folder, force)
-    found = view_plan.load(plan, case, say_note)
+        plan_folder.check_destination(folder, output.force)
+    found = view_plan.load(plan, case, print_note)
     if not found.has_ct:
         raise UsageError("the plan's CT was not found beside it: give the patient with --case")
-    if anonymise:
+    if output.anonymise:
         found = replace(found, case=privacy.anonymised(found.case))
     ancestors = ancestors_for_child(plan)
-    with console.progress(quiet=as_json) as progress:
+    with console.progress(quiet=output.as_json) as progress:
         made = optimise.replan(
             before,
             found.case,
             events,
-            seed=seed,
-            threads=threads,
-            time_limit=time_limit,
+            seed=search.seed,
+            threads=search.threads,
+            time_limit=search.time_limit,
             progress=progress,
             cache=plan if plan.is_dir() else plan.parent,
         )
@@ -84,19 +78,19 @@ def replan(
         # a case that was no DICOM has its CT in the plan's folder, and a child keeps it
         with_ct = True if (plan / "ct").is_dir() else None
         plan_folder.write_outputs(
-            made, found.case, folder, force=force, ancestors=ancestors, with_ct=with_ct, say=say_note
+            made, found.case, folder, force=output.force, ancestors=ancestors, with_ct=with_ct, say=print_note
         )
         made = Plan.load(folder)
-    if as_json:
+    if output.as_json:
         sys.stdout.write(made.to_json())
     else:
-        console.show_replan(made)
-        console.show_plan(made, folder)
+        plan_summary.show_replan(made)
+        plan_summary.show_plan(made, folder)
     return 1 if made.check.failed else 0
 
 
 def approve(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="Folder that `brachy plan` wrote.")],
+    plan: PlanFolder,
     by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who approves.")],
 ) -> None:
     """Mark a plan as approved: its folder is never replaced, and changes make a child.

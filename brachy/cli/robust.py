@@ -1,34 +1,26 @@
-"""`brachy robust`: options in, and what is shown of a Monte Carlo."""
+"""`brachy robust`: what a plan delivers when needles and seeds deviate."""
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from brachy.cli.flags import AnonymiseFlag
+from brachy.cli.flags import OutputOptions, PlanFolder, flat_options
+from brachy.patient.options import DeviationOptions, ScenarioOptions
 
 
+@flat_options
 def robust(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="Folder that `brachy plan` wrote.")],
-    samples: Annotated[int, typer.Option("--samples", metavar="N", help="Number of scenarios.")] = 1000,
-    uncertainty: Annotated[
-        Path | None,
-        typer.Option("--uncertainty", metavar="FILE", help="TOML file; default the published figures."),
-    ] = None,
+    plan: PlanFolder,
+    *,
+    deviation: DeviationOptions,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", metavar="DIR", help="Folder for robust.json and robust.html."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed, the same scenarios.")] = 0,
-    threads: Annotated[
-        int | None, typer.Option("--threads", metavar="N", min=1, help="By default one for each core.")
-    ] = None,
-    anonymise: AnonymiseFlag = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")
-    ] = False,
+    scenarios: ScenarioOptions,
+    output: OutputOptions,
 ) -> None:
     """Say what a plan delivers when needles deviate: intervals, and the probability of each goal.
 
@@ -43,19 +35,51 @@ def robust(
     from brachy.writing import canonical, rounded
 
     if out is not None:
-        plan_folder.check_destination(out, force)
-    with console.progress(quiet=as_json) as progress:
+        plan_folder.check_destination(out, output.force)
+    with console.progress(quiet=output.as_json) as progress:
         found = robustness.robust_folder(
-            plan, samples=samples, seed=seed, uncertainty=uncertainty, threads=threads, progress=progress
+            plan,
+            samples=deviation.samples,
+            seed=scenarios.seed,
+            uncertainty=deviation.uncertainty,
+            threads=scenarios.threads,
+            progress=progress,
         )
     found = rounded(found)
     if out is not None:
         shown = Plan.load(plan)
-        page = render_robust(found, privacy.nameless(shown) if anonymise else shown)
-        plan_folder.write_texts({"robust.json": canonical(found), "robust.html": page}, out, force=force)
-    if as_json:
+        page = render_robust(found, privacy.nameless(shown) if output.anonymise else shown)
+        plan_folder.write_texts(
+            {"robust.json": canonical(found), "robust.html": page}, out, force=output.force
+        )
+    if output.as_json:
         sys.stdout.write(canonical(found))
     else:
-        console.show_robust(found)
+        show(found)
         if out is not None:
             print(f"wrote {out}")
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print intervals, goals and needles of a Monte Carlo."""
+    from brachy.cli import console
+    from brachy.cli.console import cell, say, table, text, unit
+
+    title = f"{found['samples']} scenarios ({found['formalism']}): planned, mean, and 95 % of the scenarios between"
+    shown = table(title, "ROI", "metric", "planned", "mean", "SD", "2.5 %", "97.5 %")
+    for roi, rows in found["intervals"].items():
+        for name, values in rows.items():
+            columns = (values[key] for key in ("nominal", "mean", "sd", "p2_5", "p97_5"))
+            shown.add_row(text(roi), text(unit(name)), *map(cell, columns))
+    console.show(shown, space=False)
+    say()
+    for goal in found["goals"]:
+        demanded = "" if goal["required"] else " (aim)"
+        limit = f"{goal['op']} {goal['limit']:g}"
+        say(
+            f"{goal['roi']} {unit(goal['metric'])} {limit}{demanded}: held in {100 * goal['probability']:.1f} %"
+        )
+    most = ", ".join(f"{entry['hole']} {entry['influence']:.2f} Gy" for entry in found["needles"][:5])
+    say(f"needles that matter most (SD of D90 when they alone err): {most}")
+    say("uncertainties and their sources: brachy/data/uncertainty.toml, or your --uncertainty FILE")
+    say("Not a medical device: for research and education.")

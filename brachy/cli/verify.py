@@ -1,4 +1,4 @@
-"""`brachy verify`: options in, exit code out, and what is shown of an implant."""
+"""`brachy verify`: post-implant dosimetry, and its summary on the terminal."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brachy.cli.flags import AnonymiseFlag
+from brachy.cli.flags import AnyPlan, OutputOptions, flat_options, use_threads
 from brachy.errors import UsageError
-from brachy.patient.overrides import case_name, date_of, targets_of
+from brachy.patient.options import (
+    AssessmentOptions,
+    ImplantedSourceOptions,
+    IntervalOptions,
+    RegistrationOptions,
+    SeedOptions,
+)
+from brachy.patient.overrides import case_name, verify_arguments
 
 if TYPE_CHECKING:
     from brachy.postimplant.record import Compared, PostImplantRecord
@@ -18,14 +25,14 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 
 
+@flat_options
 def verify(
-    first: Annotated[
-        str, typer.Argument(metavar="PLAN", help="Plan folder, plan.json or a permanent-seed RTPLAN.")
-    ],
+    first: AnyPlan,
     second: Annotated[
         str | None,
         typer.Argument(metavar="POSTOP", help="CT after the implant: a .dcm file, folder or zip, a volume."),
     ] = None,
+    *,
     no_plan: Annotated[
         bool, typer.Option("--no-plan", help="As-implanted dosimetry alone: give POSTOP only.")
     ] = False,
@@ -35,126 +42,45 @@ def verify(
             "-o", "--out", help="Folder to write; default verify-NAME (with --json nothing is written)."
         ),
     ] = None,
-    seeds: Annotated[
-        Path | None,
-        typer.Option(
-            "--seeds", metavar="FILE", help="Seeds as given: a CSV (seeds.csv, review.csv) or an RTPLAN."
-        ),
-    ] = None,
-    count: Annotated[
-        int | None, typer.Option("--count", help="Seeds implanted; to warn, never to fill.")
-    ] = None,
-    region: Annotated[
-        str | None,
-        typer.Option(
-            "--region",
-            metavar="ROI",
-            help="Look for seeds round this ROI (`target`: the targets), not on the whole CT.",
-        ),
-    ] = None,
-    register: Annotated[
-        str,
-        typer.Option(
-            "--register", metavar="auto|frame|image|seeds|FILE", help="How the plan lies on the CT."
-        ),
-    ] = "auto",
-    planning_ct: Annotated[
-        str | None,
-        typer.Option(
-            "--planning-ct", metavar="CASE", help="Planning CT with structures, for --register image."
-        ),
-    ] = None,
-    source: Annotated[
-        str | None, typer.Option("--source", metavar="MODEL|FILE", help="Seed model, see `brachy sources`.")
-    ] = None,
-    accept_unverified: Annotated[
-        bool,
-        typer.Option(
-            "--accept-unverified", help="Also use a seed model whose tables were seen in one place only."
-        ),
-    ] = False,
-    strength: Annotated[
-        float | None,
-        typer.Option("--strength", metavar="U", help="Air-kerma strength of a seed at implantation."),
-    ] = None,
-    implant_on: Annotated[
-        str | None, typer.Option("--implant-on", metavar="DATE", help="YYYY-MM-DD of the implantation.")
-    ] = None,
-    prescription: Annotated[
-        float | None, typer.Option("--prescription", metavar="GY", help="Instead of the protocol's.")
-    ] = None,
-    target: Annotated[
-        list[str] | None, typer.Option("--target", metavar="ROI[=GY]", help="Target ROI; may be repeated.")
-    ] = None,
-    formalism: Annotated[
-        str | None, typer.Option("--formalism", metavar="1D|2D", help="TG-43 point (1D) or line source (2D).")
-    ] = None,
-    gate: Annotated[
-        float, typer.Option("--gate", metavar="MM", help="Farthest that a seed is followed.")
-    ] = 10.0,
-    margin: Annotated[
-        float, typer.Option("--margin", metavar="MM", help="Seeds farther outside the target are listed.")
-    ] = 5.0,
-    contour_sd: Annotated[
-        float,
-        typer.Option("--contour-sd", metavar="MM", help="SD of the target's contour, for the intervals."),
-    ] = 0.0,
-    sectors: Annotated[
-        str, typer.Option("--sectors", metavar="auto|octants|prostate", help="Sectors of the target.")
-    ] = "auto",
-    other_patient: Annotated[
-        bool, typer.Option("--other-patient", help="Compare although the patient IDs differ.")
-    ] = False,
+    seeds: SeedOptions,
+    registration: RegistrationOptions,
+    source: ImplantedSourceOptions,
+    assessment: AssessmentOptions,
     review: Annotated[
         bool,
         typer.Option(
             "--review", help="Also review.csv and a picture of each doubtful seed; correct, then --seeds."
         ),
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the intervals.")] = 0,
-    threads: Annotated[
-        int | None, typer.Option("--threads", metavar="N", min=1, help="By default one for each core.")
-    ] = None,
+    intervals: IntervalOptions,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a required goal is missed.")] = False,
-    anonymise: AnonymiseFlag = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")
-    ] = False,
+    output: OutputOptions,
 ) -> int:
     """Dose an implant from its CT and compare it with the plan.
 
     Example: brachy verify plan-liver postop/ -o verify-liver
     """
     plan, post = _what(first, second, no_plan)
-    if review and as_json and out is None:
+    if review and output.as_json and out is None:
         raise UsageError("--review writes files: give a folder with -o OUT")
-    folder = out if out is not None else None if as_json else Path(f"verify-{case_name(post)}")
-    if threads is not None:
-        import numba
-
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    folder = out if out is not None else None if output.as_json else Path(f"verify-{case_name(post)}")
+    use_threads(intervals.threads)
     from brachy.cli import console
     from brachy.output import postimplant_folder
     from brachy.output.plan_folder import check_destination
     from brachy.postimplant.verify import verify as compare
 
     if folder is not None:
-        check_destination(folder, force)
-    with console.progress(quiet=as_json) as progress:
-        found = compare(
-            plan, post, seeds=seeds, count=count, region=region, register=register, planning_case=planning_ct,
-            source=source, strength_U=strength, prescription_gy=prescription, targets=targets_of(target),
-            implant_on=date_of(implant_on, "--implant-on"), formalism=formalism, gate_mm=gate, margin_mm=margin,
-            contour_sd_mm=contour_sd, sectors=sectors, other_patient=other_patient,
-            accept_unverified=accept_unverified, seed=seed, progress=progress,
-        )  # fmt: skip
-        if anonymise:
+        check_destination(folder, output.force)
+    wanted = verify_arguments(seeds, registration, source, assessment, intervals)
+    with console.progress(quiet=output.as_json) as progress:
+        found = compare(plan, post, progress=progress, **wanted)
+        if output.anonymise:
             found = postimplant_folder.anonymised_post_implant(found)
         if folder is not None:
             progress("writing and checking")
-            found = postimplant_folder.write_post_implant(found, folder, force=force, review=review)
-    if as_json:
+            found = postimplant_folder.write_post_implant(found, folder, force=output.force, review=review)
+    if output.as_json:
         sys.stdout.write(found.to_json())
     else:
         show(found, folder)

@@ -5,31 +5,30 @@ import glob
 import hashlib
 import io
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from brachy import resources
 from brachy.errors import UsageError
+from brachy.patient.options import OF_VERB, listed_flags
 from brachy.version import __version__
 
-VERBS = ("plan", "verify", "robust")
+VERBS = tuple(OF_VERB)
 
-OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "plan": (
-        "protocol", "target", "margin", "prescription", "source", "activity", "strength", "strength-on", "implant-on",
-        "formalism", "pitch", "direction", "needle-length", "mask", "robust", "accept-unverified", "seed",
-    ),
-    "verify": (
-        "plan", "seeds", "count", "region", "register", "planning-ct", "source", "strength", "prescription", "target",
-        "implant-on", "formalism", "gate", "margin", "contour-sd", "accept-unverified", "other-patient", "seed",
-    ),
-    "robust": ("samples", "uncertainty", "seed"),
-}  # fmt: skip
-"""Columns of a list, by verb: the flags of the command of that name; of verify also its plan."""
 
-PATHS = {"case", "plan", "seeds", "planning-ct", "uncertainty", "source", "protocol"}
-"""Values that may be files: relative ones lie beside the list."""
+def columns_of(verb: str) -> dict[str, bool]:
+    """Columns of a list besides `case`, and whether their values may be files: the options of the verb.
+
+    A list for verify also has the column `plan`.
+
+    Examples
+    --------
+    >>> columns_of("robust")
+    {'samples': False, 'uncertainty': True, 'seed': False}
+    """
+    own = {"plan": True} if verb == "verify" else {}
+    return own | {column: flag.is_path for column, flag in listed_flags(verb).items()}
+
 
 MOST_ROWS = 1_000_000
 
@@ -54,8 +53,9 @@ def read_list(given: str, verb: str) -> tuple[Row, ...]:
     Parameters
     ----------
     given : str
-        A CSV file: a column `case`, and columns named as the flags of the verb (`OPTIONS`), an empty cell being a flag
-        not given; several targets or masks in a cell are separated by semicolons. Or a pattern such as "cases/*".
+        A CSV file: a column `case`, and columns named as the flags of the verb (`columns_of`), an empty cell being a
+        flag that is not given; several targets or masks in a cell are separated by semicolons. Or a pattern
+        such as "cases/*".
     verb : {"plan", "verify", "robust"}
         Of verify, `case` is the CT after the implant and the column `plan` its plan.
 
@@ -102,10 +102,11 @@ def _of_csv(path: Path, verb: str) -> list[Row]:
     header = [cell.strip().lower().replace("_", "-").lstrip("-") for cell in table[0]] if table else []
     if "case" not in header:
         raise UsageError(f"{path.name}, line 1: no column is named 'case'")
+    columns = columns_of(verb)
     for name in header:
-        if name != "case" and name not in OPTIONS[verb]:
+        if name != "case" and name not in columns:
             raise UsageError(
-                f"{path.name}, line 1: '{name[:40]}' is no option of {verb}; there are: {', '.join(OPTIONS[verb])}"
+                f"{path.name}, line 1: '{name[:40]}' is no option of {verb}; there are: {', '.join(columns)}"
             )
         if header.count(name) > 1:
             raise UsageError(f"{path.name}, line 1: the column '{name}' stands twice")
@@ -119,8 +120,12 @@ def _of_csv(path: Path, verb: str) -> list[Row]:
         case = values.pop("case")
         if not case:
             raise UsageError(f"{path.name}, line {line}: the cell 'case' is empty")
-        options = tuple((name, _beside(path, name, value)) for name, value in sorted(values.items()) if value)
-        rows.append(Row(len(rows) + 1, _beside(path, "case", case), options))
+        options = tuple(
+            (name, _beside(path, value) if columns[name] else value)
+            for name, value in sorted(values.items())
+            if value
+        )
+        rows.append(Row(len(rows) + 1, _beside(path, case, is_case=True), options))
         if len(rows) > MOST_ROWS:
             raise UsageError(f"{path.name} has more than {MOST_ROWS} rows: split it")
     if not rows:
@@ -128,10 +133,10 @@ def _of_csv(path: Path, verb: str) -> list[Row]:
     return rows
 
 
-def _beside(listed: Path, name: str, value: str) -> str:
-    """A path as it is meant from the list's folder; names of phantoms, protocols and the like as they are."""
-    if name not in PATHS or Path(value).is_absolute():
+def _beside(listed: Path, value: str, is_case: bool = False) -> str:
+    """A path relative to the list's folder; names of phantoms, protocols and the like as they are."""
+    if Path(value).is_absolute():
         return value
     beside = listed.resolve().parent / value
-    looks_like_path = name == "case" and ("/" in value or "\\" in value or "." in value)
+    looks_like_path = is_case and ("/" in value or "\\" in value or "." in value)
     return str(beside) if beside.exists() or looks_like_path else value

@@ -6,8 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from brachy.dosimetry.shown_metrics import UNCERTAIN, Table, metrics_in
-from brachy.errors import BrachyError, UsageError
+from brachy.errors import BrachyError
 from brachy.patient import overrides
+from brachy.patient.options import (
+    AssessmentOptions,
+    DeviationOptions,
+    ImplantedSourceOptions,
+    IntervalOptions,
+    NeedleOptions,
+    PlanSearchOptions,
+    PrescriptionOptions,
+    RegistrationOptions,
+    ScenarioOptions,
+    SeedOptions,
+    SourceOptions,
+    VariantOptions,
+    VolumeOptions,
+    read_options,
+    yes_or_no,
+)
 from brachy.version import __version__
 
 
@@ -71,26 +88,20 @@ def _plan(case: str, given: dict[str, str], folder: Path | None) -> dict[str, An
     from brachy.output import plan_folder
     from brachy.patient import privacy
 
-    text, number = given.get, _number(given)
-    protocol = overrides.changed_protocol(
-        text("protocol", "liver-metastasis"), number("margin"), number("prescription"), text("source"),
-        text("activity"),
-        number("strength"), text("formalism"), number("pitch"), text("direction"), number("needle-length"),
-        _flag(given, "accept-unverified"),
-    )  # fmt: skip
-    loaded = load.load_case(case, masks=overrides.masks_of(_several(given, "mask")))
-    if _flag(given, "anonymise"):
-        loaded = privacy.anonymised(loaded)
-    made = optimise.plan(
-        loaded,
-        protocol,
-        targets=overrides.targets_of(_several(given, "target")),
-        strength_on=overrides.date_of(text("strength-on"), "strength-on"),
-        implant_on=overrides.date_of(text("implant-on"), "implant-on"),
-        seed=_whole(given, "seed"),
-        threads=1,
-        robust=_flag(given, "robust"),
+    prescription, source, needle, volume, search, variant = (
+        read_options(PrescriptionOptions, given),
+        read_options(SourceOptions, given),
+        read_options(NeedleOptions, given),
+        read_options(VolumeOptions, given),
+        read_options(PlanSearchOptions, given),
+        read_options(VariantOptions, given),
     )
+    protocol = overrides.changed_protocol(prescription, source, needle)
+    loaded = load.load_case(case, masks=overrides.masks_of(volume.mask))
+    if _anonymise(given):
+        loaded = privacy.anonymised(loaded)
+    wanted = overrides.planner_arguments(prescription, source, search, variant) | {"threads": 1}
+    made = optimise.plan(loaded, protocol, **wanted)
     if folder is not None:
         plan_folder.write_outputs(made, loaded, folder, force=True)
     target = made.targets[0]
@@ -118,20 +129,15 @@ def _verify(case: str, given: dict[str, str], folder: Path | None) -> dict[str, 
     from brachy.output import postimplant_folder
     from brachy.postimplant.verify import verify
 
-    text, number = given.get, _number(given)
-    named = (("gate_mm", "gate"), ("margin_mm", "margin"), ("contour_sd_mm", "contour-sd"))
-    lengths = {name: number(option) for name, option in named if option in given}
-    found = verify(
-        text("plan"), case, seeds=text("seeds"), count=_whole(given, "count", None), region=text("region"),
-        register=text("register", "auto"), planning_case=text("planning-ct"), source=text("source"),
-        strength_U=number("strength"), prescription_gy=number("prescription"),
-        targets=overrides.targets_of(_several(given, "target")),
-        implant_on=overrides.date_of(text("implant-on"), "implant-on"), formalism=text("formalism"),
-        accept_unverified=_flag(given, "accept-unverified"), other_patient=_flag(given, "other-patient"),
-        seed=_whole(given, "seed"),
-        **lengths,
-    )  # fmt: skip
-    if _flag(given, "anonymise"):
+    wanted = overrides.verify_arguments(
+        read_options(SeedOptions, given),
+        read_options(RegistrationOptions, given),
+        read_options(ImplantedSourceOptions, given),
+        read_options(AssessmentOptions, given),
+        read_options(IntervalOptions, given),
+    )
+    found = verify(given.get("plan"), case, **wanted)
+    if _anonymise(given):
         found = postimplant_folder.anonymised_post_implant(found)
     if folder is not None:
         postimplant_folder.write_post_implant(found, folder, force=True)
@@ -162,18 +168,15 @@ def _verify(case: str, given: dict[str, str], folder: Path | None) -> dict[str, 
 
 
 def _robust(case: str, given: dict[str, str], folder: Path | None) -> dict[str, Any]:
-    from brachy.evaluation.robustness import SAMPLES, robust_folder
+    from brachy.evaluation.robustness import robust_folder
     from brachy.output import plan_folder
     from brachy.patient.plan import Plan
     from brachy.patient.privacy import PREFIX
     from brachy.writing import canonical, rounded
 
+    deviation, scenarios = read_options(DeviationOptions, given), read_options(ScenarioOptions, given)
     found = robust_folder(
-        case,
-        samples=_whole(given, "samples", SAMPLES) or SAMPLES,
-        seed=_whole(given, "seed"),
-        uncertainty=given.get("uncertainty"),
-        threads=1,
+        case, samples=deviation.samples, seed=scenarios.seed, uncertainty=deviation.uncertainty, threads=1
     )
     if folder is not None:
         plan_folder.write_texts({"robust.json": canonical(rounded(found))}, folder, force=True)
@@ -194,7 +197,7 @@ def _robust(case: str, given: dict[str, str], folder: Path | None) -> dict[str, 
     metrics |= {"seeds": plan.seed_count, "needles": len(plan.needles)}
     patient = plan.case.patient_id
     return {
-        "patient_id": patient if patient.startswith(PREFIX) or not _flag(given, "anonymise") else "",
+        "patient_id": patient if patient.startswith(PREFIX) or not _anonymise(given) else "",
         "target": target.roi,
         "structures": found["nominal"],
         "metrics": metrics,
@@ -205,30 +208,9 @@ def _of(values: dict[str, Any]) -> dict[str, Any]:
     return {name: values.get(name) for name in metrics_in(Table.COHORT)}
 
 
-def _number(given: dict[str, str]) -> Any:
-    def of(name: str) -> float | None:
-        return None if name not in given else overrides.number(given[name], name)
-
-    return of
-
-
-def _whole(given: dict[str, str], name: str, default: int | None = 0) -> Any:
-    if name not in given:
-        return default
-    if not given[name].isdecimal() or len(given[name]) > 9:
-        raise UsageError(f"{name}: '{given[name][:20]}' is no whole number")
-    return int(given[name])
-
-
-def _several(given: dict[str, str], name: str) -> list[str] | None:
-    return [part.strip() for part in given[name].split(";") if part.strip()] if name in given else None
-
-
-def _flag(given: dict[str, str], name: str) -> bool:
-    value = given.get(name, "no").lower()
-    if value not in ("yes", "no", "true", "false", "1", "0"):
-        raise UsageError(f"{name}: '{value[:20]}': write yes or no")
-    return value in ("yes", "true", "1")
+def _anonymise(given: dict[str, str]) -> bool:
+    """Whether the cohort is run with --anonymise, which is no column of a list but given with each row."""
+    return yes_or_no(given.get("anonymise", "no"), "anonymise")
 
 
 def version() -> str:

@@ -21,7 +21,7 @@ from brachy.geometry.structures import Structure
 from brachy.needles.template import column_letters, parse_hole
 from brachy.output.figures import cuts
 from brachy.patient.case import Case
-from brachy.patient.overrides import number
+from brachy.patient.options import number
 from brachy.patient.plan import Plan
 from brachy.writing import write_bytes_whole
 

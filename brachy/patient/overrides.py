@@ -1,4 +1,7 @@
-"""What the command line's options mean: text in, values out, or one line that names the option."""
+"""What options mean: changes of the protocol, and keyword arguments of the planner and of post-implant dosimetry.
+
+Text in, values out, or one line that names the option. The options themselves are in `brachy.patient.options`.
+"""
 
 import re
 from datetime import date
@@ -6,67 +9,166 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brachy.errors import UsageError
+from brachy.patient.options import (
+    AssessmentOptions,
+    ImplantedSourceOptions,
+    IntervalOptions,
+    NeedleOptions,
+    PlanSearchOptions,
+    PrescriptionOptions,
+    RegistrationOptions,
+    SeedOptions,
+    SourceOptions,
+    VariantOptions,
+    number,
+)
 
 if TYPE_CHECKING:
     from brachy.patient.protocol import Protocol
 
 
 def changed_protocol(
-    name: str,
-    margin: float | None,
-    prescription: float | None,
-    source: str | None,
-    activity: str | None,
-    strength: float | None,
-    formalism: str | None,
-    pitch: float | None,
-    direction: str | None,
-    needle_length: float | None,
-    accept_unverified: bool = False,
+    prescription: PrescriptionOptions, source: SourceOptions, needle: NeedleOptions
 ) -> "Protocol":
-    """A protocol by name or file, with what the options change in it."""
+    """The protocol that is named, with what the options change in it.
+
+    Raises
+    ------
+    UsageError
+        If the protocol is unknown, or the value of an option cannot be meant.
+
+    Examples
+    --------
+    >>> from brachy.patient.options import NeedleOptions, PrescriptionOptions, SourceOptions
+    >>> changed_protocol(PrescriptionOptions(margin=3.0), SourceOptions(), NeedleOptions()).target.margin_mm
+    3.0
+    """
     from brachy import units
     from brachy.patient.protocol import change, load_protocol
 
-    if activity is not None and strength is not None:
+    if source.activity is not None and source.strength is not None:
         raise UsageError("--activity and --strength exclude each other: give mCi or U, not both")
     for option, value in (
-        ("--prescription", prescription), ("--strength", strength), ("--pitch", pitch),
-        ("--needle-length", needle_length),
+        ("--prescription", prescription.prescription), ("--strength", source.strength), ("--pitch", needle.pitch),
+        ("--needle-length", needle.needle_length),
     ):  # fmt: skip
         if value is not None and not 0 < value < float("inf"):
             raise UsageError(f"{option} {value:g}: give a number above 0")
+    margin = prescription.margin
     if margin is not None and not 0 <= margin < float("inf"):
         raise UsageError(f"--margin {margin:g}: give 0 mm or more")
-    base = load_protocol(name)
-    mci, stated = None if strength is None else units.mci_from_strength(strength), None
-    if activity is not None:
-        mci, stated = _apparent_mci(activity, source or base.source.model, accept_unverified)
-    azimuth, tilt = direction_of(direction)
+    base = load_protocol(prescription.protocol)
+    mci, stated = None if source.strength is None else units.mci_from_strength(source.strength), None
+    if source.activity is not None:
+        model = source.source or base.source.model
+        mci, stated = _apparent_mci(source.activity, model, source.accept_unverified)
+    azimuth, tilt = direction_of(needle.direction)
     tables: dict[str, dict[str, Any]] = {
-        "prescription": {"dose_gy": prescription},
+        "prescription": {"dose_gy": prescription.prescription},
         "source": {
-            "model": source,
+            "model": source.source,
             "activity_mCi": mci,
             "activities_mCi": None if mci is None else (),
             "stated_as": stated,
-            "formalism": formalism_named(formalism),
-            "accept_unverified": accept_unverified or None,
+            "formalism": formalism_named(source.formalism),
+            "accept_unverified": source.accept_unverified or None,
         },
         "target": {"margin_mm": margin},
-        "template": {"pitch_mm": pitch},
-        "needle": {"max_needle_mm": needle_length},
+        "template": {"pitch_mm": needle.pitch},
+        "needle": {"max_needle_mm": needle.needle_length},
         "direction": {"azimuth_deg": azimuth, "tilt_deg": tilt, "tilts_deg": None if azimuth is None else ()},
     }
     given = {table: {k: v for k, v in fields.items() if v is not None} for table, fields in tables.items()}
     return change(base, **{table: fields for table, fields in given.items() if fields})
 
 
+def planner_arguments(
+    prescription: PrescriptionOptions,
+    source: SourceOptions,
+    search: PlanSearchOptions,
+    variant: VariantOptions,
+) -> dict[str, Any]:  # one value for each keyword, of as many types
+    """Keyword arguments of `brachy.plan`, besides case and protocol, that the options stand for.
+
+    Raises
+    ------
+    UsageError
+        If a value cannot be meant.
+
+    Examples
+    --------
+    >>> from brachy.patient.options import PlanSearchOptions, PrescriptionOptions, SourceOptions, VariantOptions
+    >>> prescription = PrescriptionOptions(target=["GTV=130"])
+    >>> planner_arguments(prescription, SourceOptions(), PlanSearchOptions(), VariantOptions())["targets"]
+    [('GTV', 130.0)]
+    """
+    return {
+        "targets": targets_of(prescription.target),
+        "strength_on": date_of(source.strength_on, "--strength-on"),
+        "implant_on": date_of(source.implant_on, "--implant-on"),
+        "seed": search.seed,
+        "threads": search.threads,
+        "time_limit": search.time_limit,
+        "certify": variant.certify,
+        "robust": variant.robust,
+    }
+
+
+def verify_arguments(
+    seeds: SeedOptions,
+    registration: RegistrationOptions,
+    source: ImplantedSourceOptions,
+    assessment: AssessmentOptions,
+    intervals: IntervalOptions,
+) -> dict[str, Any]:  # one value for each keyword, of as many types
+    """Keyword arguments of `brachy.verify`, besides plan and CT, that the options stand for.
+
+    Raises
+    ------
+    UsageError
+        If a value cannot be meant.
+
+    Examples
+    --------
+    >>> from brachy.patient import options
+    >>> records = [record() for record in options.OF_VERB["verify"]]
+    >>> verify_arguments(*records)["gate_mm"]
+    10.0
+    """
+    return {
+        "seeds": seeds.seeds,
+        "count": seeds.count,
+        "region": seeds.region,
+        "register": registration.register,
+        "planning_case": registration.planning_ct,
+        "source": source.source,
+        "accept_unverified": source.accept_unverified,
+        "strength_U": source.strength,
+        "implant_on": date_of(source.implant_on, "--implant-on"),
+        "prescription_gy": assessment.prescription,
+        "targets": targets_of(assessment.target),
+        "formalism": assessment.formalism,
+        "gate_mm": assessment.gate,
+        "margin_mm": assessment.margin,
+        "contour_sd_mm": assessment.contour_sd,
+        "sectors": assessment.sectors,
+        "other_patient": assessment.other_patient,
+        "seed": intervals.seed,
+    }
+
+
+def time_limit_of(seconds: float | None) -> float | None:
+    """Seconds above 0, or None."""
+    if seconds is not None and not seconds > 0:
+        raise UsageError(f"--time-limit {seconds:g}: give seconds above 0")
+    return seconds
+
+
 _ACTIVITY = re.compile(r"\s*([-+.\deE]+)\s*(mCi|MBq)?\s*(apparent|contained)?\s*", re.IGNORECASE)
 
 
 def _apparent_mci(text: str, model: str, accept_unverified: bool) -> tuple[float, str | None]:
-    """Apparent activity in mCi of `0.7`, `25.9 MBq` or `0.945 mCi contained`, and how it was stated where otherwise.
+    """Apparent activity in mCi of `0.7`, `25.9 MBq` or `0.945 mCi contained`, and how it was stated if otherwise.
 
     A number alone is apparent mCi. Contained activity needs the factor of the source file.
     """
@@ -98,21 +200,10 @@ def _apparent_mci(text: str, model: str, accept_unverified: bool) -> tuple[float
 
 
 def formalism_named(text: str | None) -> str | None:
-    """`1D` or `2D`, however it is spelt."""
+    """`1D` or `2D`, in capitals."""
     if text is not None and text.upper() not in {"1D", "2D"}:
         raise UsageError(f"--formalism {text}: choose 1D or 2D")
     return None if text is None else text.upper()
-
-
-def number(text: str, option: str) -> float:
-    """A finite number, or a message that names the option."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise UsageError(f"{option}: '{text}' is not a number") from None
-    if value != value or value in (float("inf"), float("-inf")):
-        raise UsageError(f"{option}: '{text}' is not a finite number")
-    return value
 
 
 def direction_of(text: str | None) -> tuple[float | None, float | None]:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
+from brachy import interrupts
 from brachy.cli import app
+from brachy.patient.options import NeedleOptions, PrescriptionOptions, SourceOptions
 from brachy.patient.overrides import changed_protocol
 from brachy.version import __version__
 
@@ -165,7 +167,7 @@ def test_an_unverified_model_is_used_on_request_and_the_plan_says_so(capsys, mon
     ],
 )
 def test_kinds_of_activity(text, mci):
-    protocol = changed_protocol("liver-metastasis", None, None, None, text, None, None, None, None, None)
+    protocol = changed_protocol(PrescriptionOptions(), SourceOptions(activity=text), NeedleOptions())
     assert protocol.source.activity_mCi == pytest.approx(mci)
     assert ("CONTAINED" in protocol.source.stated_as) == ("contained" in text)
 
@@ -210,7 +212,7 @@ def test_ctrl_c_inside_a_compiled_function_is_no_internal_error(capsys, monkeypa
             raise SystemError("returned a result with an exception set") from cause
 
     monkeypatch.setattr(app, "app", interrupted)
-    monkeypatch.setattr(app.interrupts, "WRITTEN", [])
+    monkeypatch.setattr(interrupts, "WRITTEN", [])
     code, _, told = run(capsys, monkeypatch, "plan")
     assert (code, told) == (130, "brachy: interrupted; nothing was written\n")
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from brachy.cli import console
+from brachy.cli import console, plan_summary
 from brachy.cohort.page import render_cohort
 from brachy.cohort.table import table_csv
 from brachy.cohort.work import run_case
@@ -46,7 +46,7 @@ def test_plan_json(made):
 
 def test_terminal(made, capsys, monkeypatch):
     monkeypatch.setattr(console, "_OUT", console.Console(width=200))
-    console.show_plan(Plan.load(made[0]), None)
+    plan_summary.show_plan(Plan.load(made[0]), None)
     targets, organs = capsys.readouterr().out.split("Organs")
     for table in (targets, organs):
         assert "D95 Gy" in table

@@ -1,0 +1,162 @@
+"""The summary of a plan on the terminal: targets, organs, goals, rules, seeds, assumptions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from brachy.cli import console
+from brachy.cli.console import cell, say, table, text, unit
+from brachy.dosimetry.shown_metrics import Table, metrics_in
+from brachy.dosimetry.strength import air_kerma_rate_at_1m, order_list, strength_needed
+from brachy.output.csv_tables import most_exposed_organ
+from brachy.patient.plan import Plan
+from brachy.units import mci_from_strength
+
+
+def show_plan(plan: Plan, folder: Path | None) -> None:
+    """Summary of a plan: targets, organs, goals, rules, what was assumed, and the folder."""
+    metrics = plan.evaluation.structures
+    of_targets, of_organs = metrics_in(Table.TERMINAL_TARGETS), metrics_in(Table.TERMINAL_ORGANS)
+    targets = [target.roi for target in plan.targets]
+    shown = table(
+        f"Targets ({plan.evaluation.formalism} dose to complete decay)",
+        "ROI",
+        "Rx Gy",
+        *map(unit, of_targets),
+    )
+    for target in plan.targets:
+        values = metrics.get(target.roi, {})
+        shown.add_row(
+            text(target.roi), cell(target.prescription_gy), *(cell(values.get(c)) for c in of_targets)
+        )
+    console.show(shown, space=False)
+    organs = [name for name in metrics if name not in targets]
+    if organs:
+        shown = table("Organs", "ROI", *map(unit, of_organs))
+        for name in organs:
+            shown.add_row(text(name), *(cell(metrics[name].get(c)) for c in of_organs))
+        console.show(shown)
+    _show_judgement(plan)
+    _show_implant(plan)
+    _show_second_opinion(plan)
+    for sentence in plan.assumed:
+        say(f"assumed: {sentence}")
+    for sentence in plan.limits:
+        say(f"limit: {sentence}")
+    if "lower_bound" in plan.optimiser:
+        found, bound, gap = (plan.optimiser[key] for key in ("objective", "lower_bound", "gap_relative"))
+        say(
+            f"certificate: objective {found:.4g}, bound {bound:.4g}: at most {100 * gap:.1f} % of it could be saved"
+        )
+        say(f"certificate: {plan.optimiser['certificate']}")
+    if plan.optimiser.get("interrupted"):
+        say("interrupted: this is the best plan found until then")
+    say("Not a medical device: for research and education.")
+    if folder is not None:
+        say(f"wrote {folder}")
+
+
+def show_replan(plan: Plan) -> None:
+    """Where the target stands, what the old plan would still reach and what the new one does; the changes in words."""
+    figures = plan.optimiser["replan"]
+    names = list(dict.fromkeys(name for values in figures["new"].values() for name in values))
+    shown = table("In the operating room (on the samples of the search)", "ROI", "", *map(unit, names))
+    for roi in figures["new"]:
+        for key, title in (("now", "in now"), ("old", "old plan"), ("new", "new plan")):
+            shown.add_row(text(roi), text(title), *(cell(figures[key][roi][name]) for name in names))
+    console.show(shown, space=False)
+    if plan.optimiser.get("carried_on"):
+        say("nothing better was found: the old plan is carried on")
+    for sentence in plan.optimiser["changes"]:
+        say(f"change: {sentence}")
+    for roi, short in plan.optimiser.get("short_by", {}).items():
+        say(
+            f"'{roi}' is short of its goals by {short['V100_pct']:.3g} % of V100 and {short['D90_gy']:.3g} Gy of D90"
+        )
+    if "helps_most" in plan.optimiser:
+        say(f"what would help most: {plan.optimiser['helps_most']}")
+    say()
+
+
+def show_alternatives(named: Sequence[tuple[str, Plan]], wanted: int) -> None:
+    """One table of several plans of a case."""
+    organ = most_exposed_organ(named[0][1])
+    metrics = metrics_in(Table.ALTERNATIVES)
+    shown = table(
+        "Alternatives",
+        "plan",
+        "ROI",
+        "needles",
+        "seeds",
+        *map(unit, metrics),
+        *([f"{organ} D2cc"] if organ else []),
+    )
+    for name, plan in named:
+        for target in plan.targets:
+            values = plan.evaluation.structures[target.roi]
+            dosed = [cell(values[m]) for m in metrics]
+            if organ:
+                dosed.append(cell(plan.evaluation.structures[organ]["D2cc_gy"]))
+            counts = cell(len(plan.needles)), cell(plan.seed_count)
+            shown.add_row(text(name), text(target.roi), *counts, *dosed)
+    console.show(shown)
+    if len(named) < wanted:
+        say(f"{len(named)} different good plans were found, {wanted} were asked for")
+
+
+def _show_judgement(plan: Plan) -> None:
+    shown = table("Goals and rules", "goal or rule", "limit", "found", "where", "")
+    for goal in plan.evaluation.goals:
+        verdict = "met" if goal.met else "MISSED" if goal.required else "aim missed"
+        limit = f"{goal.op} {goal.limit:.4g}"
+        shown.add_row(
+            text(f"{goal.roi} {unit(goal.metric)}"), text(limit), cell(goal.value), text(""), text(verdict)
+        )
+    for rule in plan.rules:
+        verdict = rule.verdict
+        found = "-" if rule.worst is None else f"{rule.worst:.3g} {rule.unit}".strip()
+        shown.add_row(text(rule.rule), text(rule.limit), text(found), text(rule.where), text(verdict))
+    console.show(shown)
+
+
+def _show_implant(plan: Plan) -> None:
+    kinds = ", ".join(
+        f"{s.model} {s.air_kerma_strength_U:.3f} U ({s.apparent_activity_mCi:.2f} mCi apparent)"
+        for s in plan.sources
+    )
+    strengths = [strength for _, strength in strength_of_seeds(plan)]
+    say()
+    say(f"{plan.seed_count} seeds in {len(plan.needles)} needles; {kinds}; {sum(strengths):.2f} U in all")
+    for line in order_list(strength_of_seeds(plan)):
+        say(
+            f"order: {line.count} seeds {line.model} ({line.planned} and {line.spares} spares) of "
+            f"{line.strength_U:.3f} U ({line.apparent_activity_mCi:.2f} mCi apparent) on the day of the implantation: "
+            f"{line.total_strength_U:.2f} U, {line.total_activity_mCi:.1f} mCi in all"
+        )
+    say(
+        f"air-kerma rate of the implant at 1 m on its day: {air_kerma_rate_at_1m(strengths):.1f} uGy/h in free space "
+        "(tissue takes most of it away)"
+    )
+    for target in plan.targets:
+        d90 = plan.evaluation.structures.get(target.roi, {}).get("D90_gy")
+        if d90 and len(plan.sources) == 1:
+            needed = strength_needed(strengths[0], d90, target.prescription_gy) if strengths else 0.0
+            say(
+                f"strength needed for D90 of {target.roi} = {target.prescription_gy:g} Gy with this loading: "
+                f"{needed:.3f} U ({mci_from_strength(needed):.2f} mCi apparent) a seed on the day of the implantation"
+            )
+
+
+def strength_of_seeds(plan: Plan) -> list[tuple[str, float]]:
+    """Model and strength in U, on the day of the implantation, of every seed of a plan."""
+    sources = [plan.sources[seed.source] for needle in plan.needles for seed in needle.seeds]
+    return [(source.model, source.air_kerma_strength_U) for source in sources]
+
+
+def _show_second_opinion(plan: Plan) -> None:
+    if not plan.check.made:
+        return
+    failed = [item for item in plan.check.checks if not item.passed]
+    if not failed:
+        say(f"second opinion: pass, {len(plan.check.checks)} checks of the files written")
+    for item in failed:
+        say(f"SECOND OPINION FAILED: {item.name}: expected {item.expected}, found {item.found}")
