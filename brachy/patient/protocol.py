@@ -14,6 +14,7 @@ from brachy import resources
 from brachy.dosimetry.metrics import parse_metric
 from brachy.errors import UsageError
 from brachy.messages import first_problem
+from brachy.patient.roles import OBSTACLES
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -165,10 +166,7 @@ class SeedChoice(_Table):
 class ObstacleChoice(_Table):
     """Structures that block needles, and the clearance from them."""
 
-    roles: tuple[str, ...] = Field(
-        ("bone", "vessel", "lung", "bile_duct", "gallbladder", "bowel"),
-        description="roles that block a needle",
-    )
+    roles: tuple[str, ...] = Field(OBSTACLES, description="roles that block a needle")
     clearance_mm: NotNegative = Field(2.0, description="needle surface to the structure's contour, mm")
 
 

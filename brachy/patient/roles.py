@@ -25,6 +25,12 @@ ROLES = (
 )
 """All roles. An `organ` is evaluated but is no obstacle; a structure to `ignore` is neither."""
 
+OBSTACLES = ("bone", "vessel", "lung", "bile_duct", "gallbladder", "bowel")
+"""Roles that block a needle, unless the protocol says otherwise (`[obstacles] roles`)."""
+
+SOFT_OBSTACLES = tuple(role for role in OBSTACLES if role != "bone")
+"""Roles in which no seed should lie: a seed found in one is reported, and none is suggested there."""
+
 _TARGET_TYPES = {"PTV", "CTV", "GTV"}
 _ORGAN_TYPES = {
     "ORGAN",

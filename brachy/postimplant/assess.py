@@ -15,7 +15,7 @@ from brachy.patient.anatomy import prepare
 from brachy.patient.case import Case
 from brachy.patient.protocol import Goal, Protocol, load_protocol
 from brachy.patient.records import vector
-from brachy.patient.roles import guess_role
+from brachy.patient.roles import SOFT_OBSTACLES, guess_role
 from brachy.patient.target import Target, target_of
 from brachy.postimplant import coverage
 from brachy.postimplant.compare import Comparison, Implanted, shift_report
@@ -56,8 +56,6 @@ LIMITS = (
     "calculation itself: below 5 % (k = 1) in all, TG-138, doi:10.1118/1.3533720",
     "dose to water in water, TG-43: no tissue, no calcification, no shielding of one seed by another",
 )
-
-OBSTACLES = ("vessel", "lung", "bile_duct", "gallbladder", "bowel")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +114,7 @@ def assess(ask: Question, tell: Callable[[str], None]) -> PostImplant:
     judged = judge(told, goals, targets, organs, source=protocol.citations.get("goals", ""))
     beside = _planned_values(ask, told, organs, targets, external, asked, said)
     tell("cold spots and sectors")
-    forbidden = [s for s in organs if s.role in OBSTACLES]
+    forbidden = [s for s in organs if s.role in SOFT_OBSTACLES]
     cold, sectors, further = {}, {}, {}
     for target in targets:
         structure, rx = target.structure, target.prescription_gy

@@ -12,6 +12,7 @@ from brachy.errors import UsageError
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
 from brachy.patient.records import vector
+from brachy.patient.roles import SOFT_OBSTACLES
 from brachy.postimplant.record import ColdSpot, ColdSpots, FurtherSeed, SectorRow, SeedPlace
 
 Float = NDArray[np.float64]
@@ -294,8 +295,7 @@ def places_of(
     """Where each seed lies: distance outside the nearest target, and which vessel, lung or other organ holds it."""
     away = np.array([target.distance_mm(positions_mm) for target in targets]).reshape(len(targets), -1)
     nearest = away.argmin(axis=0)
-    roles = ("vessel", "lung", "bile_duct", "bowel", "gallbladder")
-    holders = [s for s in structures if s.role in roles and not s.is_empty]
+    holders = [s for s in structures if s.role in SOFT_OBSTACLES and not s.is_empty]
     held = {s.name: s.contains(positions_mm) for s in holders}
     outlines = [s for s in structures if s.role == "external" and not s.is_empty]
     outside = np.zeros(len(positions_mm), dtype=bool)
