@@ -73,11 +73,11 @@ def plan_needles(candidates: NeedleCandidates, loaded, template=0):
                 hole=needle.hole,
                 template=template,
                 hole_mm=tuple(needle.hole_mm.tolist()),
-                skin_mm=tuple(needle.skin_mm.tolist()),
+                skin_mm=tuple(needle.entry_mm.tolist()),
                 tip_mm=tuple(tip.tolist()),
                 direction=tuple(needle.direction.tolist()),
                 depth_mm=float(np.linalg.norm(tip - needle.hole_mm)),
-                depth_from_skin_mm=float(np.linalg.norm(tip - needle.skin_mm)),
+                depth_from_skin_mm=float(np.linalg.norm(tip - needle.entry_mm)),
                 seeds=tuple(
                     PlanSeed(position_mm=tuple(s.tolist()), depth_mm=float(np.linalg.norm(tip - s)))
                     for s in seeds

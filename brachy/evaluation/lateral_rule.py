@@ -1,7 +1,8 @@
 """The lateral margin of a finished plan: the edge of the target in each layer against the needles that are used.
 
 An edge point that no needle comes near is no breach where every hole that could serve it is barred; it is then
-reported with its place and cause. What bars a hole is found here by sampling its axis, not looked up in an offer.
+reported with its place and cause. What bars a hole is found here by sampling its axis, not taken from the planner's
+candidates. Each needle counts along its own direction.
 """
 
 from collections.abc import Collection, Sequence
@@ -11,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.geometry.structures import Structure
+from brachy.needles.channel import Axis, Channel, Lines
 from brachy.needles.lateral import edge_points
 from brachy.needles.needle_path import skin_entry, target_span
 from brachy.needles.template import TemplateLayout
-from brachy.patient.plan import PlanTemplate, RuleResult
+from brachy.patient.plan import RuleResult
 from brachy.patient.protocol import Protocol
 
 Float = NDArray[np.float64]
@@ -26,10 +28,11 @@ TOLERANCE_MM = 0.01
 """A rule counts as kept to this: a position in plan.json has 6 significant digits (engineering choice)."""
 
 WHOLE_AXIS_MM = 1e4
-"""An axis that counts as a line is cut off here, far outside every patient."""
+"""Depth at which an axis that counts as a whole line is cut off, far outside every patient (engineering choice)."""
 
 BARRED_MM = 0.005
-"""A hole is barred where it falls short of a limit by this or more, so that what is called free can be drilled."""
+"""A hole is barred where it falls short of a limit by this or more, so that a hole called free can be used
+(engineering choice)."""
 
 
 def nearest_on_path(
@@ -37,9 +40,9 @@ def nearest_on_path(
 ) -> tuple[float, float]:
     """Least distance of a straight path to a structure, and the depth from the start at which it is so near.
 
-    Sampled at `SAMPLE_MM`, then every stretch that may hide a smaller value, since a distance changes no
-    faster than the place, is sampled ten times finer, and again; the result is exact to 0.0025 mm. A path
-    that proves to stay farther than `enough_mm` may be given any value above that.
+    The path is sampled at `SAMPLE_MM`. A distance changes no faster than the place, so only some stretches may hold a
+    smaller value: these are sampled ten times finer, and again; the result is exact to 0.0025 mm. For a path that
+    stays farther than `enough_mm` any value above that may be returned.
 
     Examples
     --------
@@ -78,7 +81,7 @@ def nearest_on_path(
 
 
 def distance_to_segment(points_mm: Float, start_mm: Float, end_mm: Float) -> Float:
-    """Distance (n,) of points to a segment."""
+    """Distance (n,) of points (n, 3) from a segment."""
     along = end_mm - start_mm
     part = np.clip((points_mm - start_mm) @ along / (along @ along), 0.0, 1.0)
     found: Float = np.linalg.norm(points_mm - start_mm - part[:, None] * along, axis=1)
@@ -86,13 +89,20 @@ def distance_to_segment(points_mm: Float, start_mm: Float, end_mm: Float) -> Flo
 
 
 @dataclass(frozen=True)
-class _Hole:
-    """A hole whose axis crosses the target. Depths in mm from the hole."""
+class UsedNeedle:
+    """A needle of the plan, and the depths at which its axis enters and leaves the target (NaN where it never does)."""
 
-    label: str
-    point_mm: Float
+    channel: Channel
+    span: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class _Hole:
+    """An axis from a hole that crosses the target. Depths in mm from the hole."""
+
+    axis: Axis
     counts_to: float
-    """How far a needle through it may count: the whole axis, or the deepest tip that is free; 0 if it is barred."""
+    """How far a needle on it may count: the whole axis, or the deepest tip that is free; 0 if it is barred."""
     barred_by: str
     """What keeps a needle from its full depth, or ""."""
 
@@ -112,7 +122,7 @@ class LateralRule:
     capsule_length_mm : float
         Length of a seed.
     blocked : collection of (template, hole)
-        Holes that were found impossible during the implantation.
+        Holes that were found impossible during the implantation; no needle is counted on there.
     """
 
     obstacles: Sequence[Structure]
@@ -127,19 +137,19 @@ class LateralRule:
 
     def check(
         self,
-        needles: Sequence[tuple[Float, Float, tuple[float, float]]],
-        template: PlanTemplate,
+        needles: Sequence[UsedNeedle],
+        layout: TemplateLayout,
         target: Structure,
         name: str = "",
         number: int = 0,
     ) -> list[RuleResult]:
-        """One row a layer: the edge point of the target that is farthest from a used needle, and the cause.
+        """One result a layer: the edge point of the target that is farthest from a used needle, and the cause.
 
         Parameters
         ----------
-        needles : sequence of (hole, tip, span)
-            Used needles of this template: (3,) mm each, and the depths at which the axis enters and leaves the target.
-        template : PlanTemplate
+        needles : sequence of UsedNeedle
+            Used needles of this template.
+        layout : TemplateLayout
             Their template.
         target : Structure
             Its planned target.
@@ -154,20 +164,18 @@ class LateralRule:
         as its tip if something bars it.
         """
         margin = self.protocol.template.lateral_margin_mm
-        layout = layout_of(template)
         points, layers = edge_points(target, layout)
         gaps = np.full(len(points), np.inf)
-        for hole, tip, span in needles:
-            unit = (tip - hole) / np.linalg.norm(tip - hole)
-            end = hole + self._counts_to(hole, tip, span) * unit
-            gaps = np.minimum(gaps, distance_to_segment(points, hole, end))
+        for used in needles:
+            end = used.channel.at(self._counts_to(used))
+            gaps = np.minimum(gaps, distance_to_segment(points, used.channel.hole_mm, end))
         missed = gaps > margin + TOLERANCE_MM
         causes, barred = self._causes(points, missed, needles, layout, target, number)
         results = []
         for layer in sorted(np.unique(layers).tolist(), key=lambda number: (abs(number), -number)):
             here = np.flatnonzero(layers == layer)
             bad = here[missed[here]]
-            # a point that a free hole could serve speaks before those that nothing can reach, then the farthest
+            # a point that a free hole could serve is named before those that nothing can reach, then the farthest
             place = (
                 min(bad, key=lambda i: (barred[i], -gaps[i])) if len(bad) else here[int(gaps[here].argmax())]
             )
@@ -190,19 +198,19 @@ class LateralRule:
             )
         return results
 
-    def _counts_to(self, hole: Float, tip: Float, span: tuple[float, float]) -> float:
+    def _counts_to(self, used: UsedNeedle) -> float:
         """Depth to which a used needle's axis counts."""
-        length = float(np.linalg.norm(tip - hole))
+        channel, span = used.channel, used.span
+        length = channel.tip_depth_mm
         if not np.isfinite(span[1]):
             return length
         rules = self.protocol
-        direction = (tip - hole) / length
         full = span[1] - rules.seeds.distal_margin_mm - TOLERANCE_MM
         deepest = full + self._tip_offset
         if deepest > length:
             reach = rules.needle.radius_mm + rules.obstacles.clearance_mm - TOLERANCE_MM
-            way = tip, hole + deepest * direction
-            skin = -float(self.external.signed_distance_mm((hole + full * direction)[None])[0])
+            way = channel.tip_mm, channel.at(deepest)
+            skin = -float(self.external.signed_distance_mm(channel.at(full)[None])[0])
             if (
                 deepest > rules.needle.max_needle_mm + TOLERANCE_MM
                 or skin < rules.seeds.skin_margin_mm - TOLERANCE_MM
@@ -215,62 +223,63 @@ class LateralRule:
         self,
         points: Float,
         missed: NDArray[np.bool_],
-        needles: Sequence[tuple[Float, Float, tuple[float, float]]],
+        needles: Sequence[UsedNeedle],
         layout: TemplateLayout,
         target: Structure,
         number: int,
     ) -> tuple[list[str], NDArray[np.bool_]]:
         """Why no needle passes near a missed point, (m,), and whether every hole that could serve it is barred."""
-        margin = self.protocol.template.lateral_margin_mm
         causes = [""] * len(points)
         barred = np.ones(len(points), dtype=bool)
         places = np.flatnonzero(missed)
         if not (len(places) and len(needles)):
             return causes, barred
         holes = self._holes_near(points[places], layout, target, number)
-        used = [hole for hole, _, _ in needles]
-        for i in places:
-            cause = f"no hole's axis crosses the target within {margin:g} mm of it"
-            nearest = np.inf
-            for hole in holes:
-                far = hole.point_mm + WHOLE_AXIS_MM * layout.direction
-                across = round(float(distance_to_segment(points[i : i + 1], hole.point_mm, far)[0]), 6)
-                if across > margin:
-                    continue
-                if hole.counts_to > 0:
-                    end = hole.point_mm + hole.counts_to * layout.direction
-                    gap = float(distance_to_segment(points[i : i + 1], hole.point_mm, end)[0])
-                    if gap <= margin - TOLERANCE_MM:
-                        deep = any(np.linalg.norm(place - hole.point_mm) < 0.1 for place in used)
-                        cause = f"hole {hole.label} is free but not used{' so deep' if deep else ''}"
-                        barred[i] = False
-                        break
-                if across < nearest:
-                    nearest = across
-                    cause = f"hole {hole.label} is blocked by {hole.barred_by or 'the margins'}"
-            causes[i] = cause
+        lines = Lines.of([hole.axis for hole in holes], [hole.counts_to for hole in holes])
+        across = lines.feet_of(points[places])[0]
+        for place, row in zip(places.tolist(), across, strict=True):
+            causes[place], barred[place] = self._cause(points[place], row, holes, needles)
         return causes, barred
+
+    def _cause(
+        self, point: Float, across: Float, holes: Sequence[_Hole], needles: Sequence[UsedNeedle]
+    ) -> tuple[str, bool]:
+        """Why no needle passes near a point, whose distances from the holes' axes are given; whether all are barred."""
+        margin = self.protocol.template.lateral_margin_mm
+        cause = f"no hole's axis crosses the target within {margin:g} mm of it"
+        nearest = np.inf
+        for hole, gap in zip(holes, across.tolist(), strict=True):
+            if gap > margin:
+                continue
+            start = hole.axis.hole_mm
+            if hole.counts_to > 0:
+                end = start + hole.counts_to * hole.axis.direction
+                if float(distance_to_segment(point[None], start, end)[0]) <= margin - TOLERANCE_MM:
+                    deep = any(np.linalg.norm(used.channel.hole_mm - start) < 0.1 for used in needles)
+                    return f"hole {hole.axis.hole} is free but not used{' so deep' if deep else ''}", False
+            if gap < nearest:
+                nearest = gap
+                cause = f"hole {hole.axis.hole} is blocked by {hole.barred_by or 'the margins'}"
+        return cause, True
 
     def _holes_near(
         self, points: Float, layout: TemplateLayout, target: Structure, number: int
     ) -> list[_Hole]:
-        """Holes whose axes cross the target within the lateral margin of one of the points."""
+        """Axes of the holes that cross the target within the lateral margin of one of the points."""
         found = []
-        direction = layout.direction
-        for row in range(1, layout.rows + 1):
-            for column in range(layout.columns):
-                hole = layout.hole_mm(column, row)
-                way = points - hole
-                across = np.linalg.norm(way - (way @ direction)[:, None] * direction, axis=1)
-                if across.min() > self.protocol.template.lateral_margin_mm:
-                    continue
-                span = target_span(target, hole, direction, self.protocol.template.lateral_overshoot_mm)
-                if span is not None:
-                    deepest, barred_by = self._deepest_tip(hole, direction, span)
-                    if (number, layout.hole_label(column, row)) in self.blocked:
-                        deepest, barred_by = 0.0, "what was found in the room"
-                    counts_to = deepest if barred_by else WHOLE_AXIS_MM
-                    found.append(_Hole(layout.hole_label(column, row), hole, counts_to, barred_by))
+        axes = layout.axes()
+        across = Lines.of(axes, [np.inf] * len(axes)).feet_of(points)[0]
+        for axis, gaps in zip(axes, across.T, strict=True):
+            if gaps.min() > self.protocol.template.lateral_margin_mm:
+                continue
+            span = target_span(
+                target, axis.hole_mm, axis.direction, self.protocol.template.lateral_overshoot_mm
+            )
+            if span is not None:
+                deepest, barred_by = self._deepest_tip(axis.hole_mm, axis.direction, span)
+                if (number, axis.hole) in self.blocked:
+                    deepest, barred_by = 0.0, "what was found in the room"
+                found.append(_Hole(axis, deepest if barred_by else WHOLE_AXIS_MM, barred_by))
         return found
 
     def _deepest_tip(self, hole: Float, direction: Float, span: tuple[float, float]) -> tuple[float, str]:
@@ -321,18 +330,3 @@ def _contact(
     fine = np.linspace(depths[first - 1], depths[first], 101)
     close = obstacle.distance_mm(hole + fine[:, None] * direction, cutoff)
     return float(fine[max(int(np.argmax(close < reach_mm + BARRED_MM)) - 1, 0)]), float(gaps.min())
-
-
-def layout_of(template: PlanTemplate) -> TemplateLayout:
-    """The lattice of a template as plan.json has it."""
-    return TemplateLayout(
-        np.array(template.origin_mm),
-        np.array(template.direction),
-        np.array(template.column),
-        np.array(template.row),
-        template.spacing_mm,
-        template.columns,
-        template.rows,
-        template.central_row,
-        template.target,
-    )

@@ -1,7 +1,7 @@
 """Every rule of the protocol, recomputed from a finished plan's geometry alone, with its worst case and place.
 
-Nothing here looks at how the needles were chosen: paths are sampled and closed in on where they come near, seeds
-and holes are measured as they stand in the plan.
+Nothing here looks at how the needles were chosen: paths are sampled, finer where they come near something, and seeds
+and holes are measured as the plan has them. Each needle is judged along its own direction, from its hole to its tip.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -16,17 +16,22 @@ from brachy.evaluation.lateral_rule import (
     SAMPLE_MM,
     TOLERANCE_MM,
     LateralRule,
+    UsedNeedle,
     distance_to_segment,
     nearest_on_path,
 )
 from brachy.geometry.structures import Structure
+from brachy.needles.channel import Channel
 from brachy.needles.needle_path import AIR_GAP_MM, SLIVER_MM, one_thread
-from brachy.needles.template import parse_hole
+from brachy.needles.template import TemplateLayout, parse_hole
 from brachy.patient.plan import PlanNeedle, PlanTemplate, RuleResult
 from brachy.patient.protocol import Protocol
 from brachy.patient.target import Target
 
 Float = NDArray[np.float64]
+
+TOLERANCE_DEG = 0.01
+"""An angle is kept to this: a direction in plan.json has 6 significant digits (engineering choice)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +40,7 @@ class _Line:
 
     name: str
     needle: PlanNeedle
-    hole: Float
-    tip: Float
-    direction: Float
+    channel: Channel
     seeds: Float
     """(k, 3)"""
     target: Structure
@@ -45,8 +48,16 @@ class _Line:
     """Depths from the hole at which the axis first enters and last leaves the target; NaN if it misses it."""
 
     @property
+    def hole(self) -> Float:
+        return self.channel.hole_mm
+
+    @property
+    def tip(self) -> Float:
+        return np.array(self.needle.tip_mm)
+
+    @property
     def length(self) -> float:
-        return float(np.linalg.norm(self.tip - self.hole))
+        return self.channel.tip_depth_mm
 
     @property
     def placed(self) -> NDArray[np.bool_]:
@@ -54,7 +65,7 @@ class _Line:
         return np.array([seed.placed for seed in self.needle.seeds], dtype=bool)
 
     def to_come(self) -> "_Line | None":
-        """The needle with the seeds that can still be changed; None where all of them are in."""
+        """The needle with the seeds that can still be changed; None where all of them are in the patient."""
         if not self.placed.any():
             return self
         kept = tuple(seed for seed in self.needle.seeds if not seed.placed)
@@ -64,8 +75,7 @@ class _Line:
     @property
     def depths(self) -> Float:
         """Depth of each seed from the hole along the needle."""
-        found: Float = (self.seeds - self.hole) @ self.direction
-        return found
+        return self.channel.depth_of(self.seeds)
 
 
 @one_thread()
@@ -135,7 +145,7 @@ def check_rules(
     obstacles = [s for s in structures if s.role in protocol.obstacles.roles and s.name not in planned]
     obstacles = [s for s in obstacles if not s.is_empty]
     overshoot = protocol.template.lateral_overshoot_mm
-    # what is in the patient lies where it lies: rules are for what can still be changed
+    # what is in the patient can no longer be moved: rules are for what can still be changed
     every = [_line(needle, templates, planned, overshoot) for needle in needles]
     lines = [line for line in every if not line.needle.begun]
     to_come = [part for line in every if (part := line.to_come()) is not None]
@@ -152,9 +162,9 @@ def check_rules(
     ]
     lateral = LateralRule(obstacles, external, protocol, source.capsule_length_mm, blocked)
     for index, template in enumerate(templates):
-        own = [(line.hole, line.tip, line.span) for line in every if line.needle.template == index]
+        own = [UsedNeedle(line.channel, line.span) for line in every if line.needle.template == index]
         several = f", template {index + 1} ({template.target})" if len(templates) > 1 else ""
-        results += lateral.check(own, template, planned[template.target], several, index)
+        results += lateral.check(own, TemplateLayout.of(template), planned[template.target], several, index)
     results += [
         _standoff(lines, external, protocol),
         _skin_entry(lines, external),
@@ -180,46 +190,44 @@ def check_rules(
 def _line(
     needle: PlanNeedle, templates: Sequence[PlanTemplate], planned: dict[str, Structure], overshoot_mm: float
 ) -> _Line:
-    hole, tip = np.array(needle.hole_mm), np.array(needle.tip_mm)
-    direction = (tip - hole) / np.linalg.norm(tip - hole)
+    channel = Channel.of(needle)
     target = planned[templates[needle.template].target]
-    inside = target.line_intervals(hole, direction)
+    inside = target.line_intervals(channel.hole_mm, channel.direction)
     wide = np.diff(inside, axis=1)[:, 0] >= SLIVER_MM
-    inside = inside[wide] if wide.any() else inside  # a sliver beyond is no more of the target than one alone
+    inside = inside[wide] if wide.any() else inside  # a sliver beyond is as little of the target as one alone
     span = (np.nan, np.nan)
     crossed = float(np.diff(inside, axis=1).max(initial=0.0))
     if len(inside) and (overshoot_mm == 0 or crossed > SLIVER_MM + TOLERANCE_MM):
         span = (float(inside[0, 0]), float(inside[-1, 1]))
     elif overshoot_mm > 0:  # an axis that only passes near counts where it is so near
-        depths = np.arange(0.0, np.linalg.norm(target.centroid_mm - hole) + 300.0, 0.005)
-        near = depths[
-            target.distance_mm(hole + depths[:, None] * direction, overshoot_mm + 1.0) <= overshoot_mm
-        ]
+        far = np.linalg.norm(target.centroid_mm - channel.hole_mm) + 300.0
+        depths = np.arange(0.0, far, 0.005)
+        near = depths[target.distance_mm(channel.at(depths), overshoot_mm + 1.0) <= overshoot_mm]
         span = (float(near[0]), float(near[-1])) if len(near) else span
     name = f"needle {needle.hole}" + (f" of template {needle.template + 1}" if len(templates) > 1 else "")
     seeds = np.array([seed.position_mm for seed in needle.seeds]).reshape(-1, 3)
-    return _Line(name, needle, hole, tip, direction, seeds, target, span)
+    return _Line(name, needle, channel, seeds, target, span)
 
 
 def _result(
     rule: str, limit: str, worst: float | None, met: bool, where: str = "", unit: str = "mm"
 ) -> RuleResult:
-    """One row; no needle at all keeps every rule."""
+    """Result of a rule; a plan without needles keeps every rule."""
     return RuleResult(rule=rule, limit=limit, worst=worst, unit=unit, where=where, met=bool(met))
 
 
 def _at_least(rule: str, limit: float, found: Iterable[tuple[float, str]], sign: str = ">=") -> RuleResult:
-    """Rule that the smallest of (value, where) is at least the limit."""
+    """Result of the rule that the smallest of (value, where) is at least the limit."""
     worst, where = min(found, key=lambda pair: pair[0], default=(None, ""))
     met = worst is None or worst >= limit - TOLERANCE_MM
     return _result(rule, f"{sign} {limit:g} mm", _finite(worst), met, where)
 
 
 def _at_most(rule: str, limit: float, found: Iterable[tuple[float, str]]) -> RuleResult:
-    """Rule that the largest of (value, where) is at most the limit."""
+    """Result of the rule that the largest of (value, where) is at most the limit."""
     worst, where = max(found, key=lambda pair: pair[0], default=(None, ""))
     met = worst is None or worst <= limit + TOLERANCE_MM
-    # a rule of coincidence is kept to the tolerance, and says so
+    # two things that must coincide do so to the tolerance, which is then shown as the limit
     return _result(rule, f"<= {limit or TOLERANCE_MM:g} mm", _finite(worst), met, where)
 
 
@@ -292,12 +300,14 @@ def _needle_spacing(lines: Sequence[_Line], protocol: Protocol) -> RuleResult:
 
 
 def _path_to_path(one: _Line, other: _Line) -> float:
-    """Least distance of two needles' axes: along one it is convex, so the least sample's neighbours hold
-    it."""
+    """Least distance of two needles' axes.
+
+    Along one of them the distance from the other is convex, so the minimum lies beside the least sample.
+    """
     low, high = 0.0, one.length
     for _ in range(4):
         depths = np.linspace(low, high, 101)
-        gaps = distance_to_segment(one.hole + depths[:, None] * one.direction, other.hole, other.tip)
+        gaps = distance_to_segment(one.channel.at(depths), other.hole, other.tip)
         k = int(gaps.argmin())
         low, high = depths[max(k - 1, 0)], depths[min(k + 1, 100)]
     return float(gaps.min())
@@ -318,7 +328,7 @@ def _seed_spacing(lines: Sequence[_Line], protocol: Protocol) -> RuleResult:
 
 
 def _spacing_in_needle(lines: Sequence[_Line], protocol: Protocol, source: Source) -> RuleResult:
-    """Seeds of one needle: capsules, and of loose ones a spacer, lie between their centres."""
+    """Seeds of one needle are as far apart as a capsule, and a spacer between loose seeds, need."""
     found = []
     for line in lines:
         gaps = np.diff(np.sort(line.depths))
@@ -329,7 +339,7 @@ def _spacing_in_needle(lines: Sequence[_Line], protocol: Protocol, source: Sourc
 
 
 def _supply(lines: Sequence[_Line], protocol: Protocol) -> list[RuleResult]:
-    """Rules of what is in stock, where the protocol has any: strands, counts, one strength a needle."""
+    """Rules on the stock, where the protocol has any: strands, counts, one strength a needle."""
     results = []
     rule = protocol.seeds
     if rule.supply == "strand":
@@ -360,20 +370,20 @@ def _supply(lines: Sequence[_Line], protocol: Protocol) -> list[RuleResult]:
 def _standoff(lines: Sequence[_Line], external: Structure, protocol: Protocol) -> RuleResult:
     found = []
     for line in lines:
-        inside = external.line_intervals(line.hole, line.direction)
+        inside = external.line_intervals(line.hole, line.channel.direction)
         inside = inside[inside[:, 1] > 0.0]
         found.append((float(inside[0, 0]) if len(inside) else -np.inf, line.name))
     return _at_least("template to skin, along a needle", protocol.template.standoff_mm, found)
 
 
 def _skin_entry(lines: Sequence[_Line], external: Structure) -> RuleResult:
-    """The recorded entry lies on the skin, and nothing of the patient before it."""
+    """The recorded entry lies on the skin, and no part of the patient before it."""
     found = []
     for line in lines:
         skin = np.array(line.needle.skin_mm)
-        depth = float((skin - line.hole) @ line.direction)
+        depth = line.channel.entry_depth_mm
         before = np.arange(depth - 300.0, depth - AIR_GAP_MM, SAMPLE_MM)
-        crossed = SAMPLE_MM * int(external.contains(line.hole + before[:, None] * line.direction).sum())
+        crossed = SAMPLE_MM * int(external.contains(line.channel.at(before)).sum())
         if crossed:
             found.append((crossed, f"{line.name} crosses the patient before its entry"))
         off = abs(float(external.signed_distance_mm(skin[None])[0]))
@@ -382,20 +392,28 @@ def _skin_entry(lines: Sequence[_Line], external: Structure) -> RuleResult:
 
 
 def _on_lattice(lines: Sequence[_Line], templates: Sequence[PlanTemplate]) -> RuleResult:
-    """Holes where their labels say, tips and seeds on the straight line from there."""
+    """Holes where their labels are on the plate, tips and seeds on the straight line from there.
+
+    The line has the direction of the template's axis; where the template has a cone, the needle's own direction within
+    that cone.
+    """
+    layouts = [TemplateLayout.of(template) for template in templates]
     found = []
     for line in lines:
-        template = templates[line.needle.template]
+        layout = layouts[line.needle.template]
         column, row = parse_hole(line.needle.hole)
-        along, up = np.array(template.column), np.array(template.row)
-        hole = np.array(template.origin_mm) + template.spacing_mm * (column * along + (row - 1) * up)
+        hole = layout.hole_mm(column, row)
         off = float(np.linalg.norm(line.hole - hole))
-        for point in (line.tip, *line.seeds):
-            way = point - hole
-            direction = np.array(template.direction)
-            off = max(off, float(np.linalg.norm(way - (way @ direction) * direction)))
-        outside = column >= template.columns or row > template.rows
-        found.append((np.inf, f"{line.name} is no hole of its template") if outside else (off, line.name))
+        direction = np.array(line.needle.direction) if layout.cone_deg else layout.direction
+        planned = replace(line.channel, hole_mm=hole, direction=direction)
+        off = max(off, float(planned.off_axis([line.tip, *line.seeds]).max()))
+        tilt = np.degrees(np.arccos(min(1.0, float(line.channel.direction @ layout.direction))))
+        if not layout.has_hole(column, row):
+            found.append((np.inf, f"{line.name} is no hole of its template"))
+        elif layout.cone_deg and tilt > layout.cone_deg + TOLERANCE_DEG:
+            found.append((np.inf, f"{line.name} is {tilt:.1f} degrees off its template's axis"))
+        else:
+            found.append((off, line.name))
     return _at_most("hole, tip and seeds on the template's lattice", 0.0, found)
 
 
@@ -410,7 +428,7 @@ def _first_seed(lines: Sequence[_Line], protocol: Protocol, source: Source) -> R
 
 
 def _depths(lines: Sequence[_Line]) -> RuleResult:
-    """Recorded depths against the recorded places."""
+    """Recorded depths compared with the recorded places."""
     found = []
     for line in lines:
         from_skin = float(np.linalg.norm(line.tip - np.array(line.needle.skin_mm)))

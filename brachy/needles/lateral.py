@@ -1,13 +1,12 @@
-"""The lateral margin: how near the used needles come to the edge of the target in each layer."""
+"""Lateral margin: the points on the edge of the target in each layer, and how deep a needle must go to cover them."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brachy.geometry.structures import Structure
-from brachy.needles.needle_path import RELATIVE_DIGITS
+from brachy.needles.channel import RELATIVE_DIGITS, Lines
 from brachy.needles.template import TemplateLayout
 
 Float = NDArray[np.float64]
@@ -17,18 +16,8 @@ EDGE_STEP_MM = 1.0
 """Distance of the edge points on which the lateral margin is judged (engineering choice)."""
 
 
-class Axes(NamedTuple):
-    """Axes of some holes of a template, each from its hole to an end."""
-
-    layout: TemplateLayout
-    holes: Sequence[tuple[int, int]]
-    """(column from 0, row from 1) of each."""
-    ends_mm: Sequence[float]
-    """Depth at which each ends."""
-
-
 def edge_points(target: Structure, layout: TemplateLayout) -> tuple[Float, Int]:
-    """Edge of the target's section in every row plane that crosses it.
+    """Points on the edge of the target's section in every row plane that crosses it.
 
     Parameters
     ----------
@@ -54,20 +43,37 @@ def edge_points(target: Structure, layout: TemplateLayout) -> tuple[Float, Int]:
     return np.concatenate(points), np.concatenate(layers)
 
 
-def needed_tips(points_mm: Float, axes: Axes, margin_mm: float) -> Float:
-    """Least depth (m, h) to which each axis must reach to lie within a margin of each point.
+def needed_tips(points_mm: Float, lines: Lines, margin_mm: float) -> Float:
+    """Least depth (m, n) to which each needle must reach to lie within a margin of each point.
 
-    inf where even its end is farther than the margin.
+    Parameters
+    ----------
+    points_mm : (m, 3) array
+        Edge points, patient frame (LPS).
+    lines : Lines
+        Of n needles.
+    margin_mm : float
+        Lateral margin.
+
+    Returns
+    -------
+    (m, n) array
+        Depth, mm; inf where even the end of the line is farther from the point than the margin.
+
+    Examples
+    --------
+    >>> line = Lines(np.zeros((1, 3)), np.array([[0.0, 1.0, 0.0]]), np.array([50.0]))
+    >>> needed_tips(np.array([[6.0, 40.0, 0.0], [11.0, 40.0, 0.0], [0.0, 70.0, 0.0]]), line, 10.0).tolist()
+    [[32.0], [inf], [inf]]
     """
-    across, depth = _across(points_mm, axes)
-    room = np.round(margin_mm**2 - across**2, RELATIVE_DIGITS)
-    needed = np.where(room >= 0, depth[:, None] - np.sqrt(np.maximum(room, 0.0)), np.inf)
-    ends = np.asarray(axes.ends_mm, dtype=np.float64).reshape(1, -1)
-    return np.where(needed <= ends, needed, np.inf)
+    across, depth = lines.feet_of(points_mm)
+    square = np.round(margin_mm**2 - across**2, RELATIVE_DIGITS)
+    needed = np.where(square >= 0, depth - np.sqrt(np.maximum(square, 0.0)), np.inf)
+    return np.where(needed <= lines.ends_mm, needed, np.inf)
 
 
 def edge_causes(
-    points_mm: Float, covered: NDArray[np.bool_], lost: tuple[Axes, Sequence[str]], margin_mm: float
+    points_mm: Float, covered: NDArray[np.bool_], lost: tuple[Lines, Sequence[str]], margin_mm: float
 ) -> tuple[str, ...]:
     """Why no needle covers an edge point, (m,); "" where one does.
 
@@ -77,32 +83,22 @@ def edge_causes(
         Edge points.
     covered : (m, n) array
         Which needle covers which point.
-    lost : (Axes, sequence of str)
-        Full axes of the holes that are blocked or shortened, and why. The nearest that would cover a point
-        counts.
+    lost : (Lines, sequence of str)
+        Whole lines of the needles that are blocked or shortened, and why. The nearest one that would cover a point is
+        named.
     margin_mm : float
         Lateral margin.
     """
-    axes, reasons = lost
+    lines, reasons = lost
     causes = [""] * len(points_mm)
     places = np.flatnonzero(~covered.any(axis=1))
     if not len(places):
         return tuple(causes)
-    would = np.isfinite(needed_tips(points_mm[places], axes, margin_mm))
-    gaps = np.where(would, _across(points_mm[places], axes)[0], np.inf)
+    would = np.isfinite(needed_tips(points_mm[places], lines, margin_mm))
+    gaps = np.where(would, lines.feet_of(points_mm[places])[0], np.inf)
     for place, row in zip(places.tolist(), gaps, strict=True):
         if len(reasons) and np.isfinite(row.min()):
             causes[place] = reasons[int(row.argmin())]
         else:
             causes[place] = f"no hole's axis crosses the target within {margin_mm:g} mm of it"
     return tuple(causes)
-
-
-def _across(points_mm: Float, axes: Axes) -> tuple[Float, Float]:
-    """Distance (m, h) of each point from each axis, and depth (m,) of each point below the holes."""
-    layout = axes.layout
-    frame = np.column_stack([layout.column, layout.row, layout.direction])
-    at = (points_mm - layout.origin_mm) @ frame
-    lattice = layout.spacing_mm * (np.array(axes.holes, dtype=np.float64).reshape(-1, 2) - [0.0, 1.0])
-    across = np.linalg.norm(at[:, None, :2] - lattice, axis=2)
-    return np.round(across, RELATIVE_DIGITS), np.round(at[:, 2], RELATIVE_DIGITS)

@@ -1,4 +1,7 @@
-"""The axis of a needle in the patient: skin entry, stretch inside the target, first contact with an obstacle."""
+"""The axis of a needle in the patient: skin entry, stretch inside the target, contact with obstacles and other needles.
+
+Functions of several needles take a start (n, 3) and a direction (n, 3) of each.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,32 +9,29 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from brachy.geometry.structures import Structure
+from brachy.needles.channel import RELATIVE_DIGITS
 
 Float = NDArray[np.float64]
-
-RELATIVE_DIGITS = 6
-"""Relative geometry is rounded to this many decimals of a mm before anything is decided by it, so that a
-patient who lies elsewhere in the frame gets the same template (engineering choice)."""
 
 AIR_GAP_MM = 2.0
 """Air along an axis shorter than this is a crease or a stair of the skin's contour, not a way out of the
 patient (engineering choice)."""
 
 SLIVER_MM = 0.5
-"""A shorter piece of an axis inside the target does not count as crossing it: whether it exists would hang on
-the last digit of a position (engineering choice)."""
+"""A shorter piece of an axis inside the target does not count as crossing it: whether it exists depends on the last
+digit of a position (engineering choice)."""
 
 CLEARANCE_TOLERANCE_MM = 1e-3
-"""A distance is decided to this: an axis nearer than reach + this counts as in contact, never
-the other way."""
+"""Accuracy of a contact: an axis nearer than reach + this counts as in contact, an axis in contact is never missed
+(engineering choice)."""
 
 
 @dataclass(frozen=True)
 class SkinEntry:
-    """Where an axis enters the patient for the last time before a depth; depths along the axis, mm."""
+    """Last point before a depth at which an axis enters the patient; depths along the axis, mm."""
 
     depth_mm: float
     crossed_mm: float | None
@@ -40,9 +40,9 @@ class SkinEntry:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run kernels on one thread: for the few dozen points asked here at a time, waking a second one costs more.
+    """Run kernels on one thread: a call here is for a few dozen points, and starting a second thread costs more.
 
-    Measured: 36 offers of 80 holes took 0.8 s on one thread and 7 s on two threads of a busy machine.
+    Measured: the candidates of 36 templates of 80 holes took 0.8 s on one thread and 7 s on two of a busy machine.
     """
     before = numba.get_num_threads()
     numba.set_num_threads(1)
@@ -53,7 +53,7 @@ def one_thread() -> Iterator[None]:
 
 
 def skin_entry(external: Structure, point_mm: Float, direction: Float, depth_mm: float) -> SkinEntry | None:
-    """Last entry of an axis into the patient on its way to a depth, or None where it stays in air.
+    """Find the last entry of an axis into the patient before a depth; None where it stays in air.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def target_span(
 ) -> tuple[float, float] | None:
     """Depths at which an axis first enters and last leaves the target, or None where it misses it.
 
-    An axis that only passes within `overshoot_mm` spans the stretch of it that lies so near.
+    Where it misses the target by at most `overshoot_mm`, these are the ends of the stretch that lies so near.
 
     Examples
     --------
@@ -105,9 +105,8 @@ def target_span(
     inside = inside[inside[:, 1] - inside[:, 0] >= SLIVER_MM]
     if len(inside):
         return float(inside[0, 0]), float(inside[-1, 1])
-    near = (
-        overshoot_mm - 5.0 * CLEARANCE_TOLERANCE_MM
-    )  # where it grazes, a hair of distance is much of its length
+    # an axis that grazes: a small error of the distance is a large one of the depth
+    near = overshoot_mm - 5.0 * CLEARANCE_TOLERANCE_MM
     if near <= 0:
         return None
     reach = float(np.linalg.norm(np.ptp(target.bounds_mm, axis=0)) + 2 * overshoot_mm)
@@ -123,7 +122,7 @@ def target_span(
 
 
 def contact_depth(
-    points_mm: Float, direction: Float, lengths_mm: Float, structure: Structure, reach_mm: float
+    points_mm: Float, directions: ArrayLike, lengths_mm: Float, structure: Structure, reach_mm: float
 ) -> Float:
     """Depth at which each axis first comes within a distance of a structure.
 
@@ -131,8 +130,8 @@ def contact_depth(
     ----------
     points_mm : (n, 3) array
         Where the axes start.
-    direction : (3,) array
-        Their common unit vector.
+    directions : (n, 3) array
+        Their unit vectors; (3,) if all have the same.
     lengths_mm : (n,) array
         How far each is followed.
     structure : Structure
@@ -143,30 +142,32 @@ def contact_depth(
     Returns
     -------
     (n,) array
-        Depth, mm; inf where there is no contact. Up to it every point of the axis, not only those sampled, is
-        farther than `reach_mm`; it is early by `CLEARANCE_TOLERANCE_MM` at most, in depth or in distance.
+        Depth, mm; inf where there is no contact. Up to it every point of the axis, not only the samples, is farther
+        than `reach_mm`; it is early by `CLEARANCE_TOLERANCE_MM` at most, in depth or in distance.
 
     Notes
     -----
-    The squared distance f^2 to any set, less t^2 along a line, is a minimum of affine functions and
-    therefore concave. Between two samples h apart f^2 is thus never below its chord minus (t - a)(b - t), and
-    an interval is clear when that parabola stays above reach^2; otherwise it is halved.
+    The squared distance f^2 to any set, minus t^2 along a line, is a minimum of affine functions and therefore
+    concave. Between two samples a and b, f^2 is thus never below its chord minus (t - a)(b - t), and an interval is
+    clear if that parabola stays above reach^2; otherwise it is halved.
 
     Examples
     --------
     >>> square = [[-9, -9, 0], [9, -9, 0], [9, 9, 0], [-9, 9, 0]]
     >>> vessel = Structure("Aorta", [square], slice_spacing_mm=10.0)
-    >>> starts, along = np.array([[0.0, -50.0, 0.0], [12.0, -50.0, 0.0]]), np.array([0.0, 1.0, 0.0])
-    >>> contact_depth(starts, along, np.full(2, 90.0), vessel, 2.65).round(2).tolist()
-    [38.35, inf]
+    >>> starts, along = np.array([[0.0, -50, 0], [12, -50, 0], [12, -50, 0]]), np.array([[0.0, 1, 0]] * 3)
+    >>> along[2] = [-0.28, 0.96, 0]  # the same hole as the second, another direction
+    >>> contact_depth(starts, along, np.full(3, 90.0), vessel, 2.65).round(2).tolist()
+    [38.35, inf, 39.95]
     """
     contact = np.full(len(points_mm), np.inf)
-    start, stop = _clip_to_box(points_mm, direction, lengths_mm, structure.bounds_mm, reach_mm + 0.01)
+    along = np.broadcast_to(np.asarray(directions, dtype=np.float64), points_mm.shape)
+    start, stop = _clip_to_box(points_mm, along, lengths_mm, structure.bounds_mm, reach_mm + 0.01)
     cutoff = 3.0 * reach_mm + 3.0
     touching = reach_mm + CLEARANCE_TOLERANCE_MM
 
     def distance(which: NDArray[np.int64], depth: Float) -> Float:
-        at = points_mm[which] + depth[:, None] * direction
+        at = points_mm[which] + depth[:, None] * along[which]
         return np.round(structure.distance_mm(at, cutoff), RELATIVE_DIGITS)
 
     pieces = np.where(start <= stop, np.ceil((stop - start) / cutoff) + 1, 0).astype(np.int64)
@@ -202,25 +203,30 @@ def contact_depth(
 
 
 def _clip_to_box(
-    points_mm: Float, direction: Float, lengths_mm: Float, bounds_mm: Float, margin_mm: float
+    points_mm: Float, directions: Float, lengths_mm: Float, bounds_mm: Float, margin_mm: float
 ) -> tuple[Float, Float]:
     """Depths between which each axis is inside a box grown by a margin; start > stop where it never is."""
     start, stop = np.zeros(len(points_mm)), lengths_mm.astype(np.float64).copy()
     for k in range(3):
         low, high = bounds_mm[0, k] - margin_mm, bounds_mm[1, k] + margin_mm
-        if abs(direction[k]) < 1e-12:
-            stop[(points_mm[:, k] < low) | (points_mm[:, k] > high)] = -1.0
-            continue
-        ends = (np.array([low, high])[:, None] - points_mm[:, k]) / direction[k]
-        start, stop = np.maximum(start, ends.min(axis=0)), np.minimum(stop, ends.max(axis=0))
+        along = directions[:, k]
+        level = np.abs(along) < 1e-12
+        stop[level & ((points_mm[:, k] < low) | (points_mm[:, k] > high))] = -1.0
+        ends = (np.array([low, high])[:, None] - points_mm[:, k]) / np.where(level, 1.0, along)
+        start = np.where(level, start, np.maximum(start, ends.min(axis=0)))
+        stop = np.where(level, stop, np.minimum(stop, ends.max(axis=0)))
     return start, stop
 
 
 def segment_distances(starts: Float, vectors: Float, other_starts: Float, other_vectors: Float) -> Float:
     """Least distance (n, k) between each of n segments and each of k others, mm.
 
-    The squared distance is a convex function of the two places on the segments: it is least where both lines
-    come nearest, if that is on both segments, else where an end of one is nearest to the other.
+    Parameters
+    ----------
+    starts, vectors : (n, 3) arrays
+        One end of each segment and the vector to the other end.
+    other_starts, other_vectors : (k, 3) arrays
+        The same of the other segments.
 
     Examples
     --------
@@ -228,8 +234,16 @@ def segment_distances(starts: Float, vectors: Float, other_starts: Float, other_
     >>> segment_distances(np.zeros((1, 3)), up, np.array([[2.0, 3, 5]]), side)
     array([[3.60555128]])
     """
-    gap = starts[:, None] - other_starts[None]
-    v, w = vectors[:, None], other_vectors[None]
+    return paired_distances(starts[:, None], vectors[:, None], other_starts[None], other_vectors[None])
+
+
+def paired_distances(starts: Float, vectors: Float, other_starts: Float, other_vectors: Float) -> Float:
+    """Least distance (...) of two segments (..., 3) each, mm; the arrays are broadcast against each other.
+
+    The squared distance is a convex function of the two places on the segments: it is least where both lines come
+    nearest, if that is on both segments, else where an end of one is nearest to the other.
+    """
+    gap, v, w = starts - other_starts, vectors, other_vectors
     vv, ww, vw = (v * v).sum(-1), (w * w).sum(-1), (v * w).sum(-1)
     gv, gw = (gap * v).sum(-1), (gap * w).sum(-1)
     det = vv * ww - vw**2

@@ -1,9 +1,10 @@
-"""The guide template: needle directions, the lattice of holes, and where the plate stands before the skin.
+"""The template: its axis, the lattice of its holes, and where its plate stands before the skin.
 
-A template is a plane outside the skin, perpendicular to the needles. A layer is a row plane: it holds the
-needle direction and the in-layer (column) axis, which is perpendicular to the direction of the head as far as
-the tilt allows. Columns are lettered from the left and rows numbered from the feet, as seen by one who looks
-along the needles with the patient's head up.
+A template is a plane outside the skin, perpendicular to its axis. A layer is a row plane: it holds the axis and the
+in-layer (column) direction, which is perpendicular to the direction of the head as far as the tilt allows. Columns are
+lettered from the left and rows numbered from the feet, as seen by an observer who looks along the axis with the
+patient's head up. `TemplateLayout` is the one place that converts between holes and mm; plan.json keeps it as
+`brachy.patient.plan.PlanTemplate`.
 """
 
 import re
@@ -15,14 +16,17 @@ from numpy.typing import ArrayLike, NDArray
 from brachy.errors import BrachyError, UsageError
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
-from brachy.needles.needle_path import RELATIVE_DIGITS, one_thread, skin_entry, target_span
+from brachy.needles.channel import RELATIVE_DIGITS, Axis
+from brachy.needles.needle_path import one_thread, skin_entry, target_span
+from brachy.patient.plan import PlanTemplate
+from brachy.writing import rounded
 
 Float = NDArray[np.float64]
 
 OFF_LATTICE_MM = np.array([0.003819, 0.002361])
-"""Every lattice is moved by this along column and row. Contours that follow pixel edges and slices would else
-coincide exactly with planes and axes of holes, where rounding decides on which side a point lies. It is
-larger than the last digit kept in plan.json and without clinical meaning (engineering choice)."""
+"""Every lattice is moved by this along column and row. Otherwise contours that follow pixel edges and slices would
+coincide exactly with planes and axes of holes, where rounding decides on which side a point lies. It is larger than
+the last digit kept in plan.json and has no clinical meaning (engineering choice)."""
 
 HEAD = np.array([0.0, 0.0, 1.0])
 
@@ -73,9 +77,9 @@ def template_axes(direction: ArrayLike) -> tuple[Float, Float]:
     Returns
     -------
     column, row : (3,) arrays
-        Unit vectors. `row` points toward the head as far as the tilt allows, `column` to the right of one who
-        looks along the needles with the patient's head up; both are perpendicular to the needles. Needles
-        along the body's axis have no such row: theirs points anterior.
+        Unit vectors. `row` points toward the head as far as the tilt allows, `column` to the right of an observer who
+        looks along the needles with the patient's head up; both are perpendicular to the needles. For needles along
+        the body's axis `row` points anterior.
 
     Raises
     ------
@@ -107,7 +111,7 @@ class TemplateLayout:
     origin_mm : (3,) array
         Hole A1, that is column 0 and row 1; patient frame (LPS), mm.
     direction, column, row : (3,) arrays
-        Unit vectors: skin to tip, in-layer axis, toward the head.
+        Unit vectors: the template's axis, from the skin to the tips; in-layer axis; toward the head.
     spacing_mm : float
         Pitch of the holes.
     columns, rows : int
@@ -116,6 +120,8 @@ class TemplateLayout:
         Number of the row of layer 0, through the target's largest section.
     target : str
         Name of the target it was laid out for.
+    cone_deg : float
+        Largest angle between a needle and the template's axis, degrees; 0 where all needles lie along the axis.
 
     Examples
     --------
@@ -123,6 +129,10 @@ class TemplateLayout:
     >>> plate = TemplateLayout(np.zeros(3), needle_direction(0), column, row, 10.0, 3, 2, 1, "GTV")
     >>> plate.hole_label(2, 2), plate.hole_mm(2, 2).tolist(), plate.layer(2)
     ('C2', [20.0, 0.0, 10.0], 1)
+    >>> plate.to_plate([[20.0, 55.0, 10.0]]).tolist(), plate.on_plate(2, 2)
+    ([[20.0, 10.0, 55.0]], (20.0, 10.0))
+    >>> TemplateLayout.of(plate.to_plan()).hole_mm(2, 2).tolist()
+    [20.0, 0.0, 10.0]
     """
 
     origin_mm: Float
@@ -134,19 +144,77 @@ class TemplateLayout:
     rows: int
     central_row: int
     target: str
+    cone_deg: float = 0.0
+
+    @staticmethod
+    def of(template: PlanTemplate) -> "TemplateLayout":
+        """Layout of a template of plan.json."""
+        return TemplateLayout(
+            np.array(template.origin_mm),
+            np.array(template.direction),
+            np.array(template.column),
+            np.array(template.row),
+            template.spacing_mm,
+            template.columns,
+            template.rows,
+            template.central_row,
+            template.target,
+            template.cone_deg,
+        )
+
+    def to_plan(self) -> PlanTemplate:
+        """Record for plan.json, its vectors at 6 significant digits."""
+        return PlanTemplate(
+            origin_mm=rounded(self.origin_mm.tolist()),
+            direction=rounded(self.direction.tolist()),
+            row=rounded(self.row.tolist()),
+            column=rounded(self.column.tolist()),
+            spacing_mm=self.spacing_mm,
+            target=self.target,
+            columns=self.columns,
+            rows=self.rows,
+            central_row=self.central_row,
+            cone_deg=self.cone_deg,
+        )
+
+    @property
+    def holes(self) -> list[tuple[int, int]]:
+        """(column from 0, row from 1) of every hole, row by row."""
+        return [(column, row) for row in range(1, self.rows + 1) for column in range(self.columns)]
+
+    def has_hole(self, column: int, row: int) -> bool:
+        """Whether the template has such a hole."""
+        return 0 <= column < self.columns and 1 <= row <= self.rows
 
     def hole_label(self, column: int, row: int) -> str:
         """Label of a hole: 'A1' is column 0, row 1; column 26 is 'AA'."""
         return column_letters(column) + str(row)
 
-    def hole_mm(self, column: int, row: int) -> Float:
-        """Position (3,) of a hole in mm."""
+    def hole_mm(self, column: float, row: float) -> Float:
+        """Position (3,) of a hole in mm; of a point between holes for fractions."""
         across = column * self.spacing_mm * self.column + (row - 1) * self.spacing_mm * self.row
         moved: Float = self.origin_mm + across
         return moved
 
+    def on_plate(self, column: float, row: float) -> tuple[float, float]:
+        """Place of a hole on the plate: mm from hole A1 along the columns and along the rows."""
+        return column * self.spacing_mm, (row - 1) * self.spacing_mm
+
+    def to_plate(self, points_mm: ArrayLike) -> Float:
+        """Coordinates (n, 3) of points (n, 3): mm from hole A1 along the columns, the rows and the axis."""
+        frame = np.column_stack([self.column, self.row, self.direction])
+        found: Float = (np.asarray(points_mm, dtype=np.float64) - self.origin_mm) @ frame
+        return found
+
+    def axes(self) -> list[Axis]:
+        """The line along the template's axis through every hole, row by row."""
+        return [
+            Axis(self.hole_label(column, row), self.hole_mm(column, row), self.direction)
+            for column, row in self.holes
+        ]
+
     def layer(self, row: int) -> int:
-        """Layer of a row: 0 passes through the target's largest section, positive lie toward the head."""
+        """Layer of a row: 0 passes through the target's largest section, positive ones lie toward the head."""
         return row - self.central_row
 
     def insertion_order(self) -> list[int]:
@@ -155,7 +223,7 @@ class TemplateLayout:
 
 
 def column_letters(column: int) -> str:
-    """Letters of a column counted from 0: A ... Z, AA ... ZZ, AAA ...
+    """Letters of a column, counted from 0: A ... Z, AA ... ZZ, AAA ...
 
     Examples
     --------
@@ -204,10 +272,9 @@ def lay_out(
 ) -> TemplateLayout:
     """Place a template before the skin so that its holes cover the target.
 
-    Layer 0 passes through the centroid of the axial section of largest target area, and with no offset one
-    hole's axis does. Rows and columns that no needle could use are left out. The plane is the nearest to the
-    skin that keeps every hole whose axis crosses the target, and half a pitch around it, `standoff_mm` or
-    more outside.
+    Layer 0 passes through the centroid of the axial section of largest target area, and with no offset one hole's axis
+    does. Rows and columns that no needle could use are left out. The plane is the nearest to the skin at which every
+    hole whose axis crosses the target, and the half pitch around it, is `standoff_mm` or more outside.
 
     Parameters
     ----------
@@ -296,8 +363,7 @@ def lay_out(
 def largest_section_centroid(target: Structure) -> Float:
     """Centroid (3,) of the axial section of largest area, mm.
 
-    Of sections equally large (to a millionth) the one nearest to the target's centroid counts, then the lower
-    one.
+    Of sections equally large (to a millionth) the one nearest to the target's centroid is taken, then the lower one.
 
     Raises
     ------

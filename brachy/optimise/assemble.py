@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from brachy.evaluation.goals import evaluate, judge
 from brachy.evaluation.rules import check_rules
-from brachy.needles.candidates import NeedleCandidates
+from brachy.needles.template import parse_hole
 from brachy.optimise.blocked import closed_holes, reported_holes
 from brachy.optimise.candidates import Candidates
 from brachy.optimise.preparation import Prepared
@@ -22,7 +22,6 @@ from brachy.patient.plan import (
     PlanNeedle,
     PlanSeed,
     PlanTarget,
-    PlanTemplate,
 )
 from brachy.version import __version__
 from brachy.writing import rounded
@@ -67,7 +66,7 @@ def assemble(chosen: Chosen, prepared: Prepared, notes: Sequence[str], optimiser
         limits=LIMITS,
         sources=tuple(prepared.stock.record(kind) for kind in used),
         targets=tuple(PlanTarget.of(target) for target in prepared.targets),
-        templates=tuple(_template(each) for each in chosen.candidates.templates),
+        templates=tuple(each.layout.to_plan() for each in chosen.candidates.templates),
         needles=tuple(needles_of(chosen, used)),
         evaluation=Evaluation(formalism=protocol.source.formalism),
         optimiser=optimiser,
@@ -119,21 +118,6 @@ def _identity(case: Case) -> PlanCase:
     )
 
 
-def _template(made: NeedleCandidates) -> PlanTemplate:
-    layout = made.layout
-    return PlanTemplate(
-        origin_mm=_vector(layout.origin_mm),
-        direction=_vector(layout.direction),
-        row=_vector(layout.row),
-        column=_vector(layout.column),
-        spacing_mm=layout.spacing_mm,
-        target=layout.target,
-        columns=layout.columns,
-        rows=layout.rows,
-        central_row=layout.central_row,
-    )
-
-
 def _strengths_used(chosen: Chosen) -> list[int]:
     """Strengths of the stock that some needle is loaded with; the first where there is no seed."""
     needles = chosen.candidates.needle_of[np.flatnonzero(chosen.loading)]
@@ -146,16 +130,16 @@ def needles_of(chosen: Chosen, used: Sequence[int]) -> list[PlanNeedle]:
     loaded = np.flatnonzero(chosen.loading)
     found = []
     for number in np.unique(candidates.needle_of[loaded]).tolist():
-        template = int(candidates.template_of[number])
-        made, local = candidates.templates[template], int(candidates.local[number])
-        needle = made.needles[local]
+        template, needle = int(candidates.template_of[number]), candidates.needles[number]
+        made = candidates.templates[template]
         depths = np.sort(candidates.depths_mm[loaded[candidates.needle_of[loaded] == number]])[::-1]
         tip_depth = float(depths[0]) + made.tip_offset_mm
-        row = made.layout.insertion_order().index(needle.row)
+        column, row = parse_hole(needle.hole)
+        order = made.layout.insertion_order().index(row)
         kind = used.index(int(candidates.strength[number]))
         seeds = tuple(
             PlanSeed(
-                position_mm=_vector(needle.hole_mm + depth * needle.direction),
+                position_mm=_vector(needle.at(depth)),
                 depth_mm=tip_depth - depth,
                 source=kind,
             )
@@ -165,14 +149,15 @@ def needles_of(chosen: Chosen, used: Sequence[int]) -> list[PlanNeedle]:
             hole=needle.hole,
             template=template,
             hole_mm=_vector(needle.hole_mm),
-            skin_mm=_vector(needle.skin_mm),
-            tip_mm=_vector(needle.hole_mm + tip_depth * needle.direction),
+            skin_mm=_vector(needle.entry_mm),
+            tip_mm=_vector(needle.at(tip_depth)),
             direction=_vector(needle.direction),
             depth_mm=tip_depth,
-            depth_from_skin_mm=tip_depth - float((needle.skin_mm - needle.hole_mm) @ needle.direction),
+            depth_from_skin_mm=tip_depth - float(needle.depth_of(needle.entry_mm)),
             seeds=seeds,
+            in_place=needle.measured,
         )
-        found.append(((template, row, needle.column), plan_needle))
+        found.append(((template, order, column), plan_needle))
     return [needle for _, needle in sorted(found, key=lambda pair: pair[0])]
 
 

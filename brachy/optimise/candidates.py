@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,10 @@ from brachy.core.influence import fill_rows
 from brachy.core.loading import SearchArrays, State
 from brachy.dosimetry.source import Source
 from brachy.dosimetry.tg43 import influence
-from brachy.needles.candidates import NeedleCandidates, conflicts_between
+from brachy.needles.candidates import NeedleCandidates
+from brachy.needles.channel import Needle
+from brachy.needles.conflicts import conflicts_between
+from brachy.needles.template import parse_hole
 from brachy.patient.protocol import Protocol
 
 Float = NDArray[np.float64]
@@ -73,27 +77,53 @@ class SeedTable:
         return out
 
 
+class _Group(NamedTuple):
+    """Needles of one template, or one measured needle, and which of its seeds and needles exclude each other."""
+
+    template: int
+    needles: Sequence[Needle]
+    seed_conflicts: Int
+    needle_conflicts: Int
+
+
+def _groups(
+    templates: Sequence[NeedleCandidates], measured: Sequence[tuple[int, Needle]], spacing_mm: float
+) -> list[_Group]:
+    groups = [
+        _Group(index, made.needles, made.seed_conflicts, made.needle_conflicts)
+        for index, made in enumerate(templates)
+    ]
+    for template, needle in measured:
+        gaps = np.abs(needle.depths_mm[:, None] - needle.depths_mm)
+        near = np.argwhere(np.triu(gaps < spacing_mm - 1e-6, 1)).astype(np.int64)
+        groups.append(_Group(template, (needle,), near, np.zeros((0, 2), np.int64)))
+    return groups
+
+
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """All places where a seed may lie, of one or several templates, needle by needle.
+    """All places where a seed may lie, needle by needle: those of one or several templates, then measured needles.
 
     Positions are relative to an anchor and rounded, so that a moved patient gives the same bits. Where seeds of several
     strengths are in stock, each needle is listed once for each strength, and only one of these copies may be used.
     """
 
     templates: tuple[NeedleCandidates, ...]
+    needles: tuple[Needle, ...]
     positions_mm: Float
+    """(n, 3)"""
     axes: Float
+    """(n, 3) unit direction of each candidate's needle."""
     needle_of: Int
-    """(n,) needle, numbered through all templates."""
+    """(n,) index of each candidate's needle."""
     template_of: Int
     """(n_needles,) template of each needle."""
     local: Int
-    """(n_needles,) index of each needle among those of its template."""
+    """(n_needles,) index of each needle among those of its template, -1 for one that is measured."""
     strength: Int
     """(n_needles,) which strength of the stock each needle is loaded with."""
     base: Int
-    """(n,) index of each candidate among those of its template."""
+    """(n,) index of each candidate among those of its template, -1 on a measured needle."""
     depths_mm: Float
     """(n,) hole to seed centre."""
     seed_conflicts: Int
@@ -103,35 +133,58 @@ class Candidates:
 
     @staticmethod
     def of(
-        templates: Sequence[NeedleCandidates], anchor_mm: Float, protocol: Protocol, strengths: int = 1
+        templates: Sequence[NeedleCandidates],
+        anchor_mm: Float,
+        protocol: Protocol,
+        strengths: int = 1,
+        measured: Sequence[tuple[int, Needle]] = (),
+        spacing_mm: float = 0.0,
     ) -> "Candidates":
-        """Join the candidates of all templates."""
-        seeds = np.cumsum([0] + [len(each.positions_mm) for each in templates])
-        needles = np.cumsum([0] + [len(each.needles) for each in templates])
+        """Join the candidates of all templates and the measured needles.
+
+        Parameters
+        ----------
+        templates : sequence of NeedleCandidates
+            Candidates of each template of the plan.
+        anchor_mm : (3,) array
+            A point that moves with the patient.
+        protocol : Protocol
+            Distances of seeds and needles.
+        strengths : int
+            Number of strengths in stock.
+        measured : sequence of (template, Needle)
+            Needles that are in the patient on lines of their own.
+        spacing_mm : float
+            Least distance of two seeds of one measured needle.
+        """
+        groups = _groups(templates, measured, spacing_mm)
+        every = [needle for group in groups for needle in group.needles]
+        lengths = [len(needle.depths_mm) for needle in every]
+        needles = np.cumsum([0] + [len(group.needles) for group in groups])
+        seeds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)[needles]
         seed_conflicts, needle_conflicts = [np.zeros((0, 2), np.int64)], [np.zeros((0, 2), np.int64)]
-        for a, one in enumerate(templates):
+        for a, one in enumerate(groups):
             seed_conflicts.append(one.seed_conflicts + seeds[a])
             needle_conflicts.append(one.needle_conflicts + needles[a])
-            for b in range(a + 1, len(templates)):
-                near_seeds, near_needles = conflicts_between(one, templates[b], protocol)
+            for b in range(a + 1, len(groups)):
+                near_seeds, near_needles = conflicts_between(one.needles, groups[b].needles, protocol)
                 seed_conflicts.append(near_seeds + np.array([seeds[a], seeds[b]]))
                 needle_conflicts.append(near_needles + np.array([needles[a], needles[b]]))
-        counts = [len(each.needles) for each in templates]
-        depths = [needle.depths_mm for each in templates for needle in each.needles]
+        positions = np.concatenate([np.zeros((0, 3)), *[needle.positions_mm for needle in every]])
+        own = [np.arange(len(made.needles)) for made in templates]
+        base = [np.arange(len(made.positions_mm)) for made in templates]
+        on_lines = sum(len(needle.depths_mm) for _, needle in measured)
         joined = Candidates(
             templates=tuple(templates),
-            positions_mm=np.round(np.concatenate([each.positions_mm for each in templates]) - anchor_mm, 6),
-            axes=np.concatenate(
-                [np.broadcast_to(each.layout.direction, (len(each.positions_mm), 3)) for each in templates]
-            ),
-            needle_of=np.concatenate(
-                [each.needle_of + first for each, first in zip(templates, needles, strict=False)]
-            ),
-            template_of=np.repeat(np.arange(len(templates)), counts).astype(np.int64),
-            local=np.concatenate([np.arange(count) for count in counts]).astype(np.int64),
-            strength=np.zeros(int(needles[-1]), dtype=np.int64),
-            base=np.concatenate([np.arange(len(each.positions_mm)) for each in templates]).astype(np.int64),
-            depths_mm=np.concatenate([*depths, np.zeros(0)]),
+            needles=tuple(every),
+            positions_mm=np.round(positions - anchor_mm, 6),
+            axes=np.repeat(np.array([n.direction for n in every]).reshape(-1, 3), lengths, axis=0),
+            needle_of=np.repeat(np.arange(len(every)), lengths).astype(np.int64),
+            template_of=np.array([g.template for g in groups for _ in g.needles], dtype=np.int64),
+            local=np.concatenate([*own, np.full(len(measured), -1)]).astype(np.int64),
+            strength=np.zeros(len(every), dtype=np.int64),
+            base=np.concatenate([*base, np.full(on_lines, -1)]).astype(np.int64),
+            depths_mm=np.concatenate([*[needle.depths_mm for needle in every], np.zeros(0)]),
             seed_conflicts=np.concatenate(seed_conflicts),
             needle_conflicts=np.concatenate(needle_conflicts),
         )
@@ -139,7 +192,7 @@ class Candidates:
 
     def _of_strengths(self, count: int) -> "Candidates":
         """Each needle once for each strength, side by side."""
-        needles = len(self.template_of)
+        needles = len(self.needles)
         first = self.needle_first
         places = np.concatenate(
             [np.tile(np.arange(first[n], first[n + 1]), count) for n in range(needles)]
@@ -155,6 +208,7 @@ class Candidates:
         across = [own[self.needle_conflicts][:, [0, 1], [i, j]] for i in range(count) for j in range(count)]
         return replace(
             self,
+            needles=tuple(needle for needle in self.needles for _ in range(count)),
             positions_mm=self.positions_mm[places],
             axes=self.axes[places],
             needle_of=new_needle.astype(np.int64),
@@ -201,9 +255,22 @@ class Candidates:
         return len(self.needle_of)
 
     @cached_property
+    def measured(self) -> NDArray[np.bool_]:
+        """(n_needles,) which needles are in the patient already, on measured lines."""
+        return np.array([needle.measured for needle in self.needles], dtype=bool)
+
+    @cached_property
+    def names(self) -> list[tuple[int, str]]:
+        """(template, hole) of each needle; a measured one has the name of the needle that was planned."""
+        return [
+            (template, needle.hole)
+            for template, needle in zip(self.template_of.tolist(), self.needles, strict=True)
+        ]
+
+    @cached_property
     def needle_first(self) -> Int:
         """(n_needles + 1,) first candidate of each needle."""
-        return np.searchsorted(self.needle_of, np.arange(len(self.template_of) + 1)).astype(np.int64)
+        return np.searchsorted(self.needle_of, np.arange(len(self.needles) + 1)).astype(np.int64)
 
     @cached_property
     def edges(self) -> tuple[Int, Int, Float]:
@@ -211,7 +278,7 @@ class Candidates:
 
         A candidate covers an edge point if the needle, loaded with it alone, lies within the lateral margin.
         """
-        of_template = self.template_of[self.needle_of]
+        of_template = np.where(self.measured, -1, self.template_of)[self.needle_of]
         matrix = np.zeros((len(self), len(self._patterns)), dtype=bool)
         for g, (index, row, _) in enumerate(self._patterns):
             matrix[of_template == index, g] = row[self.base[of_template == index]]
@@ -236,13 +303,13 @@ class Candidates:
             patterns += [(index, row, n) for row, n in zip(unpacked, counts.tolist(), strict=True)]
         return patterns
 
-    def covered_by(self, used: Sequence[bool]) -> Int:
-        """(groups,) how many of the needles in use, loaded at their deepest place, cover each group."""
+    def covered_by(self, used: NDArray[np.bool_]) -> Int:
+        """(groups,) how many of the template's needles in use, loaded at their deepest place, cover each group."""
         found = np.zeros(len(self._patterns), dtype=np.int64)
         for g, (index, row, _) in enumerate(self._patterns):
             made = self.templates[index]
             for n in np.flatnonzero(used):
-                if self.template_of[n] == index and self.strength[n] == 0:
+                if self.template_of[n] == index and self.strength[n] == 0 and not self.measured[n]:
                     found[g] += bool(row[made.needle_of == self.local[n]].any())
         return found
 
@@ -253,15 +320,19 @@ class Candidates:
 
     @cached_property
     def needle_near(self) -> Int:
-        """(n_needles, k) nearest needles of each in the same template, by distance of the holes."""
-        found = np.full((len(self.template_of), NEAR_NEEDLES), -1, dtype=np.int64)
-        for index, made in enumerate(self.templates):
-            mine = np.flatnonzero(self.template_of == index)
-            holes = [made.needles[k] for k in self.local[mine]]
-            spots = np.array([[n.column, n.row] for n in holes], dtype=np.float64)
-            places = np.column_stack([spots, np.zeros(len(spots))]).reshape(-1, 3)
-            local = _nearest(places, NEAR_NEEDLES)
-            found[mine, : local.shape[1]] = np.where(local >= 0, mine[0] + local, -1) if len(mine) else -1
+        """(n_needles, k) nearest needles of each in the same template, by distance of the holes; -1 where fewer.
+
+        A measured needle has no others than its copies of other strengths.
+        """
+        found = np.full((len(self.needles), NEAR_NEEDLES), -1, dtype=np.int64)
+        groups: dict[tuple[int, str], list[int]] = {}
+        for n, (needle, (template, hole)) in enumerate(zip(self.needles, self.names, strict=True)):
+            groups.setdefault((template, hole if needle.measured else ""), []).append(n)
+        for indices in groups.values():
+            mine = np.array(indices)
+            spots = np.array([parse_hole(self.needles[n].hole) for n in indices], dtype=np.float64)
+            near = _nearest(np.column_stack([spots, np.zeros(len(spots))]), NEAR_NEEDLES)
+            found[mine, : near.shape[1]] = np.where(near >= 0, mine[near], -1)
         return found
 
 
@@ -290,7 +361,7 @@ def pairs_to_lists(pairs: Int, size: int) -> tuple[Int, Int]:
 
 def make_board(candidates: Candidates, matrix: NDArray[np.float32], protocol: Protocol) -> SearchArrays:
     """What the kernels search on, for an influence matrix (n + 1, points) of the candidates."""
-    size, needles = len(candidates), len(candidates.template_of)
+    size, needles = len(candidates), len(candidates.needles)
     seed_conflict_first, seed_conflicts = pairs_to_lists(candidates.seed_conflicts, size)
     needle_conflict_first, needle_conflicts = pairs_to_lists(candidates.needle_conflicts, needles)
     cover_first, cover, points = candidates.edges

@@ -216,17 +216,14 @@ class _Trials:
 
 def layout_of(candidates: Candidates, anchor_mm: Float) -> Layout:
     """All candidates as if they were loaded: a needle's tip is that of its deepest place."""
-    needles = [
-        candidates.templates[template].needles[local]
-        for template, local in zip(candidates.template_of.tolist(), candidates.local.tolist(), strict=True)
-    ]
+    needles = candidates.needles
     direction = np.array([needle.direction for needle in needles], dtype=np.float64).reshape(-1, 3)
     holes = np.array([needle.hole_mm for needle in needles], dtype=np.float64).reshape(-1, 3)
-    tips = np.array([needle.max_tip_depth_mm for needle in needles])
+    tips = np.array([needle.tip_depth_mm for needle in needles])
     return Layout.from_arrays(
         seeds=candidates.positions_mm + anchor_mm,
         needle_of=candidates.needle_of,
-        entry=np.array([needle.skin_mm for needle in needles], dtype=np.float64).reshape(-1, 3),
+        entry=np.array([needle.entry_mm for needle in needles], dtype=np.float64).reshape(-1, 3),
         tip=holes + tips[:, None] * direction,
         direction=direction,
         column=np.array([each.layout.column for each in candidates.templates])[candidates.template_of],

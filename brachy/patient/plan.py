@@ -109,6 +109,16 @@ class PlanTemplate(Record):
     columns: int
     rows: int
     central_row: int = Field(description="number of the row of layer 0, through the target's largest section")
+    cone_deg: float = Field(
+        0.0,
+        ge=0,
+        lt=90,
+        description="largest angle of a needle to the template's axis; left out where it is 0",
+    )
+
+    @model_serializer(mode="wrap")
+    def _brief(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_false(handler(self), "cone_deg")
 
 
 def _without_false(data: dict[str, Any], name: str) -> dict[str, Any]:

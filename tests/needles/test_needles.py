@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from brachy.geometry.structures import Structure
-from brachy.needles.candidates import conflicts_between, needle_candidates
+from brachy.needles.candidates import needle_candidates
+from brachy.needles.conflicts import conflicts_between
 from brachy.needles.needle_path import contact_depth
-from brachy.needles.template import lay_out, needle_direction
+from brachy.needles.template import lay_out, needle_direction, parse_hole
 from tests.needle_cases import SHIFT, box, ellipsoid, protocol, shifted
 
 WATER = box("Body", (-150, -100, -100), (150, 100, 100), "external")
@@ -37,19 +38,19 @@ def test_cube_in_open_water():
     assert not len(found.needle_conflicts)
     for index, needle in enumerate(found.needles):
         assert needle.shortened_by == ""
-        assert needle.skin_mm[1] == pytest.approx(-100, abs=1e-5)
+        assert needle.entry_mm[1] == pytest.approx(-100, abs=1e-5)
         centres = found.positions_mm[found.needle_of == index]
         # 5 mm (and the thousandth kept for rounding) before the face at +22, then every 5 mm to the face at -22
         assert centres[:, 1] == pytest.approx(17 - 0.001 - 5 * np.arange(8), abs=1e-5)
-        assert needle.max_tip_depth_mm == pytest.approx(120 + 17 + 2.25 - 0.001, abs=1e-5)
+        assert needle.tip_depth_mm == pytest.approx(120 + 17 + 2.25 - 0.001, abs=1e-5)
         assert found.tip_mm(index, needle.depths_mm[0])[1] == pytest.approx(19.25 - 0.001, abs=1e-5)
 
 
 def test_labels_and_places_agree():
     found = offered(azimuth=70)
     for needle in found.needles:
-        assert needle.hole == found.layout.hole_label(needle.column, needle.row)
-        assert needle.hole_mm == pytest.approx(found.layout.hole_mm(needle.column, needle.row))
+        assert needle.hole == found.layout.hole_label(*parse_hole(needle.hole))
+        assert needle.hole_mm == pytest.approx(found.layout.hole_mm(*parse_hole(needle.hole)))
 
 
 @pytest.mark.parametrize("gap", [0.4, 2.6, 2.64, 2.655, 2.7, 6.0, 7.2])
@@ -60,11 +61,11 @@ def test_a_rib_blocks_the_holes_within_radius_and_clearance(gap):
     found = offered(obstacles=[rib])
     columns = {round(needle.hole_mm[0], 6) for needle in offered().needles}
     distance = {x: max(x - edge, edge - 3 - x, 0.0) for x in columns}
-    blocked = {round(found.layout.hole_mm(entry.column, entry.row)[0], 6) for entry in found.blocked}
+    blocked = {round(found.layout.hole_mm(*parse_hole(entry.hole))[0], 6) for entry in found.blocked}
     assert blocked == {x for x in columns if distance[x] < 2.65}
     assert all(entry.cause == "Ribs" for entry in found.blocked)
     for entry in found.blocked:
-        x = round(found.layout.hole_mm(entry.column, entry.row)[0], 6)
+        x = round(found.layout.hole_mm(*parse_hole(entry.hole))[0], 6)
         surface = distance[x] - 0.65
         wanted = f"passes {surface:.1f} mm from 'Ribs', " if surface > 0 else "meets 'Ribs', "
         assert entry.reason.startswith(wanted)
@@ -102,8 +103,8 @@ def test_a_needle_too_long_is_shortened_or_blocked():
     found = offered(rules=protocol(needle={"max_needle_mm": 130.0}))
     for needle in found.needles:
         assert needle.shortened_by == "needle length"
-        assert needle.max_tip_depth_mm == pytest.approx(130, abs=2e-3)
-        assert needle.max_tip_depth_mm <= 130
+        assert needle.tip_depth_mm == pytest.approx(130, abs=2e-3)
+        assert needle.tip_depth_mm <= 130
     none = offered(rules=protocol(needle={"max_needle_mm": 99.0}))
     assert not none.needles
     assert {entry.cause for entry in none.blocked} == {"needle length"}
@@ -166,7 +167,7 @@ def test_an_arm_in_the_way_blocks_the_holes_behind_it():
     assert {entry.cause for entry in found.blocked} == {"air"}
     assert "90 mm before it enters the skin" in found.blocked[0].reason
     for entry in found.blocked:
-        assert found.layout.hole_mm(entry.column, entry.row)[2] > -2.5
+        assert found.layout.hole_mm(*parse_hole(entry.hole))[2] > -2.5
     for needle in found.needles:
         assert needle.hole_mm[2] < -2.5 or needle.hole_mm[1] > 20
 
@@ -200,16 +201,16 @@ def test_every_path_offered_is_clear_and_every_blocked_one_is_not():
         return min(rib.distance_mm(along).min() for rib in ribs)
 
     for needle in found.needles:
-        assert least(needle.hole_mm, needle.direction, needle.max_tip_depth_mm) >= 2.65
+        assert least(needle.hole_mm, needle.direction, needle.tip_depth_mm) >= 2.65
     for entry in found.blocked:
-        hole = found.layout.hole_mm(entry.column, entry.row)
+        hole = found.layout.hole_mm(*parse_hole(entry.hole))
         enters = found.needles[0].target_mm[0]
         inside = CUBE.line_intervals(hole, found.layout.direction)
         enters = inside[0, 0]
         assert least(hole, found.layout.direction, enters + 2.25) < 2.66 or entry.cause == "distal edge"
     for needle in found.needles:
         if needle.shortened_by in {rib.name for rib in ribs}:  # a hair deeper would be too near
-            deeper = needle.max_tip_depth_mm + 0.05
+            deeper = needle.tip_depth_mm + 0.05
             assert least(needle.hole_mm, needle.direction, deeper) < 2.66
 
 
@@ -231,7 +232,7 @@ def test_coverage_of_edge_points_against_distances_to_segments(obstacle):
     rules = protocol(needle={"max_needle_mm": 300.0}, template={"lateral_margin_mm": 7.0})
     found = offered(obstacles=[obstacle] if obstacle else [], rules=rules)
     for index, needle in enumerate(found.needles):
-        end = needle.max_tip_depth_mm if needle.shortened_by else np.inf
+        end = needle.tip_depth_mm if needle.shortened_by else np.inf
         way = found.edge_points_mm - needle.hole_mm
         along = np.clip(way @ needle.direction, 0, end)
         gaps = np.linalg.norm(way - along[:, None] * needle.direction, axis=1)
@@ -265,7 +266,7 @@ def test_the_whole_axis_of_a_free_needle_counts():
         along = way @ needle.direction
         across = np.linalg.norm(way - along[:, None] * needle.direction, axis=1)
         assert np.array_equal(found.edge_covered_by[:, index], np.round(across, 6) <= 6.0)
-        beyond += int((found.edge_covered_by[:, index] & (along > needle.max_tip_depth_mm + 6.0)).sum())
+        beyond += int((found.edge_covered_by[:, index] & (along > needle.tip_depth_mm + 6.0)).sum())
     assert beyond
 
 
@@ -315,16 +316,16 @@ def test_dense_lattices_list_their_conflicts():
 def test_two_templates_keep_their_seeds_and_needles_apart():
     second = box("PTV2", (-22, -22, -20), (22, 22, 20))
     one, other = offered(azimuth=0), offered(target=second, azimuth=70)
-    seeds, needles = conflicts_between(one, other, RULES)
+    seeds, needles = conflicts_between(one.needles, other.needles, RULES)
     gaps = np.linalg.norm(one.positions_mm[:, None] - other.positions_mm[None], axis=2)
     assert np.array_equal(seeds, np.argwhere(gaps < 5.001))
     assert len(needles)
     listed = {tuple(pair) for pair in needles.tolist()}
     for i, a in enumerate(one.needles):
-        path = a.hole_mm + np.linspace(0, a.max_tip_depth_mm, 1000)[:, None] * a.direction
+        path = a.hole_mm + np.linspace(0, a.tip_depth_mm, 1000)[:, None] * a.direction
         for j, b in enumerate(other.needles):
             way = path - b.hole_mm
-            along = np.clip(way @ b.direction, 0, b.max_tip_depth_mm)
+            along = np.clip(way @ b.direction, 0, b.tip_depth_mm)
             gap = np.linalg.norm(way - along[:, None] * b.direction, axis=1).min()
             assert ((i, j) in listed) == (gap < 2.001) or abs(gap - 2.001) < 0.02
 

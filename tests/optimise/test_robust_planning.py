@@ -56,11 +56,7 @@ def test_the_layout_of_the_candidates_is_that_of_the_plan(plain, opened):
     loading = loading_of(plain.needles, candidates, plain)
     assert np.sort(whole.seeds[loading > 0], axis=0) == pytest.approx(np.sort(used.seeds, axis=0), abs=1e-3)
     for k, needle in enumerate(plain.needles):
-        n = next(
-            n
-            for n in range(len(candidates.template_of))
-            if candidates.templates[0].needles[candidates.local[n]].hole == needle.hole
-        )
+        n = next(n for n in range(len(candidates.template_of)) if candidates.needles[n].hole == needle.hole)
         assert whole.entry[n] == pytest.approx(used.entry[k], abs=1e-3)
         assert whole.across[n] == pytest.approx(used.across[k], abs=1e-6)
         # the deepest place's tip lies on the same axis, not before the plan's

@@ -198,9 +198,9 @@ def test_obstacles_never_add_a_needle_or_reach_further(body, direction, tables):
     except BrachyError:
         return
     hindered = offered(target, obstacles, direction, rules, (0.0, 0.0))
-    tips = {needle.hole: needle.max_tip_depth_mm for needle in free.needles}
+    tips = {needle.hole: needle.tip_depth_mm for needle in free.needles}
     for needle in hindered.needles:
-        assert needle.max_tip_depth_mm <= tips[needle.hole] + 1e-6
+        assert needle.tip_depth_mm <= tips[needle.hole] + 1e-6
     assert len(hindered.needles) + len(hindered.blocked) == len(free.needles) + len(free.blocked)
 
 

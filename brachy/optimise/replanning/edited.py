@@ -103,7 +103,7 @@ def plan_edited(
 
 def _needle(each: EditedNeedle, opened: Opened) -> PlanNeedle:
     """The needle of a hole of the template with seeds at given depths; its tip follows the deepest."""
-    made = opened.templates[each.template]
+    made = opened.candidates.templates[each.template]
     layout = made.layout
     hole = layout.hole_mm(*parse_hole(each.hole))
     entry = skin_entry(opened.prepared.external, hole, layout.direction, each.depths_mm[0])

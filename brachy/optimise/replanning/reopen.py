@@ -1,7 +1,7 @@
 """A finished plan opened again: its needles on the same lattice, some of them fixed, the rest to be searched.
 
-What is fixed gives its dose to the board's base; candidates that would come too near to it, and needles that would
-cross it, are taken out; a fixed needle is paid for.
+Fixed seeds give their dose to the base of the search; candidates that would come too near to them, and needles that
+would cross a fixed needle, are taken out; a fixed needle is counted as used.
 """
 
 from collections.abc import Collection, Sequence
@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.errors import BrachyError
-from brachy.evaluation.lateral_rule import layout_of
-from brachy.needles.candidates import NeedleCandidates, needle_candidates
+from brachy.needles.candidates import needle_candidates
+from brachy.needles.conflicts import segments_of
 from brachy.needles.needle_path import segment_distances
+from brachy.needles.template import TemplateLayout, parse_hole
 from brachy.optimise.assemble import Chosen, judged, needles_of
 from brachy.optimise.candidates import Candidates
 from brachy.optimise.points import FINE
@@ -30,8 +31,11 @@ from brachy.patient.protocol import change
 
 Float = NDArray[np.float64]
 
+SAME_DIRECTION = 1e-4
+"""Two unit vectors this near, by the length of their difference, are one direction (they have 6 significant digits)."""
+
 SAME_MM = 0.02
-"""A candidate this near to a planned depth is the planned place (positions have 6 significant digits)."""
+"""A candidate this near to a planned seed is the planned place (positions have 6 significant digits)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +45,6 @@ class Opened:
     plan: Plan
     prepared: Prepared
     """As planning prepared it: case, targets, seeds, samples, anchor, dose of one seed, obstacles."""
-    templates: tuple[NeedleCandidates, ...]
     candidates: Candidates
     cache: Path | None = None
     """Folder in which the influence matrix of the templates' own candidates is kept."""
@@ -75,14 +78,14 @@ def reopen(plan: Plan, case: Case, step_mm: float | None = None) -> Opened:
             planned[template.target],
             prepared.external,
             prepared.obstacles,
-            layout_of(template),
+            TemplateLayout.of(template),
             rules,
             prepared.capsule_length_mm,
         )
         for template in plan.templates
     )
     candidates = Candidates.of(templates, prepared.anchor_mm, protocol, len(protocol.source.stock_mCi))
-    return Opened(plan, prepared, templates, candidates)
+    return Opened(plan, prepared, candidates)
 
 
 def _must_match(plan: Plan, case: Case) -> None:
@@ -120,35 +123,24 @@ def game_with(
     """
     present = fixed if present is None else present
     protocol, everything = opened.plan.protocol, opened.candidates
-    names = [
-        (
-            int(everything.template_of[n]),
-            opened.templates[everything.template_of[n]].needles[everything.local[n]].hole,
-        )
-        for n in range(len(everything.template_of))
-    ]
-    held = {(needle.template, needle.hole) for needle in fixed}
-    shut = np.array([name in set(closed) for name in names], dtype=bool)
+    shut = np.array([name in set(closed) for name in everything.names], dtype=bool) & ~everything.measured
     kept = np.ones(len(everything), dtype=bool)
     seeds = [seed for needle in fixed for seed in needle.seeds]
     places = np.array([seed.position_mm for seed in seeds]).reshape(-1, 3) - opened.prepared.anchor_mm
     for place in places:
         gaps = np.linalg.norm(everything.positions_mm - place, axis=1)
         kept &= gaps >= protocol.seeds.min_spacing_mm - 1e-3
-    shut |= _crossing(opened, present, names) | _of_other_strength(opened, present)
+    shut |= _crossing(opened, present) | _of_other_strength(opened, present)
     candidates = everything.only(kept, shut)
     points = np.concatenate([part.points_mm[: part.counts[level]] for part in opened.prepared.samples])
     matrix = _matrix(opened, points)[np.append(everything.stays(kept, shut), len(everything))]
     game = Game.of(candidates, opened.prepared.samples, level, opened.prepared.table, protocol, matrix)
-    in_patient = {(n.template, n.hole) for n in present} | {
-        name for name, on in zip(names, _on_lines(opened), strict=True) if on
-    }
-    count = np.array([1 if name in in_patient else 0 for name in names], dtype=np.int64)
+    in_patient = _is_one_of(everything, present).any(axis=1) | everything.measured
     # counted on every candidate of the needle, also on those that are taken out: the axis is there
     board = game.board._replace(
         base=dose_of(opened, fixed, points),
-        base_count=count,
-        base_covered=_covered(opened, candidates, held, names),
+        base_count=in_patient.astype(np.int64),
+        base_covered=candidates.covered_by(np.any(_is_one_of(everything, fixed), axis=1)),
         limits=_left(game.board.limits, len(seeds), len(fixed)),  # what is used is used
     )
     return Game(candidates, game.samples, level, board, game.terms)
@@ -168,15 +160,10 @@ def dose_of(opened: Opened, needles: Sequence[PlanNeedle], points: Float) -> Flo
     return np.asarray(np.array(shares) @ rows_of_seeds)
 
 
-def _on_lines(opened: Opened) -> NDArray[np.bool_]:
-    """Which needles lie on measured lines of their own, beyond the templates' own: they are in the patient."""
-    return np.asarray(opened.candidates.template_of >= len(opened.plan.templates))
-
-
 def _matrix(opened: Opened, points: Float) -> NDArray[np.float32]:
-    """Influence of every candidate (n + 1, points): of the templates from the cache, of measured lines computed."""
+    """Influence of every candidate (n + 1, points): of the templates from the cache, of measured needles computed."""
     every = opened.candidates
-    own = int((~_on_lines(opened)[every.needle_of]).sum())  # measured lines come last
+    own = int((~every.measured[every.needle_of]).sum())  # measured needles come last
     first = rows(opened.prepared.table, points, every.positions_mm[:own], every.axes[:own], opened.cache)
     if own == len(every):
         return first
@@ -191,25 +178,32 @@ def _left(limits: NDArray[np.int64], seeds: int, needles: int) -> NDArray[np.int
     return left
 
 
-def _crossing(
-    opened: Opened, fixed: Sequence[PlanNeedle], names: Sequence[tuple[int, str]]
-) -> NDArray[np.bool_]:
-    """Needles that come too near to one that is fixed in another hole; what lies on a line of its own stays."""
+def _is_one_of(candidates: Candidates, needles: Sequence[PlanNeedle]) -> NDArray[np.bool_]:
+    """(n_needles, k) whether a candidate is a needle of the plan: through the same hole in the same direction.
+
+    A needle that was measured is found by its hole alone: it was planned as the template's own.
+    """
+    same = np.zeros((len(candidates.needles), len(needles)), dtype=bool)
+    for n, (name, candidate) in enumerate(zip(candidates.names, candidates.needles, strict=True)):
+        for k, needle in enumerate(needles):
+            if name == (needle.template, needle.hole):
+                off = float(np.linalg.norm(candidate.direction - np.array(needle.direction)))
+                same[n, k] = needle.in_place or off < SAME_DIRECTION
+    return same
+
+
+def _crossing(opened: Opened, fixed: Sequence[PlanNeedle]) -> NDArray[np.bool_]:
+    """Needles that come too near to another one that is fixed; measured ones stay."""
     every = opened.candidates
-    needles = [
-        opened.templates[every.template_of[n]].needles[every.local[n]] for n in range(len(every.template_of))
-    ]
-    if not fixed or not needles:
-        return np.zeros(len(needles), dtype=bool)
-    starts = np.array([n.hole_mm for n in needles]) - opened.prepared.anchor_mm
-    ways = np.array([n.max_tip_depth_mm * n.direction for n in needles])
-    other = np.array([n.hole_mm for n in fixed]) - opened.prepared.anchor_mm
-    reach = np.array([n.tip_mm for n in fixed]) - opened.prepared.anchor_mm - other
+    anchor = opened.prepared.anchor_mm
+    if not fixed or not every.needles:
+        return np.zeros(len(every.needles), dtype=bool)
+    starts, ways = segments_of(every.needles, anchor)
+    other = np.array([n.hole_mm for n in fixed]) - anchor
+    reach = np.array([n.tip_mm for n in fixed]) - anchor - other
     gaps = segment_distances(starts, ways, other, reach)
     near = gaps < opened.plan.protocol.needle.min_needle_spacing_mm - 1e-3
-    same = np.array([[name == (n.template, n.hole) for n in fixed] for name in names])
-    on_line = every.template_of >= len(opened.plan.templates)
-    return np.asarray((near & ~same).any(axis=1) & ~on_line)
+    return np.asarray((near & ~_is_one_of(every, fixed)).any(axis=1) & ~every.measured)
 
 
 def _of_other_strength(opened: Opened, present: Sequence[PlanNeedle]) -> NDArray[np.bool_]:
@@ -219,9 +213,7 @@ def _of_other_strength(opened: Opened, present: Sequence[PlanNeedle]) -> NDArray
     the patient is open already: both copies could be loaded, with two seeds in one place.
     """
     every = opened.candidates
-    starts = np.array(
-        [opened.templates[t].needles[k].hole_mm for t, k in zip(every.template_of, every.local, strict=True)]
-    ).reshape(-1, 3)
+    starts = np.array([needle.hole_mm for needle in every.needles]).reshape(-1, 3)
     planned = {(n.template, n.hole): n.seeds for n in opened.plan.needles}
     other = np.zeros(len(starts), dtype=bool)
     for needle in present:
@@ -238,30 +230,23 @@ def _kind(seed: PlanSeed, plan: Plan) -> int:
     return int(np.abs(np.array(plan.protocol.source.stock_mCi) - mci).argmin())
 
 
-def _covered(
-    opened: Opened,
-    candidates: Candidates,
-    held: Collection[tuple[int, str]],
-    names: Sequence[tuple[int, str]],
-) -> NDArray[np.int64]:
-    """Times each group of edge points of the remaining candidates is covered by a fixed needle already."""
-    return candidates.covered_by([name in held for name in names])
-
-
 def loading_of(needles: Sequence[PlanNeedle], candidates: Candidates, plan: Plan) -> NDArray[np.int8]:
-    """Loading of the candidates that are the planned places of some needles; other places are left out."""
+    """Loading of the candidates that are the planned places of some needles; other places are left out.
+
+    Seeds of a needle that is `in_place` are looked for among those of the measured needles.
+    """
     loading = np.zeros(len(candidates), dtype=np.int8)
-    where: dict[tuple[int, str, int], list[int]] = {}
+    where: dict[tuple[int, str, bool, int], list[int]] = {}
     for i, number in enumerate(candidates.needle_of.tolist()):
-        template = int(candidates.template_of[number])
-        hole = candidates.templates[template].needles[int(candidates.local[number])].hole
-        where.setdefault((template, hole, int(candidates.strength[number])), []).append(i)
+        on_line = candidates.needles[number].measured
+        key = (*candidates.names[number], on_line, int(candidates.strength[number]))
+        where.setdefault(key, []).append(i)
     for needle in needles:
         for seed in needle.seeds:
             kind = _kind(seed, plan)
-            depth = needle.depth_mm - seed.depth_mm
-            for i in where.get((needle.template, needle.hole, kind), []):
-                if abs(candidates.depths_mm[i] - depth) < SAME_MM:
+            for i in where.get((needle.template, needle.hole, needle.in_place, kind), []):
+                place = candidates.needles[candidates.needle_of[i]].at(candidates.depths_mm[i])
+                if np.linalg.norm(place - np.array(seed.position_mm)) < SAME_MM:
                     loading[i] = 1
     return loading
 
@@ -279,8 +264,8 @@ def completed(
         needles,
         key=lambda n: (
             n.template,
-            opened.templates[n.template].layout.insertion_order().index(_row(n)),
-            _column(n),
+            opened.candidates.templates[n.template].layout.insertion_order().index(parse_hole(n.hole)[1]),
+            parse_hole(n.hole)[0],
             order[id(n)],
         ),
     )
@@ -296,18 +281,6 @@ def completed(
     known = opened.plan.assumed
     new = [note for note in notes if note not in known]
     return judged(child, opened.prepared, (*known, *new))
-
-
-def _row(needle: PlanNeedle) -> int:
-    from brachy.needles.template import parse_hole
-
-    return parse_hole(needle.hole)[1]
-
-
-def _column(needle: PlanNeedle) -> int:
-    from brachy.needles.template import parse_hole
-
-    return parse_hole(needle.hole)[0]
 
 
 def searched_needles(

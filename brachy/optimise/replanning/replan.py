@@ -109,7 +109,7 @@ def search_rest(
     control.show("influence")
     game = game_with(opened, standing.fixed, standing.closed, standing.present)
     every = [*standing.rest]
-    start = loading_of(_to_offers(every, standing), game.candidates, plan)
+    start = loading_of(every, game.candidates, plan)
     game = _preferring(game, start, protocol)
     points = np.concatenate([part.points_mm[: part.counts[game.level]] for part in game.samples])
     carried = game.board.base + dose_of(opened, every, points)
@@ -164,7 +164,7 @@ def concluded(
         key: value for key, value in plan.optimiser.items() if key in ("seed", "directions")
     }
     optimiser |= {"raised_for_goals": raised, "replan": figures, "carried_on": found is None}
-    out = sorted(standing.blocked - set(standing.lines))
+    out = sorted(standing.blocked - standing.measured)
     optimiser["blocked"] = [{"template": template, "hole": hole} for template, hole in out]
     least = least_v100_pct(plan.protocol, required=True) - SURE_PCT
     short = {
@@ -177,11 +177,7 @@ def concluded(
     }
     if short:
         optimiser["short_by"] = short
-        loading = (
-            found.loading
-            if found is not None
-            else loading_of(_to_offers(standing.rest, standing), game.candidates, plan)
-        )
+        loading = found.loading if found is not None else loading_of(standing.rest, game.candidates, plan)
         optimiser["helps_most"] = helps_most(game, loading, standing)
     notes = ["replanned in the room: placed seeds stand where they were placed"]
     early, ended = control.early_end()
@@ -202,7 +198,7 @@ def continued(
     if found is None:
         return joined(standing.fixed, standing.rest), sources
     added, sources = searched_needles(standing.opened, game, found.loading, sources)
-    return joined(standing.fixed, _from_offers(added, standing)), sources
+    return joined(standing.fixed, added), sources
 
 
 def _rx(plan: Plan, roi: str) -> float:
@@ -229,22 +225,6 @@ def joined(fixed: Sequence[PlanNeedle], added: Sequence[PlanNeedle]) -> list[Pla
         seeds = sorted(every, key=lambda each: each.depth_mm)
         found[key] = old.model_copy(update={"seeds": tuple(seeds)})
     return [needle for needle in found.values() if needle.seeds]
-
-
-def _to_offers(needles: Sequence[PlanNeedle], standing: Standing) -> list[PlanNeedle]:
-    """Needles on measured lines named after their own candidates, as the candidates name them."""
-    return [
-        n.model_copy(update={"template": standing.lines.get((n.template, n.hole), n.template)})
-        for n in needles
-    ]
-
-
-def _from_offers(needles: Sequence[PlanNeedle], standing: Standing) -> list[PlanNeedle]:
-    back = {index: key[0] for key, index in standing.lines.items()}
-    return [
-        n.model_copy(update={"template": back.get(n.template, n.template), "in_place": n.template in back})
-        for n in needles
-    ]
 
 
 def _preferring(game: Game, old: NDArray[np.int8], protocol: Protocol) -> Game:
@@ -312,8 +292,7 @@ def helps_most(game: Game, loading: NDArray[np.int8], standing: Standing) -> str
     gain, k = max(gains)
     candidates = game.candidates
     number = int(candidates.needle_of[-k])
-    made = candidates.templates[int(candidates.template_of[number])]
-    hole = made.needles[int(candidates.local[number])].hole
+    hole = candidates.needles[number].hole
     return (
         f"a further seed in hole {hole}, {candidates.depths_mm[-k]:.1f} mm from the template, raises V100 "
         f"by {gain:.2g} %"

@@ -198,7 +198,7 @@ def test_an_oblique_window_meets_the_lateral_margin_everywhere(planned, azimuth)
     assert causes == []
     assert found.edge_covered_by.any(axis=1).all()
     assert not any(needle.shortened_by for needle in found.needles)
-    assert max(needle.max_tip_depth_mm for needle in found.needles) < 150
+    assert max(needle.tip_depth_mm for needle in found.needles) < 150
 
 
 @pytest.mark.parametrize("rib", ["Rib 8 R", "Rib 9 R"])

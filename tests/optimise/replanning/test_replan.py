@@ -112,7 +112,7 @@ def test_a_blocked_needle_is_out_with_its_neighbours(before):
         update={"protocol": change(before.protocol, replan={"blocked_radius_mm": 10.0})}
     ).sealed()
     standing = stand(wide, opened_for(wide, sphere()), blocked)
-    layout = standing.opened.templates[0].layout
+    layout = standing.opened.candidates.templates[0].layout
     from brachy.needles.template import parse_hole
 
     middle = layout.hole_mm(*parse_hole(hole))
