@@ -14,6 +14,7 @@ from benchmarks.measure import interleaved, processor, table
 from brachy.core.raster import add_coverage
 from brachy.dosimetry.dvh import dvh, regions_of, voxel_curves
 from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.model import dose_model
 from brachy.dosimetry.source import load_source
 from brachy.evaluation.goals import evaluate
 from brachy.geometry.grid import Grid
@@ -91,7 +92,7 @@ def liver_plan(rounds: int) -> dict[str, float]:
         {
             f"target alone ({target.volume_cc:.0f} cc)": lambda: dvh(implant, target, prescription_gy=120.0),
             f"evaluate {len(case.structures)} structures": lambda: evaluate(
-                implant, case.structures, targets, external=external
+                dose_model(implant), case.structures, targets, external=external
             ),
         },
         rounds,

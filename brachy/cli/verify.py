@@ -112,7 +112,7 @@ def show(found: "PostImplant", folder: Path | None) -> None:
     shown = metrics_in(Table.TERMINAL_TARGETS)
     metrics = record.evaluation.structures
     rows = table(
-        f"Targets ({found.formalism} dose to complete decay)", "ROI", "Rx Gy", *map(console.unit, shown)
+        f"Targets ({found.model.formalism} dose to complete decay)", "ROI", "Rx Gy", *map(console.unit, shown)
     )
     for roi, rx in targets.items():
         found_values = [metrics[roi].get(name, Compared()) for name in shown]

@@ -7,15 +7,15 @@ that was read from elsewhere is interpolated, trilinearly, and the result says s
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brachy.core import histogram
-from brachy.dosimetry import tg43
-from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.implant import Implant, seeds_mm
 from brachy.dosimetry.metrics import DVH
+from brachy.dosimetry.model import DoseModel, dose_model
 from brachy.dosimetry.sampling import ORGAN_REACH, REACH, Lattice, lattice_for, sample
 from brachy.geometry.grid import Dose, Grid
 from brachy.geometry.structures import Structure
@@ -43,7 +43,8 @@ ORGAN_SETTLED = 1e-2
 """D2cc, mean and volumes of an organ have stopped moving when they change by less than this part of themselves."""
 
 EXACT_PAIRS = 100_000
-"""With more pairs of seed and sample the dose is summed from tables, within 0.1 % outside the capsules."""
+"""With more pairs of seed and sample the dose is summed from tables, within 0.1 % outside the capsules; fewer than for
+a dose alone, since a histogram takes the dose on several lattices (engineering choice)."""
 
 VARIANT_SAMPLES = 12_000
 """Samples of each other shape that the same contours allow."""
@@ -100,20 +101,47 @@ def dvh(
     >>> bool(found.min_gy < found.D(90) < found.mean_gy < found.max_gy)
     True
     """
-    if isinstance(dose_or_implants, Implant | Sequence):
-        seeds = seeds_mm(dose_or_implants)
-        dose_at = dose_from_seeds(dose_or_implants, formalism, days)
-        half_lives = {implant.half_life_days for implant in listed(dose_or_implants)}
+    if isinstance(dose_or_implants, Dose):
+        source: DoseModel | Dose = dose_or_implants
     else:
-        seeds, dose_at = None, partial(interpolated, dose_or_implants)
-        half_lives = {I125_HALF_LIFE_DAYS}
-    base = {
-        # a BED is of a dose to complete decay of one half-life: of anything else it is none
-        "half_life_days": half_lives.pop() if len(half_lives) == 1 and days is None else float("nan"),
-        "formalism": "" if seeds is None else formalism,
-        "interpolated": seeds is None,
-        "structure_notes": structure.notes,
-    }
+        source = dose_model(dose_or_implants, formalism, days)
+    return histogram_of(source, structure, sampling=sampling, prescription_gy=prescription_gy, organ=organ)
+
+
+def histogram_of(
+    dose: DoseModel | Dose,
+    structure: Structure,
+    *,
+    sampling: float | None = None,
+    prescription_gy: float | None = None,
+    organ: bool = False,
+) -> DVH:
+    """Dose-volume histogram of one structure under a dose model, or in a dose that was read.
+
+    Parameters
+    ----------
+    dose : DoseModel or Dose
+        A model is evaluated at each sample; a dose on a grid is interpolated.
+    structure, sampling, prescription_gy, organ
+        As `dvh` takes them.
+
+    Examples
+    --------
+    >>> from brachy.dosimetry.implant import Implant
+    >>> from brachy.dosimetry.source import load_source
+    >>> square = np.array([[-5.0, -5, 0], [5, -5, 0], [5, 5, 0], [-5, 5, 0]])
+    >>> box = Structure("box", [square + [0, 0, z] for z in (-4, -2, 0, 2, 4)])
+    >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], strength_U=1.0)
+    >>> histogram_of(dose_model(seed), box).D(90) == dvh(seed, box).D(90)
+    True
+    """
+    base: dict[str, Any] = {"structure_notes": structure.notes}
+    if isinstance(dose, Dose):
+        seeds, dose_at = None, cast(DoseAt, partial(interpolated, dose))
+        base |= {"half_life_days": I125_HALF_LIFE_DAYS, "formalism": "", "interpolated": True}
+    else:
+        seeds, dose_at = seeds_mm(dose.implants), for_samples(dose).at
+        base |= {"half_life_days": _half_life(dose), "formalism": dose.formalism}
     if sampling is not None or structure.is_empty:
         result = _histogram(structure, seeds, dose_at, Lattice(sampling or 1.0, sampling or 1.0), base)
     else:
@@ -191,14 +219,8 @@ def _histogram(
     )
 
 
-def on_lattice_of(
-    found: DVH,
-    structure: Structure,
-    implants: Implant | Sequence[Implant],
-    formalism: str,
-    days: float | None,
-) -> DVH:
-    """The same structure on the same samples as `found`, with the dose under another formalism.
+def on_lattice_of(found: DVH, structure: Structure, model: DoseModel) -> DVH:
+    """The same structure on the same samples as `found`, under another dose model.
 
     Examples
     --------
@@ -208,13 +230,33 @@ def on_lattice_of(
     >>> square = np.array([[-5.0, -5, 0], [5, -5, 0], [5, 5, 0], [-5, 5, 0]])
     >>> box = Structure("box", [square + [0, 0, z] for z in (-4, -2, 0, 2, 4)])
     >>> one = dvh(seed, box)
-    >>> other = on_lattice_of(one, box, seed, "2D", None)
+    >>> other = on_lattice_of(one, box, dose_model(seed, "2D"))
     >>> one.samples == other.samples, 0.9 < other.mean_gy / one.mean_gy < 1.1
     (True, True)
     """
     lattice = Lattice(found.step_mm, found.widest_mm)
-    dose_at = dose_from_seeds(implants, formalism, days)
-    return _histogram(structure, seeds_mm(implants), dose_at, lattice, {"formalism": formalism})
+    dose_at = for_samples(model).at
+    return _histogram(structure, seeds_mm(model.implants), dose_at, lattice, {"formalism": model.formalism})
+
+
+def for_samples(model: DoseModel) -> DoseModel:
+    """The model as histograms use it: exact up to EXACT_PAIRS pairs of seed and sample.
+
+    Examples
+    --------
+    >>> for_samples(dose_model([])).exact_pairs == EXACT_PAIRS
+    True
+    """
+    return model.of(model.implants, exact_pairs=EXACT_PAIRS)
+
+
+def _half_life(model: DoseModel) -> float:
+    """Half-life of all seeds, for the BED; NaN where there are several or the dose is not that to complete decay.
+
+    The formula of the BED is for a dose that one half-life delivers to complete decay, and for nothing else.
+    """
+    half_lives = {implant.half_life_days for implant in model.implants}
+    return half_lives.pop() if len(half_lives) == 1 and model.days is None else float("nan")
 
 
 def _other_shapes(structure: Structure) -> tuple[Structure, ...]:
@@ -237,56 +279,6 @@ def _other_shapes(structure: Structure) -> tuple[Structure, ...]:
     for low, high in ((half, half), (-half, -half), (half, -half), (-half, half)):
         found.append(structure.with_ends(low, high))
     return tuple(found)
-
-
-def listed(implants: Implant | Sequence[Implant]) -> list[Implant]:
-    """Implants as a list.
-
-    Examples
-    --------
-    >>> from brachy.dosimetry.implant import Implant
-    >>> from brachy.dosimetry.source import load_source
-    >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], strength_U=1.0)
-    >>> len(listed(seed)), len(listed([seed, seed]))
-    (1, 2)
-    """
-    return [implants] if isinstance(implants, Implant) else list(implants)
-
-
-def seeds_mm(implants: Implant | Sequence[Implant]) -> Float:
-    """Centres (n, 3) of all seeds, mm.
-
-    Examples
-    --------
-    >>> from brachy.dosimetry.implant import Implant
-    >>> from brachy.dosimetry.source import load_source
-    >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], strength_U=1.0)
-    >>> seeds_mm([seed, seed]).shape
-    (2, 3)
-    """
-    return np.concatenate([np.zeros((0, 3)), *(implant.positions_mm for implant in listed(implants))])
-
-
-def dose_from_seeds(implants: Implant | Sequence[Implant], formalism: str, days: float | None) -> DoseAt:
-    """Function from points (n, 3), mm, to Gy (n,).
-
-    Examples
-    --------
-    >>> from brachy.dosimetry.implant import Implant
-    >>> from brachy.dosimetry.source import load_source
-    >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], axes=[0, 0, 1], strength_U=1.0)
-    >>> at = dose_from_seeds(seed, "2D", None)  # 1 U, 1 cm, 90 degrees: 1984.721 cGy
-    >>> np.round(at(np.array([[10.0, 0, 0]])), 5)
-    array([19.84721])
-    """
-    all_of_them = listed(implants)
-    seeds = sum(len(implant) for implant in all_of_them)
-
-    def dose_at(points_mm: Float) -> Float:
-        method = "exact" if len(points_mm) * seeds <= EXACT_PAIRS else "direct"
-        return np.asarray(tg43.dose(points_mm, all_of_them, formalism=formalism, method=method, days=days))
-
-    return dose_at
 
 
 def interpolated(dose: Dose, points_mm: Float) -> Float:

@@ -1,5 +1,6 @@
 """Seeds in the patient: positions, axes and strengths of one source model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,3 +93,29 @@ class Implant:
 
     def __len__(self) -> int:
         return len(self.positions_mm)
+
+
+def listed(implants: Implant | Sequence[Implant]) -> list[Implant]:
+    """Implants as a list.
+
+    Examples
+    --------
+    >>> from brachy.dosimetry.source import load_source
+    >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], strength_U=1.0)
+    >>> len(listed(seed)), len(listed([seed, seed]))
+    (1, 2)
+    """
+    return [implants] if isinstance(implants, Implant) else list(implants)
+
+
+def seeds_mm(implants: Implant | Sequence[Implant]) -> Float:
+    """Centres (n, 3) of all seeds, mm.
+
+    Examples
+    --------
+    >>> from brachy.dosimetry.source import load_source
+    >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], strength_U=1.0)
+    >>> seeds_mm([seed, seed]).shape
+    (2, 3)
+    """
+    return np.concatenate([np.zeros((0, 3)), *(implant.positions_mm for implant in listed(implants))])

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.dosimetry import tg43
-from brachy.dosimetry.dvh import DoseAt, dose_from_seeds, dvh, listed, on_lattice_of, seeds_mm
-from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.dvh import for_samples, histogram_of, on_lattice_of
+from brachy.dosimetry.implant import seeds_mm
 from brachy.dosimetry.metrics import DVH, INDICES, metric, parse_metric
+from brachy.dosimetry.model import DoseModel
 from brachy.dosimetry.sampling import Lattice, sample
 from brachy.dosimetry.shown_metrics import UNCERTAIN, evaluated_metrics
 from brachy.errors import UsageError
@@ -33,12 +33,10 @@ MOST_VOXELS = 3_000_000
 
 
 def evaluate(
-    implants: Implant | Sequence[Implant],
+    model: DoseModel,
     structures: Sequence[Structure],
     targets: Sequence[Target],
     external: Structure | None = None,
-    formalism: str = "1D",
-    days: float | None = None,
     goals: Sequence[Goal] = (),
 ) -> dict[str, Any]:
     """Evaluation of an implant, as it stands in plan.json.
@@ -49,16 +47,14 @@ def evaluate(
 
     Parameters
     ----------
-    implants : Implant or sequence of Implant
-        Seeds.
+    model : DoseModel
+        Dose of the implanted seeds.
     structures : sequence of Structure
         What to evaluate; targets need not be repeated.
     targets : sequence of Target
         Targets with their prescriptions.
     external : Structure, optional
         Outline of the patient, to which the region at or above the prescription is confined.
-    formalism, days
-        As of `brachy.dosimetry.tg43.dose`.
     goals : sequence of Goal
         Their metrics are added to the usual ones.
 
@@ -67,7 +63,7 @@ def evaluate(
     dict
         `formalism`; `grid`, on which CI and EI were counted; `sampling` of each structure; `structures`,
         metrics by name, None where a structure has none; `uncertainty` of D90 and V100 of the targets with
-        their parts; `other_formalism`, D90 of the targets under the other one, where the seeds have axes.
+        their parts; `other_formalism`, D90 of the targets under the model's counterpart, where it has one.
 
     Raises
     ------
@@ -80,12 +76,14 @@ def evaluate(
 
     Examples
     --------
+    >>> from brachy.dosimetry.implant import Implant
+    >>> from brachy.dosimetry.model import dose_model
     >>> from brachy.dosimetry.source import load_source
     >>> angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
     >>> ring = 8 * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
     >>> ball = Structure("ball", [ring + [0, 0, z] for z in (-4, -2, 0, 2, 4)])
     >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], strength_U=6.0)
-    >>> found = evaluate(seed, [], [Target(ball, 120.0)])["structures"]["ball"]
+    >>> found = evaluate(dose_model(seed), [], [Target(ball, 120.0)])["structures"]["ball"]
     >>> found["V100_pct"] > 95, 0 < found["CI"] < 1
     (True, True)
     """
@@ -99,38 +97,31 @@ def evaluate(
     names = _metrics_of(goals)
     hot = [name for name in evaluated_metrics() if _is_hot(name)]
     highest = max(targets, key=lambda target: target.prescription_gy)
-    region = _Region.around(listed(implants), targets, external, formalism, days)
+    region = _Region.around(model, targets, external)
     result: dict[str, Any] = {
-        "formalism": formalism,
+        "formalism": model.formalism,
         "grid": region.description,
         "sampling": {},
         "structures": {},
         "uncertainty": {},
         "other_formalism": {},
     }
-    other = "2D" if formalism == "1D" else "1D"
+    other = model.counterpart()
     for target in targets:
         name, rx = target.name, target.prescription_gy
-        found = dvh(implants, target.structure, formalism=formalism, days=days, prescription_gy=rx)
-        own = _own_part(found, target, targets, implants, formalism, days)
+        found = histogram_of(model, target.structure, prescription_gy=rx)
+        own = _own_part(found, target, targets, model)
         values = _values(found, names, rx)
         values.update(_values(own, hot, rx))
         values.update(_indices(own, rx, region.outside_cc[name]))
         result["structures"][name] = values
         result["sampling"][name] = _sampling(found)
         result["uncertainty"][name] = _uncertainty(found, rx)
-        if other == "1D" or all(implant.axes is not None for implant in listed(implants)):
-            under = on_lattice_of(found, target.structure, implants, other, days)
+        if other is not None:
+            under = on_lattice_of(found, target.structure, other)
             result["other_formalism"][name] = {"D90_gy": _known(under.D(90))}
     for structure in others:
-        found = dvh(
-            implants,
-            structure,
-            formalism=formalism,
-            days=days,
-            prescription_gy=highest.prescription_gy,
-            organ=True,
-        )
+        found = histogram_of(model, structure, prescription_gy=highest.prescription_gy, organ=True)
         result["structures"][structure.name] = _values(found, names, highest.prescription_gy)
         result["sampling"][structure.name] = {
             **_sampling(found),
@@ -197,21 +188,14 @@ def _indices(own: DVH, prescription_gy: float, outside_cc: float) -> dict[str, f
     }
 
 
-def _own_part(
-    found: DVH,
-    target: Target,
-    targets: Sequence[Target],
-    implants: Implant | Sequence[Implant],
-    formalism: str,
-    days: float | None,
-) -> DVH:
+def _own_part(found: DVH, target: Target, targets: Sequence[Target], model: DoseModel) -> DVH:
     """Histogram of what belongs to a target: without what smaller targets hold."""
     inner = [t.structure for t in targets if t is not target and _smaller(t.structure, target.structure)]
     if not inner:
         return found
-    samples = sample(target.structure, seeds_mm(implants), Lattice(found.step_mm, found.widest_mm))
+    samples = sample(target.structure, seeds_mm(model.implants), Lattice(found.step_mm, found.widest_mm))
     own = ~np.any([structure.contains(samples.points_mm) for structure in inner], axis=0)
-    gy = dose_from_seeds(implants, formalism, days)(samples.points_mm[own])
+    gy = for_samples(model).at(samples.points_mm[own])
     order = np.argsort(gy)
     cells = samples.cell_cc[own][order]
     return replace(found, dose_gy=gy[order], cell_cc=cells, volume_cc=float(cells.sum()), coarser=None)
@@ -228,15 +212,9 @@ class _Region(NamedTuple):
     description: dict[str, Any]
 
     @staticmethod
-    def around(
-        implants: Sequence[Implant],
-        targets: Sequence[Target],
-        external: Structure | None,
-        formalism: str,
-        days: float | None,
-    ) -> "_Region":
+    def around(model: DoseModel, targets: Sequence[Target], external: Structure | None) -> "_Region":
         frame = targets[0].structure
-        dose, spacing = _grown_dose(implants, targets, frame, external, formalism, days)
+        dose, spacing = _grown_dose(model, targets, frame, external)
         grid, gy = dose.grid, np.asarray(dose.gy)
         outside = np.ones(grid.shape, dtype=np.float32) if external is None else external.fraction_mask(grid)
         free = np.ones(grid.shape, dtype=np.float32)
@@ -244,9 +222,9 @@ class _Region(NamedTuple):
             free *= 1.0 - target.structure.fraction_mask(grid)
         outside = np.maximum(outside + free - 1.0, 0.0)
         slope = np.sqrt(sum(part**2 for part in np.gradient(gy)))
-        dose_at = dose_from_seeds(implants, formalism, days)
+        fine = for_samples(model)
         reached = [
-            _refined_share(grid, gy, slope, target.prescription_gy, dose_at) * outside for target in targets
+            _refined_share(grid, gy, slope, target.prescription_gy, fine) * outside for target in targets
         ]
         owner = np.zeros(grid.shape, dtype=np.int64)
         if len(targets) > 1:
@@ -269,7 +247,7 @@ def _share(gy: Float, slope: Float, level: float) -> Float:
     return share
 
 
-def _refined_share(grid: Grid, gy: Float, slope: Float, level: float, dose_at: DoseAt) -> Float:
+def _refined_share(grid: Grid, gy: Float, slope: Float, level: float, model: DoseModel) -> Float:
     """`_share`, where the surface passes from 27 parts of the voxel, each with its own dose from the seeds.
 
     The dose is convex, so that a whole voxel's share is biased: V_Rx of an implant of 170 cc came out 0.26 % too large.
@@ -281,23 +259,18 @@ def _refined_share(grid: Grid, gy: Float, slope: Float, level: float, dose_at: D
     third = np.array([-1.0, 0.0, 1.0]) / 3.0
     parts = np.stack(np.meshgrid(third, third, third, indexing="ij"), axis=-1).reshape(-1, 3)
     index = (np.stack([x, y, z], axis=1)[:, None] + parts).reshape(-1, 3)
-    found = dose_at(grid.index_to_mm(index)).reshape(len(z), len(parts))
+    found = model.at(grid.index_to_mm(index)).reshape(len(z), len(parts))
     share[z, y, x] = _share(found, slope[z, y, x, None] / 3.0, level).mean(axis=1)
     return share
 
 
 def _grown_dose(
-    implants: Sequence[Implant],
-    targets: Sequence[Target],
-    frame: Structure,
-    external: Structure | None,
-    formalism: str,
-    days: float | None,
+    model: DoseModel, targets: Sequence[Target], frame: Structure, external: Structure | None
 ) -> tuple[Dose, float]:
     """Dose on a lattice along the first target's frame that no border voxel of which reaches a prescription."""
     least = min(target.prescription_gy for target in targets)
     boxes = [_local_box(frame, target.structure) for target in targets]
-    seeds = frame.to_local(seeds_mm(implants))
+    seeds = frame.to_local(seeds_mm(model.implants))
     low = np.min([box[0] for box in boxes] + ([seeds.min(axis=0)] if len(seeds) else []), axis=0)
     high = np.max([box[1] for box in boxes] + ([seeds.max(axis=0)] if len(seeds) else []), axis=0)
     bounds = None if external is None or external.is_empty else _local_box(frame, external)
@@ -312,7 +285,7 @@ def _grown_dose(
         shape = np.ceil(size / spacing).astype(int)
         start = 0.5 * (corner + far) - 0.5 * spacing * (shape - 1)
         grid = Grid(frame.to_patient(start), np.full(3, spacing), shape[::-1], frame.slab_stack.axes)
-        dose = tg43.dose(grid, implants, formalism=formalism, days=days)
+        dose = model.on(grid)
         gy = np.asarray(dose.gy)
         grows = np.zeros((2, 3), dtype=bool)
         for axis in range(3):  # u, v, w are the array's last, middle and first axis

@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.dosimetry import tg43
 from brachy.dosimetry.implant import Implant
 from brachy.dosimetry.metrics import DVH, metric, parse_metric
 from brachy.dosimetry.sampling import lattice_for, sample
 from brachy.dosimetry.shown_metrics import Table, metrics_in
-from brachy.dosimetry.source import Source
 from brachy.errors import BrachyError, UsageError
 from brachy.evaluation.scenarios import Layout, Scenario, Uncertainties, draw, load_uncertainties, nominal
 from brachy.geometry.structures import Structure
@@ -205,9 +203,8 @@ class _Engine:
     def __init__(self, plan: Plan, layout: Layout, regions: Sequence[_Region]) -> None:
         self._layout = layout
         self._regions = regions
-        self._formalism = plan.evaluation.formalism
-        self._sources = [Source.from_dict(entry.data, name=entry.model) for entry in plan.sources]
-        self._entries = plan.sources
+        self._model = plan.dose_model()
+        self._strengths_U = [entry.air_kerma_strength_U for entry in plan.sources]
         self._points = np.concatenate([region.points for region in regions])
         self._first = np.cumsum([0] + [len(region.points) for region in regions])
 
@@ -227,21 +224,22 @@ class _Engine:
     def _dose(self, scenario: Scenario, points: Float, which: NDArray[np.bool_]) -> Float:
         """Dose at points (n, 3), Gy, of some of the seeds."""
         implants = []
-        for index, (source, entry) in enumerate(zip(self._sources, self._entries, strict=True)):
+        for index, planned in enumerate(self._model.implants):
             mine = which & (self._layout.source_of == index)
             if mine.any():
                 implants.append(
                     Implant(
-                        source,
+                        planned.source,
                         scenario.seeds[mine],
                         scenario.axes[mine],
-                        strength_U=entry.air_kerma_strength_U * scenario.factor[mine],
-                        half_life_days=entry.half_life_days,
+                        strength_U=self._strengths_U[index] * scenario.factor[mine],
+                        half_life_days=planned.half_life_days,
                     )
                 )
         if not implants:
             return np.zeros(len(points))
-        return np.asarray(tg43.dose(points, implants, formalism=self._formalism, method="direct"))
+        # from tables at any number of seeds: thousands of scenarios, compared with each other
+        return self._model.of(implants, exact_pairs=0).at(points)
 
     def influence(self, needle: int, errors: Uncertainties, seed: int, count: int) -> float:
         """Standard deviation of the first target's D90, Gy, when this needle alone errs."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brachy.dosimetry.model import dose_model
 from brachy.evaluation.goals import evaluate, judge
 from brachy.evaluation.rules import check_rules
 from brachy.needles.template import parse_hole
@@ -84,9 +85,8 @@ def judged(plan: Plan, prepared: Prepared, assumed: Sequence[str]) -> Plan:
     """The plan with evaluation, goals and rules of its needles as they are."""
     protocol, targets, structures = plan.protocol, prepared.targets, prepared.case.structures
     organs = [s for s in structures if s.role != "ignore" and not s.is_empty]
-    found = evaluate(
-        plan.implants(), organs, targets, prepared.external, protocol.source.formalism, goals=protocol.goals
-    )
+    model = dose_model(plan.implants(), protocol.source.formalism)
+    found = evaluate(model, organs, targets, prepared.external, protocol.goals)
     goals = judge(found, protocol.goals, targets, organs, source=protocol.citations.get("goals", ""))
     rules = check_rules(
         plan.needles,

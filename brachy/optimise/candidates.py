@@ -11,8 +11,7 @@ from scipy.spatial import cKDTree
 
 from brachy.core.influence import fill_rows
 from brachy.core.loading import SearchArrays, State
-from brachy.dosimetry.source import Source
-from brachy.dosimetry.tg43 import influence
+from brachy.dosimetry.model import DoseModel
 from brachy.needles.candidates import NeedleCandidates
 from brachy.needles.channel import Needle
 from brachy.needles.conflicts import conflicts_between
@@ -47,26 +46,24 @@ class SeedTable:
     least_mm: float
 
     @staticmethod
-    def of(source: Source, strength_U: float, formalism: str, half_life_days: float) -> "SeedTable":
-        """Tabulate the dose to complete decay of one seed in Gy mm^2."""
-        least = 0.5 * source.capsule_diameter_mm
+    def of(model: DoseModel) -> "SeedTable":
+        """Tabulate the dose to complete decay of one seed in Gy mm^2.
+
+        Parameters
+        ----------
+        model : DoseModel
+            Of one seed at the origin along z.
+        """
+        least = 0.5 * model.implants[0].source.capsule_diameter_mm
         steps = np.arange(int(LONGEST_MM * TABLE_PER_MM) + 1) / TABLE_PER_MM
         radii = np.maximum(steps, least)
-        u = np.arange(ANGLES + 1) / ANGLES if formalism == "2D" else np.ones(1)
+        u = np.arange(ANGLES + 1) / ANGLES if model.needs_axes else np.ones(1)
         cosine = 1.0 - u**2
         sine = np.sqrt(1.0 - cosine**2)
         points = np.zeros((len(radii), len(u), 3))
         points[:, :, 0] = radii[:, None] * sine
         points[:, :, 2] = radii[:, None] * cosine
-        dose = influence(
-            points.reshape(-1, 3),
-            np.zeros((1, 3)),
-            source,
-            strength_U,
-            axis=np.array([0.0, 0.0, 1.0]),
-            formalism=formalism,
-            half_life_days=half_life_days,
-        )
+        dose = model.influence(points.reshape(-1, 3))
         values = dose[0].astype(np.float64).reshape(len(radii), len(u)) * radii[:, None] ** 2
         return SeedTable(values, TABLE_PER_MM, least)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from brachy.dosimetry.model import dose_model
 from brachy.geometry.structures import Structure
 from brachy.optimise.candidates import SeedTable
 from brachy.optimise.goal_terms import goal_samples
@@ -97,7 +98,5 @@ def prepare(case: Case, protocol: Protocol, asked: Asked | None, stock: SeedStoc
         obstacles=tuple(s for s in case.with_role(*protocol.obstacles.roles) if not s.is_empty),
         anchor_mm=anchor,
         samples=samples,
-        table=SeedTable.of(
-            stock.source, stock.strengths_U[0], protocol.source.formalism, stock.half_life_days
-        ),
+        table=SeedTable.of(dose_model(stock.first_seed(), protocol.source.formalism)),
     )

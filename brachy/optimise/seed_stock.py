@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from brachy.dosimetry import strength
+from brachy.dosimetry.implant import Implant
 from brachy.dosimetry.source import Source, load_source
 from brachy.errors import UsageError
 from brachy.patient.plan import Plan, PlanSource
@@ -35,6 +36,16 @@ class SeedStock:
     strength_on: date | None = None
     implant_on: date | None = None
     notes: tuple[str, ...] = ()
+
+    def first_seed(self) -> Implant:
+        """One seed of the first strength at the origin, along z."""
+        return Implant(
+            self.source,
+            [[0.0, 0.0, 0.0]],
+            axes=[0.0, 0.0, 1.0],
+            strength_U=self.strengths_U[0],
+            half_life_days=self.half_life_days,
+        )
 
     def record(self, kind: int) -> PlanSource:
         """The entry of plan.json for one strength, with the TG-43 tables, so that a plan stands alone."""

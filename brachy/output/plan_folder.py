@@ -21,8 +21,7 @@ from numpy.typing import ArrayLike
 
 from brachy import interrupts
 from brachy.check import check_plan
-from brachy.dosimetry import tg43
-from brachy.dosimetry.dvh import dvh
+from brachy.dosimetry.dvh import histogram_of
 from brachy.errors import BrachyError, UsageError
 from brachy.evaluation import robustness
 from brachy.geometry.grid import Dose, Grid
@@ -281,18 +280,16 @@ def plan_dose(plan: Plan) -> Dose:
     grid = Grid.around(
         seeds.min(axis=0) - DOSE_MARGIN_MM, seeds.max(axis=0) + DOSE_MARGIN_MM, DOSE_SPACING_MM
     )
-    return tg43.dose(grid, plan.implants(), formalism=plan.evaluation.formalism)
+    return plan.dose_model().on(grid)
 
 
 def plan_curves(plan: Plan, structures: Sequence[Structure]) -> Curves:
     """Cumulative curves of the structures that the plan evaluates, in its order."""
     by_name = {structure.name: structure for structure in structures}
-    implants = plan.implants()
+    model = plan.dose_model()
     targets = {target.roi for target in plan.targets} | {target.planned_roi for target in plan.targets}
     return {
-        name: dvh(
-            implants, by_name[name], formalism=plan.evaluation.formalism, organ=name not in targets
-        ).curve()
+        name: histogram_of(model, by_name[name], organ=name not in targets).curve()
         for name in plan.evaluation.structures
         if name in by_name
     }

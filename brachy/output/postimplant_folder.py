@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from brachy.check.implanted import check_implanted
-from brachy.dosimetry import tg43
 from brachy.geometry.grid import Dose, Grid
 from brachy.io.dicom.write import write_ct, write_dose, write_structures
 from brachy.io.dicom.write.implanted import write_implanted
@@ -111,21 +110,20 @@ def write_post_implant(
         if not case.identity.is_dicom:
             (folder / "ct").mkdir()
             write_ct(case, folder / "ct")
-        target = found.targets[0]
         instance = write_implanted(
-            found.implants, [labels[k] for k in found.order], case, folder / "RTPLAN.dcm", target=target.name,
-            prescription_gy=target.prescription_gy, formalism=found.formalism, structure_set=structure_set,
+            found.model, [labels[k] for k in found.order], case, folder / "RTPLAN.dcm",
+            target=found.targets[0], structure_set=structure_set,
         )  # fmt: skip
         write_dose(
             implanted_dose(found), None, case, folder / "RTDOSE.dcm", plan_instance_uid=instance,
-            comment=f"TG-43 {found.formalism}, water, to complete decay, as implanted",
+            comment=f"{found.model.comment}, as implanted",
         )  # fmt: skip
         write_text_whole(folder / "seeds.csv", seeds_csv(found))
         if review:
             write_review(found, folder)
         sources = {implant.source.name: implant.source.to_dict() for implant in found.implants}
         positions = [seed.position_mm for seed in found.record.as_written().seeds]
-        check = check_implanted(folder, positions, sources, found.formalism)
+        check = check_implanted(folder, positions, sources, found.model.formalism)
         found = replace(found, record=found.record.model_copy(update={"check": check}))
         write_text_whole(folder / "verification.json", found.to_json())
         _write_report(found, folder / "report.html")
@@ -151,7 +149,7 @@ def implanted_dose(found: PostImplant) -> Dose:
     boxes = np.vstack([target.structure.bounds_mm for target in found.targets])
     inner = np.vstack([seeds[away <= FAR_MM], boxes])
     low, high = inner.min(axis=0) - DOSE_MARGIN_MM, inner.max(axis=0) + DOSE_MARGIN_MM
-    return tg43.dose(Grid.around(low, high, DOSE_SPACING_MM), list(found.implants), formalism=found.formalism)
+    return found.model.on(Grid.around(low, high, DOSE_SPACING_MM))
 
 
 def _short(values: Sequence[float | None]) -> list[str]:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.implant import Implant, seeds_mm
+from brachy.dosimetry.model import DoseModel, dose_model
 from brachy.dosimetry.shown_metrics import UNCERTAIN, default_metrics, symbol_and_unit
 from brachy.errors import BrachyError, UsageError
 from brachy.geometry.grid import Dose, Grid
@@ -132,8 +133,6 @@ def recompute(
     >>> found.seeds == made.seed_count, found.formalism
     (True, '1D')
     """
-    from brachy.dosimetry.tg43 import dose
-
     if like is not None and spacing_mm is not None:
         raise UsageError("--like and --grid exclude each other: the dose file brings its own grid")
     if spacing_mm is not None and not 0.1 <= spacing_mm <= 20:
@@ -142,7 +141,8 @@ def recompute(
         raise UsageError(f"--days {days:g}: give days above 0")
     if out is not None and out.exists() and not force:
         raise UsageError(f"{out} exists: choose another name or add --force")
-    seeds = _load(Path(plan), source, formalism, accept_unverified, implant_on, accept_strength)
+    instead = _Instead(source, accept_unverified, formalism, days, implant_on, accept_strength)
+    seeds = _load(Path(plan), instead)
     notes = list(seeds.notes)
     reference = None
     if like is not None:
@@ -166,33 +166,51 @@ def recompute(
         grid = reference.grid
         seeds = replace(seeds, identity=_like(_identity(like)[0], seeds.identity))
     else:
-        positions = np.vstack([implant.positions_mm for implant in seeds.implants])
+        positions = seeds_mm(seeds.model.implants)
         grid = Grid.around(
             positions.min(axis=0) - BOX_MARGIN_MM, positions.max(axis=0) + BOX_MARGIN_MM, spacing_mm or 1.0
         )
-    found = dose(grid, seeds.implants, formalism=seeds.formalism, days=days)
+    found = seeds.model.on(grid)
     lines = notes
     if reference is not None:
-        lines += _comparison(found, reference, seeds.implants)
+        lines += _comparison(found, reference, seeds.model.implants)
     if out is not None:
         if anonymise:
             identity = nameless_identity(seeds.identity)
             seeds = replace(seeds, identity=identity, plan_uid=uid("anonymous plan", seeds.plan_uid))
-        _write(found, seeds, out, days)
+        _write(found, seeds, out)
     return DoseResult(
         found,
-        sum(len(implant) for implant in seeds.implants),
-        ", ".join(dict.fromkeys(implant.source.name for implant in seeds.implants)),
-        seeds.formalism,
+        sum(len(implant) for implant in seeds.model.implants),
+        ", ".join(dict.fromkeys(implant.source.name for implant in seeds.model.implants)),
+        seeds.model.formalism,
         None if out is None else str(out),
         tuple(lines),
     )
 
 
 @dataclass(frozen=True)
+class _Instead:
+    """What was asked for in place of the plan's own; None for the plan's."""
+
+    source: str | None
+    accept_unverified: bool
+    formalism: str | None
+    days: float | None
+    implant_on: date | None
+    accept_strength: bool
+
+    def model(self, implants: Sequence[Implant], default: str) -> DoseModel:
+        """The dose model of the seeds; of the plan's formalism unless another was asked for."""
+        given = default if self.formalism is None else self.formalism.upper()
+        if given not in ("1D", "2D"):
+            raise UsageError(f"--formalism {self.formalism}: choose 1D or 2D")
+        return dose_model(implants, given, self.days)
+
+
+@dataclass(frozen=True)
 class _Loaded:
-    implants: list[Implant]
-    formalism: Literal["1D", "2D"]
+    model: DoseModel
     identity: Identity
     plan_uid: str
     notes: tuple[str, ...]
@@ -208,43 +226,36 @@ def _like(other: Identity, own: Identity) -> Identity:
     return replace(other, **missing)
 
 
-def _load(
-    path: Path,
-    source: str | None,
-    formalism: str | None,
-    accept_unverified: bool,
-    implant_on: date | None,
-    accept_strength: bool,
-) -> _Loaded:
+def _load(path: Path, instead: _Instead) -> _Loaded:
     if not path.exists():
         raise BrachyError(f"no plan at {path}: give a plan folder, a plan.json or an RTPLAN")
     if path.is_dir() or path.suffix == ".json":
-        return _own(path, source, formalism, accept_unverified, implant_on)
+        return _own(path, instead)
     from brachy.dosimetry.source import source_warnings
     from brachy.io.dicom.read import read_plan
 
-    imported = read_plan(path).at_implantation(implant_on)
+    imported = read_plan(path).at_implantation(instead.implant_on)
     identity, uid = _identity(path)
     implants = imported.implants(
-        source=source, accept_unverified=accept_unverified, accept_strength=accept_strength
+        source=instead.source,
+        accept_unverified=instead.accept_unverified,
+        accept_strength=instead.accept_strength,
     )
-    said = dict.fromkeys(note for implant in implants for note in source_warnings(implant.source))
-    notes = tuple(f"assumed: {note}" for note in (*imported.assumed, *said))
-    return _Loaded(implants, _formalism(formalism, "1D"), identity, uid, notes)
+    warnings = dict.fromkeys(note for implant in implants for note in source_warnings(implant.source))
+    notes = tuple(f"assumed: {note}" for note in (*imported.assumed, *warnings))
+    return _Loaded(instead.model(implants, "1D"), identity, uid, notes)
 
 
-def _own(
-    path: Path, source: str | None, formalism: str | None, accept_unverified: bool, implant_on: date | None
-) -> _Loaded:
+def _own(path: Path, instead: _Instead) -> _Loaded:
     from brachy.dosimetry.source import load_source, source_warnings
     from brachy.patient.implant_date import date_of_plan, decayed, implant_date
     from brachy.patient.plan import Plan
 
     made = Plan.load(path)
     planned, assumed = date_of_plan(made)
-    implants, notes = decayed(made.implants(), planned, implant_date(implant_on, planned, assumed))
-    if source is not None:
-        other = load_source(source, accept_unverified)
+    implants, notes = decayed(made.implants(), planned, implant_date(instead.implant_on, planned, assumed))
+    if instead.source is not None:
+        other = load_source(instead.source, instead.accept_unverified)
         notes += tuple(f"assumed: {note}" for note in source_warnings(other))
         implants = [
             Implant(other, i.positions_mm, i.axes, strength_U=i.strength_U, half_life_days=i.half_life_days)
@@ -254,23 +265,8 @@ def _own(
     identity, uid = _identity_of(made), ""
     if written.is_file():
         identity, uid = _identity(written)
-    return _Loaded(
-        [i for i in implants if len(i)],
-        _formalism(formalism, made.evaluation.formalism),
-        identity,
-        uid,
-        notes,
-    )
-
-
-def _formalism(given: str | None, default: Literal["1D", "2D"]) -> Literal["1D", "2D"]:
-    if given is None:
-        return default
-    if given.upper() == "1D":
-        return "1D"
-    if given.upper() == "2D":
-        return "2D"
-    raise UsageError(f"--formalism {given}: choose 1D or 2D")
+    model = instead.model([i for i in implants if len(i)], made.evaluation.formalism)
+    return _Loaded(model, identity, uid, notes)
 
 
 def _identity_of(made: "Plan") -> Identity:
@@ -335,10 +331,9 @@ def ratios(
     return ratio
 
 
-def _write(found: Dose, seeds: _Loaded, out: Path, days: float | None) -> None:
+def _write(found: Dose, seeds: _Loaded, out: Path) -> None:
     from brachy.io.dicom.write import write_dose
 
-    until = "to complete decay" if days is None else f"to day {days:g}"
     reference = seeds.plan_uid or uid("plan", seeds.identity.study_uid, seeds.identity.patient_id)
     write_dose(
         found,
@@ -346,7 +341,7 @@ def _write(found: Dose, seeds: _Loaded, out: Path, days: float | None) -> None:
         seeds.identity,
         out,
         plan_instance_uid=reference,
-        comment=f"TG-43 {seeds.formalism}, water, {until}",
+        comment=seeds.model.comment,
     )
 
 
@@ -439,24 +434,24 @@ def dose_volume_table(
 
 def _gathered(notes: Sequence[str]) -> list[str]:
     """Notes that say the same of several structures as one."""
-    said: dict[str, list[str]] = {}
+    of_note: dict[str, list[str]] = {}
     for note in notes:
         roi, colon, what = note.partition(": ")
-        said.setdefault(what if colon else note, []).append(roi if colon else "")
-    return [f"{', '.join(rois)}: {what}" if all(rois) else what for what, rois in said.items()]
+        of_note.setdefault(what if colon else note, []).append(roi if colon else "")
+    return [f"{', '.join(rois)}: {what}" if all(rois) else what for what, rois in of_note.items()]
 
 
 def _spread(roi: str, histogram: "DVH", prescription: float | None) -> list[str]:
     """What sampling and slices leave open in D90 and, with a prescription, in V100."""
     from brachy.dosimetry.metrics import parse_metric
 
-    said = []
+    parts = []
     for name in UNCERTAIN:
         if parse_metric(name).needs_prescription and prescription is None:
             continue
         spread = histogram.uncertainty(name, prescription)
         _, unit = symbol_and_unit(name)
-        said.append(
+        parts.append(
             f"{name} +- {spread.total:.2g} {unit} (slices {spread.slices:.2g}, sampling {spread.sampling:.2g})"
         )
-    return [f"{roi}: {'; '.join(said)}"]
+    return [f"{roi}: {'; '.join(parts)}"]

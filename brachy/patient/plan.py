@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.model import DoseModel, dose_model
 from brachy.dosimetry.source import Source
 from brachy.errors import BrachyError
 from brachy.messages import first_problem
@@ -271,6 +272,10 @@ class Plan(Record):
                 )
             )
         return found
+
+    def dose_model(self) -> DoseModel:
+        """Dose of the plan's seeds to complete decay, by the model of its evaluation."""
+        return dose_model(self.implants(), self.evaluation.formalism)
 
     def sealed(self) -> "Plan":
         """Return the plan with floats rounded as they will be written and with its checksum."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.model import DoseModel, dose_model_where_known
 from brachy.errors import BrachyError, UsageError
 from brachy.evaluation.goals import evaluate, judge
 from brachy.geometry.structures import Structure
@@ -68,7 +69,7 @@ class Question:
     comparison: Comparison | None
     seeds: GivenSeeds
     made: Implanted
-    formalism: str
+    model: DoseModel
     prescription_gy: float | None
     targets: Sequence[tuple[str, float | None]] | None
     margin_mm: float
@@ -110,26 +111,22 @@ def assess(ask: Question, tell: Callable[[str], None]) -> PostImplant:
         *(Goal(roi="target", metric=name, op=">=", limit=0.0) for name in ("V100_cc", "V150_cc")),
     )
     tell("dose-volume metrics")
-    told = evaluate(implants, organs, targets, external, ask.formalism, goals=asked)
+    told = evaluate(ask.model, organs, targets, external, asked)
     judged = judge(told, goals, targets, organs, source=protocol.citations.get("goals", ""))
     beside = _planned_values(ask, told, organs, targets, external, asked, said)
     tell("cold spots and sectors")
     forbidden = [s for s in organs if s.role in SOFT_OBSTACLES]
     cold, sectors, further = {}, {}, {}
     for target in targets:
-        structure, rx = target.structure, target.prescription_gy
-        cells = coverage.sampled(structure, implants, ask.formalism)
-        cold[structure.name] = coverage.cold_spots(cells, structure, rx, ask.sectors)
-        sectors[structure.name] = coverage.sector_table(cells, structure, rx, ask.sectors)
-        further[structure.name] = coverage.further_seed(
-            cells, structure, rx, implants, forbidden, ask.sectors
-        )
+        cells = coverage.sampled(target.structure, ask.model)
+        cold[target.name] = coverage.cold_spots(cells, target, ask.sectors)
+        sectors[target.name] = coverage.sector_table(cells, target, ask.sectors)
+        further[target.name] = coverage.further_seed(cells, target, implants, forbidden, ask.sectors)
     tell("intervals")
     errors = _errors(ask, case, carried)
     spread = {
         target.name: intervals(
-            target.structure, implants, target.prescription_gy, errors,
-            told["structures"][target.name], ask.formalism, seed=ask.seed,
+            target, ask.model, errors, told["structures"][target.name], seed=ask.seed,
         )
         for target in targets
     }  # fmt: skip
@@ -148,7 +145,7 @@ def assess(ask: Question, tell: Callable[[str], None]) -> PostImplant:
         sources=tuple(source_row(implant) for implant in implants),
         targets=tuple(target_row(target) for target in targets),
         evaluation=ImplantEvaluation(
-            formalism=ask.formalism,
+            formalism=ask.model.formalism,
             structures=beside,
             uncertainty=told["uncertainty"],
             other_formalism=told["other_formalism"],
@@ -177,8 +174,8 @@ def assess(ask: Question, tell: Callable[[str], None]) -> PostImplant:
         limits=LIMITS,
     )
     return PostImplant(
-        record, ask.made.implants, ask.made.order, ask.seeds, case,
-        tuple(targets), ask.formalism, _carried_plan(ask),
+        record, ask.model, ask.made.order, ask.seeds, case,
+        tuple(targets), _carried_plan(ask),
     )  # fmt: skip
 
 
@@ -357,14 +354,14 @@ def _planned_values(
                 share, volume = values.get(f"{name}_pct"), values.get("volume_cc")
                 if share is not None and volume is not None:
                     values.setdefault(f"{name}_cc", share * volume / 100.0)
-        if planned.plan.evaluation.formalism != ask.formalism:
+        if planned.plan.evaluation.formalism != ask.model.formalism:
             said.append(
-                f"the plan's metrics are {planned.plan.evaluation.formalism}, those as implanted {ask.formalism}"
+                f"the plan's metrics are {planned.plan.evaluation.formalism}, those as implanted {ask.model.formalism}"
             )
     elif planned is not None and ask.registration is not None:
         moved = _moved(planned.implants, ask.registration)
-        formalism = ask.formalism if all(i.axes is not None for i in moved) else "1D"
-        found = evaluate(moved, organs, targets, external, formalism, goals=asked)
+        model = dose_model_where_known(moved, ask.model.formalism)
+        found = evaluate(model, organs, targets, external, asked)
         before = {name.casefold(): values for name, values in found["structures"].items()}
         said.append(
             "planned metrics are those of the planned seeds on the structures of the CT after the implant"

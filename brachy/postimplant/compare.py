@@ -103,7 +103,7 @@ def implanted(
     source: str | None = None,
     strength_U: float | None = None,
     implant_on: date | None = None,
-    formalism: str = "1D",
+    needs_axes: bool = False,
     accept_unverified: bool = False,
 ) -> Implanted:
     """Seeds with source, strength at implantation and axis.
@@ -116,7 +116,7 @@ def implanted(
     UsageError
         If source or strength are not known.
     BrachyError
-        If 2D is asked and a seed has no axis.
+        If the dose model needs axes and a seed has none.
     """
     said: list[str] = []
     count = len(seeds)
@@ -145,7 +145,7 @@ def implanted(
         kinds = [Implant(load_source(source, accept_unverified), np.zeros((1, 3)), strength_U=strength_U)]
         of, given_on = np.zeros(count, dtype=np.int64), ""
     model = None if source is None else load_source(source, accept_unverified)
-    positions, axes = seeds.positions_mm, _axes(seeds, comparison, formalism, said)
+    positions, axes = seeds.positions_mm, _axes(seeds, comparison, needs_axes, said)
     implants, order = [], list[int]()
     for kind, entry in enumerate(kinds):
         mine = np.flatnonzero(of == kind)
@@ -175,7 +175,7 @@ def implanted(
     return Implanted(tuple(implants), tuple(order), tuple(dict.fromkeys(said)))
 
 
-def _axes(seeds: GivenSeeds, comparison: Comparison | None, formalism: str, said: list[str]) -> Float | None:
+def _axes(seeds: GivenSeeds, comparison: Comparison | None, needed: bool, said: list[str]) -> Float | None:
     """Axes (m, 3) of all seeds, those of the needles where a seed's own is unknown; None where one stays unknown."""
     axes = seeds.axes.copy()
     unknown = np.array([not np.isfinite(axis).all() for axis in axes], dtype=bool)
@@ -189,7 +189,7 @@ def _axes(seeds: GivenSeeds, comparison: Comparison | None, formalism: str, said
         unknown &= ~filled
     if not unknown.any():
         return axes
-    if formalism == "2D":
+    if needed:
         raise BrachyError(
             f"{int(unknown.sum())} seeds have no axis, which 2D dose needs: give axis_x, axis_y, axis_z, or "
             "--formalism 1D"

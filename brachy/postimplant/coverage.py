@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.model import DoseModel
 from brachy.dosimetry.tg43 import dose
 from brachy.errors import UsageError
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
 from brachy.patient.records import vector
 from brachy.patient.roles import SOFT_OBSTACLES
+from brachy.patient.target import Target
 from brachy.postimplant.record import ColdSpot, ColdSpots, FurtherSeed, SectorRow, SeedPlace
 
 Float = NDArray[np.float64]
@@ -67,9 +69,7 @@ class Sampled:
         return np.asarray(self.gy[self.share > 0])
 
 
-def sampled(
-    target: Structure, implants: Sequence[Implant], formalism: str, most: int = MOST_VOXELS
-) -> Sampled:
+def sampled(target: Structure, model: DoseModel, most: int = MOST_VOXELS) -> Sampled:
     """A target on a lattice of at most about `most` voxels, with its dose."""
     step = float(f"{max(FINEST_MM, (1000.0 * target.volume_cc / most) ** (1 / 3)):.3g}")
     low, high = target.bounds_mm
@@ -81,7 +81,7 @@ def sampled(
     gy = np.zeros(grid.shape)
     inside = share > 0
     z, y, x = np.nonzero(inside)
-    gy[inside] = dose(grid.index_to_mm(np.stack([x, y, z], axis=1)), list(implants), formalism=formalism)
+    gy[inside] = model.at(grid.index_to_mm(np.stack([x, y, z], axis=1)))
     return Sampled(grid, share, gy)
 
 
@@ -157,11 +157,9 @@ def sector_names(
     return names, 4 * level + 2 * posterior + left
 
 
-def sector_table(
-    cells: Sampled, target: Structure, prescription_gy: float, kind: str = "auto"
-) -> tuple[SectorRow, ...]:
+def sector_table(cells: Sampled, target: Target, kind: str = "auto") -> tuple[SectorRow, ...]:
     """Volume, D90, V100 and least dose of each sector of a target."""
-    names, of = sector_names(cells.points_mm, target, kind)
+    names, of = sector_names(cells.points_mm, target.structure, kind)
     gy, cc = cells.dose_gy, cells.cell_cc
     rows = []
     for index, name in enumerate(names):
@@ -175,18 +173,18 @@ def sector_table(
                 sector=name,
                 volume_cc=volume,
                 D90_gy=dose_to(gy[mine], cc[mine], 90),
-                V100_pct=100.0 * float(cc[mine & (gy >= prescription_gy)].sum()) / volume,
+                V100_pct=100.0 * float(cc[mine & (gy >= target.prescription_gy)].sum()) / volume,
                 min_gy=float(gy[mine].min()),
             )
         )
     return tuple(rows)
 
 
-def cold_spots(cells: Sampled, target: Structure, prescription_gy: float, kind: str = "auto") -> ColdSpots:
+def cold_spots(cells: Sampled, target: Target, kind: str = "auto") -> ColdSpots:
     """Parts of a target below its prescription: whole volume, and the largest connected parts, the largest first."""
     from scipy import ndimage
 
-    cold = (cells.share > 0) & (cells.gy < prescription_gy)
+    cold = (cells.share > 0) & (cells.gy < target.prescription_gy)
     labels, count = ndimage.label(cold, np.ones((3, 3, 3), dtype=bool))
     spots = []
     for label in range(1, count + 1):
@@ -195,7 +193,7 @@ def cold_spots(cells: Sampled, target: Structure, prescription_gy: float, kind: 
         points = cells.grid.index_to_mm(np.stack([x, y, z], axis=1))
         gy = cells.gy[z, y, x]
         centre = (share[:, None] * points).sum(axis=0) / share.sum()
-        names, of = sector_names(points, target, kind)
+        names, of = sector_names(points, target.structure, kind)
         main = int(np.bincount(of, weights=share).argmax())  # a shell's centre lies in none of it
         spots.append(
             ColdSpot(
@@ -215,8 +213,7 @@ def cold_spots(cells: Sampled, target: Structure, prescription_gy: float, kind: 
 
 def further_seed(
     cells: Sampled,
-    target: Structure,
-    prescription_gy: float,
+    target: Target,
     implants: Sequence[Implant],
     forbidden: Sequence[Structure] = (),
     kind: str = "auto",
@@ -241,7 +238,7 @@ def further_seed(
     from scipy.spatial import cKDTree
 
     points, gy, cc = cells.points_mm, cells.dose_gy, cells.cell_cc
-    cold = gy < prescription_gy
+    cold = gy < target.prescription_gy
     if not cold.any():
         return None
     model = max(implants, key=len)
@@ -263,7 +260,7 @@ def further_seed(
     line = np.column_stack([at_radius, np.zeros_like(at_radius), np.zeros_like(at_radius)])
     one = Implant(model.source, [[0, 0, 0]], strength_U=strength, half_life_days=model.half_life_days)
     radial = dose(line, one, formalism="1D", method="exact")
-    short, weight = prescription_gy - gy[cold], cc[cold]
+    short, weight = target.prescription_gy - gy[cold], cc[cold]
     cold_points = points[cold]
     best, best_value = 0, (-1.0, -1.0)
     for k, place in enumerate(places):
@@ -276,14 +273,14 @@ def further_seed(
     after = gy + np.asarray(
         dose(points, Implant(model.source, [place], strength_U=strength, half_life_days=model.half_life_days))
     )
-    names, of = sector_names(place, target, kind)
+    names, of = sector_names(place, target.structure, kind)
     total = float(cc.sum())
-    v100 = [100.0 * float(cc[dosed >= prescription_gy].sum()) / total for dosed in (gy, after)]
+    v100 = [100.0 * float(cc[dosed >= target.prescription_gy].sum()) / total for dosed in (gy, after)]
     return FurtherSeed(
         position_mm=vector(place),
         sector=names[int(of[0])],
         strength_U=strength,
-        lifted_cc=float(cc[cold & (after >= prescription_gy)].sum()),
+        lifted_cc=float(cc[cold & (after >= target.prescription_gy)].sum()),
         V100_pct=(v100[0], v100[1]),
         D90_gy=(dose_to(gy, cc, 90), dose_to(after, cc, 90)),
     )

@@ -1,7 +1,6 @@
 """Intervals of D90 and V100 of an implant: localisation of the seeds, their strength, and if asked the contour."""
 
 import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,9 +9,9 @@ from numpy.typing import NDArray
 
 from brachy import resources
 from brachy.dosimetry.implant import Implant
-from brachy.dosimetry.tg43 import dose
+from brachy.dosimetry.model import DoseModel
 from brachy.geometry.grid import Grid
-from brachy.geometry.structures import Structure
+from brachy.patient.target import Target
 from brachy.postimplant.coverage import dose_to
 from brachy.postimplant.record import Interval
 
@@ -92,12 +91,10 @@ class Errors:
 
 
 def intervals(
-    target: Structure,
-    implants: Sequence[Implant],
-    prescription_gy: float,
+    target: Target,
+    model: DoseModel,
     errors: Errors,
     nominal: dict[str, float | None],
-    formalism: str = "1D",
     samples: int = SAMPLES,
     seed: int = 0,
 ) -> TargetIntervals:
@@ -105,12 +102,10 @@ def intervals(
 
     Parameters
     ----------
-    target : Structure
-        The target.
-    implants : sequence of Implant
-        Seeds as found.
-    prescription_gy : float
-        Of V100.
+    target : Target
+        The target; V100 is of its prescription.
+    model : DoseModel
+        Dose of the seeds as found.
     errors : Errors
         What is uncertain.
     nominal : dict
@@ -126,28 +121,32 @@ def intervals(
     Examples
     --------
     >>> from brachy.dosimetry.dvh import dvh
+    >>> from brachy.dosimetry.model import dose_model
     >>> from brachy.dosimetry.source import load_source
+    >>> from brachy.geometry.structures import Structure
     >>> ring = 8 * np.array([[np.cos(a), np.sin(a), 0] for a in np.linspace(0, 6.2, 40)])
     >>> ball = Structure("ball", [ring + [0, 0, z] for z in (-4, -2, 0, 2, 4)])
     >>> implant = Implant(load_source("amersham_6711"), [[0, 0, 0]], strength_U=5.0)
     >>> sure = Errors(np.zeros((1, 3)), np.ones(1), strength_pct=1.0)
     >>> d90 = dvh(implant, ball).D(90)
-    >>> found = intervals(ball, [implant], 100.0, sure, {"D90_gy": d90, "V100_pct": 90.0}, samples=100)
+    >>> nominal = {"D90_gy": d90, "V100_pct": 90.0}
+    >>> found = intervals(Target(ball, 100.0), dose_model(implant), sure, nominal, samples=100)
     >>> bool(0.8 < 100 * found.sd["D90_gy"]["total"] / d90 < 1.2)  # a percent of strength is a percent of D90
     True
     """
     reach = 3.0 * errors.contour_mm
-    step = max(0.8, (1000.0 * target.volume_cc / POINTS) ** (1 / 3))
-    low, high = target.bounds_mm
+    structure, prescription_gy = target.structure, target.prescription_gy
+    step = max(0.8, (1000.0 * structure.volume_cc / POINTS) ** (1 / 3))
+    low, high = structure.bounds_mm
     points = Grid.around(low - reach + 0.25 * step, high + reach, float(f"{step:.3g}")).centres_mm()
-    depth = target.signed_distance_mm(points, cutoff_mm=reach + 1.0)
+    depth = structure.signed_distance_mm(points, cutoff_mm=reach + 1.0)
     near = depth <= reach
     points, depth = points[near], depth[near]
     inside = depth <= 0
-    base = _sums(points, implants, np.ones(sum(map(len, implants))), np.zeros(3), None, formalism)
+    count = sum(map(len, model.implants))
+    base = _sums(points, model, np.ones(count), np.zeros(3), None)
     here = _metrics(base[inside], prescription_gy)
-    dice = np.random.default_rng(np.random.SeedSequence([seed, 6]))
-    count = sum(map(len, implants))
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 6]))
     parts: dict[str, list[tuple[float, float]]] = {
         "localisation": [],
         "strength": [],
@@ -155,12 +154,12 @@ def intervals(
         "total": [],
     }
     for _ in range(samples):
-        moves = dice.normal(size=(count, 3)) * errors.position_sd_mm
-        shift = dice.normal(size=3) * errors.together_mm
-        there = (dice.random(count) < errors.presence).astype(np.float64)
-        factor = max(0.0, 1.0 + 0.01 * errors.strength_pct * float(dice.normal()))
-        surface = errors.contour_mm * float(dice.normal())
-        gy = _sums(points, implants, there, shift, moves, formalism)
+        moves = rng.normal(size=(count, 3)) * errors.position_sd_mm
+        shift = rng.normal(size=3) * errors.together_mm
+        there = (rng.random(count) < errors.presence).astype(np.float64)
+        factor = max(0.0, 1.0 + 0.01 * errors.strength_pct * float(rng.normal()))
+        surface = errors.contour_mm * float(rng.normal())
+        gy = _sums(points, model, there, shift, moves)
         drawn = depth <= surface
         parts["localisation"].append(_metrics(gy[inside], prescription_gy))
         parts["strength"].append(_metrics(factor * base[inside], prescription_gy))
@@ -188,16 +187,10 @@ def _metrics(gy: Float, prescription_gy: float) -> tuple[float, float]:
     return dose_to(gy, np.ones(len(gy)), 90), covered
 
 
-def _sums(
-    points: Float,
-    implants: Sequence[Implant],
-    there: Float,
-    shift: Float,
-    moves: Float | None,
-    formalism: str,
-) -> Float:
+def _sums(points: Float, model: DoseModel, there: Float, shift: Float, moves: Float | None) -> Float:
+    """Dose (n,) of the seeds that are there, shifted together by (3,) mm and moved each by (seeds, 3) mm."""
     changed, first = [], 0
-    for implant in implants:
+    for implant in model.implants:
         mine = slice(first, first + len(implant))
         first += len(implant)
         at = implant.positions_mm + shift if moves is None else implant.positions_mm + shift + moves[mine]
@@ -207,4 +200,5 @@ def _sums(
                 half_life_days=implant.half_life_days,
             )
         )  # fmt: skip
-    return np.asarray(dose(points, changed, formalism=formalism, method="direct"))
+    # from tables at any number of seeds: hundreds of implants, compared with each other
+    return model.of(changed, exact_pairs=0).at(points)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.model import DoseModel
 from brachy.patient.case import Case
 from brachy.patient.check_report import CheckReport
 from brachy.patient.plan import Plan
@@ -50,8 +51,8 @@ class PostImplant:
     ----------
     record : PostImplantRecord
         Content of verification.json (docs/verify.md), numbers as computed.
-    implants : tuple of Implant
-        Seeds as implanted, in the post-implant frame (LPS, mm), by kind.
+    model : DoseModel
+        Dose to complete decay of the seeds as implanted, by kind, in the post-implant frame (LPS, mm).
     order : tuple of int
         Index in `record.seeds` of each seed of the implants, in their order.
     seeds : GivenSeeds
@@ -60,20 +61,22 @@ class PostImplant:
         CT after the implant, with the structures that were evaluated, roles included.
     targets : tuple of Target
         Targets on that CT with their prescriptions.
-    formalism : str
-        "1D" or "2D".
     planned : CarriedPlan or None
         Planned seeds, moved by the registration.
     """
 
     record: PostImplantRecord
-    implants: tuple[Implant, ...]
+    model: DoseModel
     order: tuple[int, ...]
     seeds: GivenSeeds
     case: Case
     targets: tuple[Target, ...]
-    formalism: str
     planned: CarriedPlan | None = None
+
+    @property
+    def implants(self) -> tuple[Implant, ...]:
+        """Seeds as implanted, by kind."""
+        return self.model.implants
 
     @property
     def check(self) -> CheckReport:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from brachy.dosimetry.model import dose_model
 from brachy.errors import BrachyError, UsageError
 from brachy.geometry.structures import Structure
 from brachy.patient.case import Case
@@ -167,13 +168,13 @@ def verify(
     tell("dose")
     made = compare.implanted(
         given, planned, comparison, source=source, strength_U=strength_U, implant_on=implant_on,
-        formalism=chosen, accept_unverified=accept_unverified,
+        needs_axes=chosen == "2D", accept_unverified=accept_unverified,
     )  # fmt: skip
     return assess.assess(
         assess.Question(
             case=case, planned=planned, registration=registration, comparison=comparison, seeds=given, made=made,
-            formalism=chosen, prescription_gy=prescription_gy, targets=targets, margin_mm=margin_mm,
-            contour_sd_mm=contour_sd_mm, sectors=sectors, seed=seed, count=count, said=tuple(said),
+            model=dose_model(made.implants, chosen), prescription_gy=prescription_gy, targets=targets,
+            margin_mm=margin_mm, contour_sd_mm=contour_sd_mm, sectors=sectors, seed=seed, count=count, said=tuple(said),
         ),
         tell,
     )  # fmt: skip

@@ -1,14 +1,16 @@
 """Metrics by name, histograms as records, and the evaluation of implants whose dose has a closed form."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
 from brachy.core import histogram, raster
 from brachy.core.polygon import make_stack
-from brachy.dosimetry import tg43
-from brachy.dosimetry.dvh import dose_from_seeds, dvh, interpolated, regions_of, voxel_curves
-from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.dvh import dvh, interpolated, regions_of, voxel_curves
+from brachy.dosimetry.implant import Implant, listed
 from brachy.dosimetry.metrics import DVH, metric, parse_metric
+from brachy.dosimetry.model import dose_model
 from brachy.dosimetry.sampling import Lattice, lattice_for, sample
 from brachy.dosimetry.source import load_source
 from brachy.errors import UsageError
@@ -44,19 +46,33 @@ def seeds(*positions):
     return Implant(load_source("amersham_6711"), np.array(positions, dtype=float), strength_U=1.0)
 
 
-@pytest.fixture
-def nearest_seed_counts(monkeypatch):
-    """Dose K / r^2 of the nearest seed alone: isodoses are spheres whatever the number of seeds."""
+@dataclass(frozen=True)
+class NearestSeed:
+    """A dose model of its own: K / r^2 of the nearest seed alone, whose isodoses are spheres."""
 
-    def dose(where, implants, formalism="1D", method="auto", days=None):
-        points = where.centres_mm() if isinstance(where, Grid) else np.asarray(where)
-        away2 = np.min(
-            [((points - seed) ** 2).sum(axis=1) for one in implants for seed in one.positions_mm], axis=0
-        )
-        gy = K / np.maximum(away2, 1e-6)
-        return Dose(where, gy.reshape(where.shape)) if isinstance(where, Grid) else gy
+    implants: tuple[Implant, ...]
+    days: float | None = None
+    name = "nearest seed"
+    formalism = "1D"
+    comment = "no dose of a patient"
+    needs_axes = False
 
-    monkeypatch.setattr(tg43, "dose", dose)
+    def at(self, points_mm):
+        away2 = [((points_mm - seed) ** 2).sum(axis=1) for one in self.implants for seed in one.positions_mm]
+        return K / np.maximum(np.min(away2, axis=0), 1e-6)
+
+    def on(self, grid):
+        return Dose(grid, self.at(grid.centres_mm()).reshape(grid.shape))
+
+    def of(self, implants, exact_pairs=None):
+        return NearestSeed(tuple(listed(implants)))
+
+    def counterpart(self):
+        return None
+
+
+def nearest(*positions):
+    return NearestSeed((seeds(*positions),))
 
 
 def radius_of(gy):
@@ -222,10 +238,9 @@ def test_what_lies_outside_the_dose_grid_is_told_and_counts_as_nothing():
 # --- evaluation -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("nearest_seed_counts")
 def test_indices_of_a_ball_round_a_seed_are_closed_forms():
     target = ball(9.0)
-    told = evaluate(seeds([0, 0, 0]), [], [Target(target, 145.0)])
+    told = evaluate(nearest([0, 0, 0]), [], [Target(target, 145.0)])
     values = told["structures"]["ball"]
     region = sphere_cc(radius_of(145.0))  # a sphere of 10 mm, all of the target within
     assert values["V100_pct"] == pytest.approx(100.0)
@@ -237,43 +252,39 @@ def test_indices_of_a_ball_round_a_seed_are_closed_forms():
     assert Evaluation(**told).structures["ball"]["CI"] == values["CI"]
 
 
-@pytest.mark.usefixtures("nearest_seed_counts")
 def test_an_underdosed_target_has_a_coverage_factor_in_ci():
     target = ball(14.0)
-    values = evaluate(seeds([0, 0, 0]), [], [Target(target, 145.0)])["structures"]["ball"]
+    values = evaluate(nearest([0, 0, 0]), [], [Target(target, 145.0)])["structures"]["ball"]
     covered = sphere_cc(10.0) / target.volume_cc
     assert values["CI"] == pytest.approx(covered, abs=3e-3)  # V_Rx lies within the target
     assert values["EI"] == pytest.approx(0.0, abs=1e-9)
 
 
-@pytest.mark.usefixtures("nearest_seed_counts")
 def test_the_region_grows_past_its_first_margin_and_ends_at_the_skin():
     target = ball(4.0)
     rx = K / 35.0**2  # the region is a sphere of 35 mm, 31 mm beyond the target
-    free = evaluate(seeds([0, 0, 0]), [], [Target(target, rx)])
+    free = evaluate(nearest([0, 0, 0]), [], [Target(target, rx)])
     assert free["structures"]["ball"]["CI"] == pytest.approx(target.volume_cc / sphere_cc(35.0), rel=2e-3)
     skin = block((-100, -100, -100), (100, 20, 100), "skin")  # a plane 20 mm from the seed
-    cut = evaluate(seeds([0, 0, 0]), [], [Target(target, rx)], external=skin)
+    cut = evaluate(nearest([0, 0, 0]), [], [Target(target, rx)], external=skin)
     cap = np.pi * 15**2 * (3 * 35 - 15) / 3 / 1000
     assert cut["structures"]["ball"]["EI"] == pytest.approx(
         100 * ((sphere_cc(35.0) - cap) / target.volume_cc - 1), rel=2e-3
     )
 
 
-@pytest.mark.usefixtures("nearest_seed_counts")
 def test_of_two_targets_each_has_the_region_nearest_to_it():
     left, right = ball(8.0, (-30, 0, 0), "left"), ball(9.0, (30, 0, 0), "right")
     targets = [Target(left, 145.0), Target(right, 120.0)]
-    told = evaluate(seeds([-30, 0, 0], [30, 0, 0]), [left], targets)["structures"]
+    told = evaluate(nearest([-30, 0, 0], [30, 0, 0]), [left], targets)["structures"]
     assert told["left"]["CI"] == pytest.approx(left.volume_cc / sphere_cc(radius_of(145.0)), rel=5e-3)
     assert told["right"]["CI"] == pytest.approx(right.volume_cc / sphere_cc(radius_of(120.0)), rel=5e-3)
 
 
-@pytest.mark.usefixtures("nearest_seed_counts")
 def test_a_boost_is_left_out_of_the_outer_targets_hot_volumes():
     outer, boost = ball(15.0, name="outer"), ball(6.0, name="boost")
     targets = [Target(outer, 70.0), Target(boost, 145.0)]
-    told = evaluate(seeds([0, 0, 0]), [], targets)["structures"]
+    told = evaluate(nearest([0, 0, 0]), [], targets)["structures"]
     rest = outer.volume_cc - boost.volume_cc
     hot = sphere_cc(radius_of(105.0)) - boost.volume_cc  # to 11.75 mm, without the boost's 6 mm
     assert told["outer"]["V150_pct"] == pytest.approx(100 * hot / rest, abs=0.4)
@@ -282,14 +293,11 @@ def test_a_boost_is_left_out_of_the_outer_targets_hot_volumes():
     assert told["boost"]["EI"] == 0.0  # what surrounds it belongs to the outer target
 
 
-@pytest.mark.usefixtures("nearest_seed_counts")
 def test_an_organ_uses_the_highest_prescription_and_says_whose():
     targets = [Target(ball(9.0, name="a"), 110.0), Target(ball(8.0, (40, 0, 0), "b"), 145.0)]
     organ = ball(12.0, name="organ")
     small = ball(4.0, (20, 20, 0), "small")
-    told = evaluate(
-        seeds([0, 0, 0], [40, 0, 0]), [organ, small, Structure("empty", [])], targets, formalism="1D"
-    )
+    told = evaluate(nearest([0, 0, 0], [40, 0, 0]), [organ, small, Structure("empty", [])], targets)
     assert told["structures"]["organ"]["V100_pct"] == pytest.approx(
         100 * sphere_cc(10.0) / organ.volume_cc, rel=1e-2
     )
@@ -304,11 +312,11 @@ def test_an_organ_uses_the_highest_prescription_and_says_whose():
 
 def test_both_formalisms_where_the_seeds_have_axes():
     implant = Implant(load_source("amersham_6711"), [[0, 0, 0]], axes=[0, 0, 1], strength_U=5.0)
-    told = evaluate(implant, [], [Target(ball(7.0), 120.0)])
+    told = evaluate(dose_model(implant), [], [Target(ball(7.0), 120.0)])
     d90 = told["structures"]["ball"]["D90_gy"]
     assert told["other_formalism"]["ball"]["D90_gy"] != d90
     assert told["other_formalism"]["ball"]["D90_gy"] == pytest.approx(d90, rel=0.15)
-    told2 = evaluate(implant, [], [Target(ball(7.0), 120.0)], formalism="2D")
+    told2 = evaluate(dose_model(implant, "2D"), [], [Target(ball(7.0), 120.0)])
     assert told2["other_formalism"]["ball"]["D90_gy"] == pytest.approx(d90, rel=2e-3)
     uncertainty = told["uncertainty"]["ball"]
     assert uncertainty["D90_gy"] == pytest.approx(
@@ -319,9 +327,9 @@ def test_both_formalisms_where_the_seeds_have_axes():
 
 def test_evaluation_needs_a_target():
     with pytest.raises(UsageError, match="name a target"):
-        evaluate(seeds([0, 0, 0]), [ball(5.0)], [])
+        evaluate(dose_model(seeds([0, 0, 0])), [ball(5.0)], [])
     with pytest.raises(UsageError, match="'gone' has no volume"):
-        evaluate(seeds([0, 0, 0]), [], [Target(Structure("gone", []), 120.0)])
+        evaluate(dose_model(seeds([0, 0, 0])), [], [Target(Structure("gone", []), 120.0)])
 
 
 def test_evaluation_is_the_same_wherever_the_patient_lies():
@@ -331,9 +339,9 @@ def test_evaluation_is_the_same_wherever_the_patient_lies():
     matrix[:3, 3] = SHIFT
     at = np.array([[-4.0, 1.0, 2.0], [5.0, -2.0, -3.0]])
     implants = [Implant(load_source("amersham_6711"), p, strength_U=2.0) for p in (at, at + SHIFT)]
-    here = evaluate(implants[0], [organ, skin], [Target(target, 120.0)], skin)
+    here = evaluate(dose_model(implants[0]), [organ, skin], [Target(target, 120.0)], skin)
     moved = [shape.moved(matrix) for shape in (target, organ, skin)]
-    there = evaluate(implants[1], moved[1:], [Target(moved[0], 120.0)], moved[2])
+    there = evaluate(dose_model(implants[1]), moved[1:], [Target(moved[0], 120.0)], moved[2])
     assert here["sampling"] == there["sampling"]
     for roi, values in here["structures"].items():
         assert there["structures"][roi] == pytest.approx(values, rel=1e-6), roi  # fractions are float32
@@ -354,7 +362,7 @@ def test_an_oblique_patient_has_the_same_histogram():
 
 def test_dose_of_no_seeds_is_zero():
     at = np.zeros((2, 3))
-    assert dose_from_seeds([], "1D", None)(at).tolist() == [0.0, 0.0]
+    assert dose_model([]).at(at).tolist() == [0.0, 0.0]
 
 
 # --- goals ----------------------------------------------------------------------------------------------------------
@@ -389,14 +397,13 @@ def test_goals_by_name_role_and_target():
     assert {r.source for r in results} == {"the protocol"}
 
 
-@pytest.mark.usefixtures("nearest_seed_counts")
 def test_an_evaluation_holds_the_metrics_of_its_goals():
     goal = Goal(roi="target", metric="V200Gy_cc", op="<=", limit=3.0)
     targets = [Target(ball(9.0), 145.0)]
-    told = evaluate(seeds([0, 0, 0]), [], targets, goals=[goal])
+    told = evaluate(nearest([0, 0, 0]), [], targets, goals=[goal])
     (result,) = judge(told, [goal], targets)
     assert result.value == pytest.approx(sphere_cc(radius_of(200.0)), rel=5e-3)
-    without = evaluate(seeds([0, 0, 0]), [], targets)
+    without = evaluate(nearest([0, 0, 0]), [], targets)
     with pytest.raises(UsageError, match="has no V200Gy_cc: evaluate it with this goal"):
         judge(without, [goal], targets)
 

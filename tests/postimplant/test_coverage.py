@@ -5,10 +5,12 @@ import pytest
 
 from brachy.dosimetry.dvh import dvh
 from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.model import dose_model
 from brachy.dosimetry.source import load_source
 from brachy.dosimetry.tg43 import dose
 from brachy.errors import UsageError
 from brachy.geometry.structures import Structure
+from brachy.patient.target import Target
 from brachy.postimplant.coverage import (
     cold_spots,
     dose_to,
@@ -44,8 +46,8 @@ def test_the_cold_volume_is_what_the_dvh_does_not_cover(lopsided):
     target, seeds = lopsided
     found = dvh(seeds, target)
     rx = 0.9 * found.D(80)
-    cells = sampled(target, seeds, "1D")
-    cold = cold_spots(cells, target, rx)
+    cells = sampled(target, dose_model(seeds))
+    cold = cold_spots(cells, Target(target, rx))
     assert cells.cell_cc.sum() == pytest.approx(target.volume_cc, rel=0.002)
     assert cold.volume_cc == pytest.approx(target.volume_cc - found.V(rx), abs=0.01 * target.volume_cc)
     assert cold.spots[0].sector == "left posterior superior"
@@ -56,18 +58,18 @@ def test_the_cold_volume_is_what_the_dvh_does_not_cover(lopsided):
 
 def test_nothing_is_cold_below_the_least_dose(lopsided):
     target, seeds = lopsided
-    cells = sampled(target, seeds, "1D")
-    nothing = cold_spots(cells, target, 0.5 * cells.dose_gy.min())
+    cells = sampled(target, dose_model(seeds))
+    nothing = cold_spots(cells, Target(target, 0.5 * cells.dose_gy.min()))
     assert (nothing.volume_cc, nothing.count, nothing.spots) == (0.0, 0, ())
-    assert further_seed(cells, target, 0.5 * cells.dose_gy.min(), seeds) is None
+    assert further_seed(cells, Target(target, 0.5 * cells.dose_gy.min()), seeds) is None
 
 
 def test_no_place_helps_more_than_the_one_named(lopsided):
     """Exact dose of one more seed at each place of a coarse lattice: brute force."""
     target, seeds = lopsided
     rx = 0.9 * dvh(seeds, target).D(80)
-    cells = sampled(target, seeds, "1D")
-    named = further_seed(cells, target, rx, seeds)
+    cells = sampled(target, dose_model(seeds))
+    named = further_seed(cells, Target(target, rx), seeds)
     assert (np.array(named.position_mm) > 0).all()  # where the eighth was left out
     points, gy, cc = cells.points_mm, cells.dose_gy, cells.cell_cc
 
@@ -88,10 +90,10 @@ def test_no_place_helps_more_than_the_one_named(lopsided):
 def test_a_further_seed_goes_into_no_vessel(lopsided):
     target, seeds = lopsided
     rx = 0.9 * dvh(seeds, target).D(80)
-    cells = sampled(target, seeds, "1D")
-    free = further_seed(cells, target, rx, seeds)
+    cells = sampled(target, dose_model(seeds))
+    free = further_seed(cells, Target(target, rx), seeds)
     vessel = ball("Vein", 4.0, free.position_mm, "vessel")
-    kept = further_seed(cells, target, rx, seeds, [vessel])
+    kept = further_seed(cells, Target(target, rx), seeds, [vessel])
     assert not vessel.contains([kept.position_mm])[0]
     assert kept.lifted_cc <= free.lifted_cc
 
@@ -100,7 +102,7 @@ def test_octants_of_a_symmetric_implant_are_alike():
     target = ball()
     corners = 7.0 * np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
     seeds = [Implant(SOURCE, corners, strength_U=1.6)]
-    rows = sector_table(sampled(target, seeds, "1D", most=400_000), target, 100.0)
+    rows = sector_table(sampled(target, dose_model(seeds), most=400_000), Target(target, 100.0))
     assert len({row.sector for row in rows}) == 8
     assert sum(row.volume_cc for row in rows) == pytest.approx(target.volume_cc, rel=0.002)
     # one eighth each, but for the corners of the polygons
@@ -123,8 +125,8 @@ def test_a_prostate_has_twelve_sectors():
 
 def test_sector_sums_give_the_whole(lopsided):
     target, seeds = lopsided
-    cells = sampled(target, seeds, "1D")
-    rows = sector_table(cells, target, 120.0, "prostate")
+    cells = sampled(target, dose_model(seeds))
+    rows = sector_table(cells, Target(target, 120.0), "prostate")
     covered = sum(row.volume_cc * row.V100_pct / 100 for row in rows if row.volume_cc)
     assert covered == pytest.approx(float(cells.cell_cc[cells.dose_gy >= 120.0].sum()))
     assert min(row.min_gy for row in rows) == pytest.approx(cells.dose_gy.min())
@@ -152,7 +154,8 @@ def test_places():
 def test_an_exact_implant_of_exact_strength_has_no_interval(lopsided):
     target, seeds = lopsided
     found = intervals(
-        target, seeds, 100.0, Errors(np.zeros((7, 3)), np.ones(7), 0.0), {"D90_gy": 99.0, "V100_pct": 88.0},
+        Target(target, 100.0), dose_model(seeds), Errors(np.zeros((7, 3)), np.ones(7), 0.0),
+        {"D90_gy": 99.0, "V100_pct": 88.0},
         samples=5,
     )  # fmt: skip
     assert found.of["D90_gy"] == pytest.approx([99.0, 99.0, 0.95])
@@ -165,7 +168,8 @@ def test_the_interval_of_strength_alone_is_that_of_a_normal_factor(lopsided):
     percent = uncertainties().strength_pct
     d90 = dvh(seeds, target).D(90)
     found = intervals(
-        target, seeds, 100.0, Errors(np.zeros((7, 3)), np.ones(7), percent), {"D90_gy": d90, "V100_pct": 88.0},
+        Target(target, 100.0), dose_model(seeds), Errors(np.zeros((7, 3)), np.ones(7), percent),
+        {"D90_gy": d90, "V100_pct": 88.0},
         samples=600,
     )  # fmt: skip
     half = 0.01 * percent * 1.96 * d90
@@ -180,7 +184,9 @@ def test_each_further_error_widens_the_interval(lopsided):
         there = np.ones(7)
         there[0] = presence
         errors = Errors(np.full((7, 3), spread), there, 1.3, contour_mm=contour)
-        low, high, _ = intervals(target, seeds, 100.0, errors, nominal, samples=150).of["D90_gy"]
+        low, high, _ = intervals(Target(target, 100.0), dose_model(seeds), errors, nominal, samples=150).of[
+            "D90_gy"
+        ]
         widths.append(high - low)
     assert widths == sorted(widths)
     assert widths[-1] > 1.5 * widths[0]

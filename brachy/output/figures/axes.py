@@ -207,7 +207,7 @@ def plot_slice(
                 handles.append(handle)
                 names.append(structure.name)
         levels = [level * rx / 100.0 for level in levels_pct]
-        gy = cuts.dose_on(cut, plan.implants(), plan.evaluation.formalism)
+        gy = cuts.dose_on(cut, plan.dose_model())
         for percent, lines in zip(levels_pct, cuts.isodoses_on(cut, gy, levels), strict=True):
             style = {"color": isodose_colour(percent), "lw": WEIGHTS.get(percent, 1.2)}
             for ring in lines:
@@ -388,7 +388,7 @@ def plot_template(
             if rings:
                 handles.append(handle)
                 names.append(structure.name)
-        gy = cuts.dose_on(cut, plan.implants(), plan.evaluation.formalism)
+        gy = cuts.dose_on(cut, plan.dose_model())
         levels = [level * rx / 100.0 for level in levels_pct]
         for percent, lines in zip(levels_pct, cuts.isodoses_on(cut, gy, levels), strict=True):
             for ring in lines:

@@ -12,8 +12,7 @@ import numpy as np
 from contourpy import contour_generator
 from numpy.typing import ArrayLike, NDArray
 
-from brachy.dosimetry import tg43
-from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.model import DoseModel
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
 from brachy.needles.template import HEAD, largest_section_centroid
@@ -203,9 +202,9 @@ def outlines_on(cut: Grid, structure: Structure) -> list[Float]:
     return _level_lines(cut, field, 0.0)
 
 
-def dose_on(cut: Grid, implants: Sequence[Implant], formalism: str = "1D") -> Float:
+def dose_on(cut: Grid, model: DoseModel) -> Float:
     """Dose (rows, columns) in Gy, evaluated from the seeds."""
-    found: Float = np.asarray(tg43.dose(cut, implants, formalism=formalism).gy, dtype=np.float64)[0]
+    found: Float = np.asarray(model.on(cut).gy, dtype=np.float64)[0]
     return found
 
 

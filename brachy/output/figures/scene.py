@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.dosimetry import tg43
 from brachy.dosimetry.source import Source
 from brachy.errors import BrachyError
 from brachy.geometry.grid import Dose, Grid
@@ -140,7 +139,7 @@ def dose_round_seeds(plan: Plan, spacing_mm: float = 2.0, margin_mm: float = 25.
     if not len(seeds):
         return None
     grid = Grid.around(seeds.min(axis=0) - margin_mm, seeds.max(axis=0) + margin_mm, spacing_mm)
-    return tg43.dose(grid, plan.implants(), formalism=plan.evaluation.formalism)
+    return plan.dose_model().on(grid)
 
 
 def show(plan: Plan, case: Case, **options: Any) -> None:

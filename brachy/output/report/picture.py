@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.model import DoseModel
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
 from brachy.needles.template import column_letters, parse_hole
@@ -120,8 +120,7 @@ def slice_pictures(
     *,
     structures: Sequence[Structure],
     plan: Plan,
-    implants: Sequence[Implant],
-    formalism: str,
+    model: DoseModel,
     levels_pct: Sequence[float] = cuts.LEVELS_PCT,
     needles: bool = True,
     found: Sequence[tuple[str, Float]] | None = None,
@@ -141,10 +140,8 @@ def slice_pictures(
         Outlines.
     plan : Plan
         For colours, prescription and needles.
-    implants : sequence of Implant
-        What makes the dose of the isodose lines.
-    formalism : "1D" or "2D"
-        Of that dose.
+    model : DoseModel
+        Dose of the isodose lines.
     levels_pct : sequence of float
         Isodose lines, % of the lowest prescription.
     needles : bool
@@ -170,7 +167,7 @@ def slice_pictures(
     pictures = []
     for index in indices:
         cut = cuts.slice_cut(grid, index, region_mm, pixel)
-        lines = isodose_lines(cut, implants, formalism, levels_pct, rx)
+        lines = isodose_lines(cut, model, levels_pct, rx)
         picture = base_picture(cut, case, regions, plan, lines)
         normal = cut.direction[:, 2]
         k = int(np.argmax(np.abs(normal)))
@@ -212,10 +209,10 @@ def template_pictures(
         )
         depths = [middle + DEPTH_STEP_MM * k for k in range(-before, after + 1)]
     rx, _ = cuts.prescription(plan)
-    pictures = []
+    model, pictures = plan.dose_model(), []
     for depth in depths:
         cut = cuts.template_cut(plan, template, depth)
-        lines = isodose_lines(cut, plan.implants(), plan.evaluation.formalism, cuts.LEVELS_PCT, rx)
+        lines = isodose_lines(cut, model, cuts.LEVELS_PCT, rx)
         picture = base_picture(cut, case, regions, plan, lines)
         pitch = plate.spacing_mm
         across = np.array([np.array(plate.column), -np.array(plate.row)]).T
@@ -287,14 +284,12 @@ def base_picture(
     )
 
 
-def isodose_lines(
-    cut: Grid, implants: Sequence[Implant], formalism: str, levels_pct: Sequence[float], rx_gy: float
-) -> tuple[Line, ...]:
+def isodose_lines(cut: Grid, model: DoseModel, levels_pct: Sequence[float], rx_gy: float) -> tuple[Line, ...]:
     """Isodose lines of a cut, from doses evaluated from the seeds."""
-    if not any(len(implant.positions_mm) for implant in implants):
+    if not any(len(implant) for implant in model.implants):
         return ()
     coarse = coarser(cut, LATTICE_MM)
-    gy = cuts.dose_on(coarse, implants, formalism)
+    gy = cuts.dose_on(coarse, model)
     corner = _corner(cut)
     levels = [percent * rx_gy / 100.0 for percent in levels_pct]
     found = []

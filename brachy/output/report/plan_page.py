@@ -89,8 +89,7 @@ def render_report(
         seeds,
         structures=structures,
         plan=plan,
-        implants=plan.implants(),
-        formalism=plan.evaluation.formalism,
+        model=plan.dose_model(),
     )
     rx, rx_of = cuts.prescription(plan)
     targets = list(dict.fromkeys(name for t in plan.targets for name in (t.planned_roi, t.roi)))

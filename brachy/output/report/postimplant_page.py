@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.dosimetry import tg43
-from brachy.dosimetry.dvh import dvh
-from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.dvh import histogram_of
+from brachy.dosimetry.implant import Implant, seeds_mm
+from brachy.dosimetry.model import DoseModel, dose_model, dose_model_where_known
 from brachy.dosimetry.shown_metrics import Table, metrics_in
 from brachy.errors import UsageError
 from brachy.geometry.grid import Grid
@@ -108,7 +108,8 @@ def render_post_implant(
         raise UsageError("the record names no target with a prescription: there is nothing to draw")
     evaluation = record.evaluation
     formalism = evaluation.formalism
-    stand_in = _plan_of(targets, plan, formalism)
+    model = dose_model(found, formalism)
+    stand_in = _plan_of(targets, plan)
     by_name = {structure.name: structure for structure in case.structures}
     names = [name for name, _ in targets]
     rx = min(gy for _, gy in targets)
@@ -117,9 +118,9 @@ def render_post_implant(
         for name, values in evaluation.structures.items()
         if name in by_name and (name in names or (values.get("max_gy", Compared()).actual or rx) >= FAR * rx)
     ]
-    curves = curves if curves is not None else _curves(found, evaluated, names, formalism)
+    curves = curves if curves is not None else _curves(model, evaluated, names)
     if planned_curves is None and planned is not None and planned.implants:
-        planned_curves = _curves(planned.implants, evaluated, names, formalism)
+        planned_curves = _curves(dose_model_where_known(planned.implants, formalism), evaluated, names)
     places = np.array([row.position_mm for row in record.seeds]).reshape(-1, 3)
     labels = [_label(k, row) for k, row in enumerate(record.seeds)]
     region = _region(case, names, places, planned)
@@ -129,8 +130,7 @@ def render_post_implant(
         list(zip(planned.labels, planned.positions_mm, strict=True)) if planned is not None else [],
         structures=case.structures,
         plan=stand_in,
-        implants=found,
-        formalism=formalism,
+        model=model,
         needles=False,
         found=list(zip(labels, places, strict=True)),
         shifts=_pairs(record, places, planned),
@@ -164,7 +164,7 @@ def render_post_implant(
         scene=scene_figure(
             stand_in,
             case.structures,
-            _dose(found, formalism),
+            _dose(model),
             region,
             extra=_sticks(record, places, labels, found, planned),
         ),
@@ -191,7 +191,7 @@ def write_post_implant_report(
     return Path(path)
 
 
-def _plan_of(targets: Sequence[tuple[str, float]], plan: Plan | None, formalism: str) -> Plan:
+def _plan_of(targets: Sequence[tuple[str, float]], plan: Plan | None) -> Plan:
     """A plan of these targets without needles, for colours and prescriptions."""
     return Plan(
         protocol=plan.protocol if plan is not None else load_protocol("liver-metastasis"),
@@ -202,19 +202,13 @@ def _plan_of(targets: Sequence[tuple[str, float]], plan: Plan | None, formalism:
         ),
         templates=(),
         needles=(),
-        evaluation=Evaluation(formalism="2D" if formalism == "2D" else "1D"),
+        evaluation=Evaluation(formalism="1D"),
     )
 
 
-def _curves(
-    implants: Sequence[Implant], structures: Sequence[Structure], targets: Sequence[str], formalism: str
-) -> Curves:
-    """Cumulative curves; of seeds without an axis in 1D."""
-    used = formalism if all(implant.axes is not None for implant in implants) else "1D"
-    return {
-        s.name: dvh(list(implants), s, formalism=used, organ=s.name not in targets).curve()
-        for s in structures
-    }
+def _curves(model: DoseModel, structures: Sequence[Structure], targets: Sequence[str]) -> Curves:
+    """Cumulative curves of the structures."""
+    return {s.name: histogram_of(model, s, organ=s.name not in targets).curve() for s in structures}
 
 
 def _region(case: Case, targets: Sequence[str], places: Float, planned: PlannedSeeds | None) -> Float:
@@ -246,12 +240,13 @@ def _pairs(
     ]
 
 
-def _dose(found: Sequence[Implant], formalism: str) -> Any:
-    seeds = np.concatenate([implant.positions_mm for implant in found]) if found else np.zeros((0, 3))
+def _dose(model: DoseModel) -> Any:
+    """Dose round all seeds for the 3D scene; None without seeds."""
+    seeds = seeds_mm(model.implants)
     if not len(seeds):
         return None
     grid = Grid.around(seeds.min(axis=0) - ROUND_MM, seeds.max(axis=0) + ROUND_MM, SCENE_MM)
-    return tg43.dose(grid, list(found), formalism=formalism)
+    return model.on(grid)
 
 
 def _sticks(

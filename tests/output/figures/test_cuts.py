@@ -5,6 +5,7 @@ import pytest
 
 from brachy.dosimetry import tg43
 from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.model import dose_model
 from brachy.dosimetry.source import load_source
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
@@ -97,7 +98,9 @@ def test_isodose_lines_run_where_the_dose_is():
     seeds = Implant(load_source("amersham_6711"), [[0, 0, 0], [9, 4, 3]], strength_U=3.0)
     cut = cuts.oblique_cut((2, 1, 1), (0.8, 0, 0.6), (0, 1, 0), (60, 60), 0.5)
     levels = [60.0, 120.0]
-    for level, lines in zip(levels, cuts.isodoses_on(cut, cuts.dose_on(cut, [seeds]), levels), strict=True):
+    for level, lines in zip(
+        levels, cuts.isodoses_on(cut, cuts.dose_on(cut, dose_model(seeds)), levels), strict=True
+    ):
         assert lines
         flat = np.concatenate(lines)
         places = flat @ cut.direction[:, :2].T + (cut.origin_mm @ cut.direction[:, 2]) * cut.direction[:, 2]

@@ -165,8 +165,7 @@ def test_every_slice_with_seeds_is_printed():
         seeds,
         structures=case.structures,
         plan=plan,
-        implants=plan.implants(),
-        formalism="1D",
+        model=plan.dose_model(),
     )
     printed = [int(re.search(r"CT slice (\d+)", p.title).group(1)) - 1 for p in pictures if p.printed]
     in_ct = [k for k in cuts.slices_with_seeds(plan, case.grid) if 0 < k < case.grid.shape[0] - 1]

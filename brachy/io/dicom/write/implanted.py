@@ -6,42 +6,40 @@ from os import PathLike
 from pydicom.dataset import Dataset
 
 from brachy.dosimetry.implant import Implant
+from brachy.dosimetry.model import DoseModel
 from brachy.errors import BrachyError
 from brachy.io.dicom.write import modules
 from brachy.io.dicom.write.modules import dataset
 from brachy.io.dicom.write.rtplan import RT_PLAN, UNKNOWN_DATE, mean_life_seconds
 from brachy.io.dicom.write.rtstruct import STRUCTURE_SET
 from brachy.patient.case import Case
+from brachy.patient.target import Target
 from brachy.patient.uids import uid
 
 
 def write_implanted(
-    implants: Sequence[Implant],
+    model: DoseModel,
     labels: Sequence[str],
     case: Case,
     path: str | PathLike[str],
     *,
-    target: str,
-    prescription_gy: float,
-    formalism: str,
+    target: Target,
     structure_set: str = "",
 ) -> str:
     """Write seeds found on CT as an RT Plan, technique PERMANENT, intent VERIFICATION.
 
     Parameters
     ----------
-    implants : sequence of Implant
-        Seeds by kind, patient frame (LPS), mm; strengths at implantation.
+    model : DoseModel
+        Seeds by kind, patient frame (LPS), mm, with their strengths at implantation, and how their dose is calculated.
     labels : sequence of str
         Name of each seed in the order of the implants: its planned name, or a new one if it matches no planned seed.
     case : Case
         Post-implant CT.
     path : path
         File to write; an existing file is replaced.
-    target, prescription_gy
+    target : Target
         Target and prescribed dose.
-    formalism : str
-        "1D" or "2D", stated in the description.
     structure_set : str
         SOP instance UID of the structure set; by default the case's.
 
@@ -60,6 +58,7 @@ def write_implanted(
     After the implantation there are no needles, so each seed is an applicator of its own: Source Applicator ID is its
     name, Control Point Relative Position 0. A seed with unknown axis has no Control Point Orientation.
     """
+    implants = model.implants
     count = sum(map(len, implants))
     if not count:
         raise BrachyError("an implant without seeds cannot be an RT Plan: check the seeds")
@@ -83,7 +82,7 @@ def write_implanted(
                    *labels, *([implant.source.name for implant in implants]), *seeds)  # fmt: skip
     general = dataset(
         RTPlanLabel="as implanted",
-        RTPlanDescription=f"{count} seeds as found on the CT after the implant; TG-43 {formalism}, to complete decay.",
+        RTPlanDescription=f"{count} seeds as found on the CT after the implant; {model.name}, to complete decay.",
         RTPlanDate="" if day == UNKNOWN_DATE else day,
         RTPlanTime="",
         PlanIntent="VERIFICATION",
@@ -109,9 +108,9 @@ def write_implanted(
                     dataset(
                         DoseReferenceNumber=1,
                         DoseReferenceStructureType="SITE",
-                        DoseReferenceDescription=target,
+                        DoseReferenceDescription=target.name,
                         DoseReferenceType="TARGET",
-                        TargetPrescriptionDose=prescription_gy,
+                        TargetPrescriptionDose=target.prescription_gy,
                     )
                 ],
                 FractionGroupSequence=[
@@ -123,7 +122,7 @@ def write_implanted(
                         ReferencedBrachyApplicationSetupSequence=[
                             dataset(
                                 ReferencedBrachyApplicationSetupNumber=1,
-                                BrachyApplicationSetupDose=prescription_gy,
+                                BrachyApplicationSetupDose=target.prescription_gy,
                             )
                         ],
                     )
@@ -136,7 +135,7 @@ def write_implanted(
                     dataset(
                         ApplicationSetupType="PERCUTANEOUS",
                         ApplicationSetupNumber=1,
-                        ApplicationSetupName=modules.text(target, 64),
+                        ApplicationSetupName=modules.text(target.name, 64),
                         TotalReferenceAirKerma=air_kerma,
                         ChannelSequence=channels,
                     )

@@ -52,7 +52,7 @@ def write_dose(
     bits : int
         32, or 16 for systems that cannot read 32.
     comment : str
-        Dose Comment; by default the formalism.
+        Dose Comment; by default what the plan's dose model states of itself.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def write_dose(
     if not plan_instance_uid:
         raise UsageError("an RT Dose refers to its RT Plan: give the plan or its SOP instance UID")
     if plan is not None and not comment:
-        comment = f"TG-43 {plan.evaluation.formalism}, water, to complete decay"
+        comment = plan.dose_model().comment
     grid, gy = _right_handed(dose)
     scaling, stored = quantised(gy, bits)
     instance = uid(

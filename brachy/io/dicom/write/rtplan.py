@@ -152,7 +152,7 @@ def _general_plan(plan: Plan, identity: Identity, structure_set: str) -> Dataset
     about = [
         f"{plan.protocol.title or plan.protocol.name}:",
         f"{plan.seed_count} seeds in {len(plan.needles)} needles;",
-        f"TG-43 {plan.evaluation.formalism}, Gy to complete decay; checksum of plan.json {plan.checksum}.",
+        f"{plan.dose_model().name}, Gy to complete decay; checksum of plan.json {plan.checksum}.",
     ]
     if day == UNKNOWN_DATE:
         about.append("No date of the case is known: 1900-01-01 stands for the day of implantation.")
