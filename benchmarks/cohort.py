@@ -44,8 +44,8 @@ def batch(client, listed):
     start = time.perf_counter()
     own = []
     for _, record in results(client, "plan", listed):
-        assert record["status"] == "done", record["reason"]
-        own.append(record["seconds"])
+        assert record.done, record.reason
+        own.append(record.seconds)
     return time.perf_counter() - start, own
 
 

@@ -3,12 +3,15 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from brachy.cli.flags import OutputOptions, flat_options
 from brachy.errors import UsageError
+
+if TYPE_CHECKING:
+    from brachy.cohort.records import CaseRecord
 
 
 @flat_options
@@ -74,25 +77,26 @@ def cohort(
             cut=None if cut is None else Cut.of(cut), keep=keep, anonymise=output.anonymise, force=output.force,
             told=finished,
         )  # fmt: skip
-    failed = [record for record in records if record["status"] != "done"]
+    failed = [record for record in records if not record.done]
     if output.as_json:
-        sys.stdout.write(canonical({"format": "brachy-cohort", "version": 1, "verb": verb, "cases": records}))
+        cases = [record.data() for record in records]
+        sys.stdout.write(canonical({"format": "brachy-cohort", "version": 1, "verb": verb, "cases": cases}))
     else:
         show(records, out)
     return 1 if failed else 0
 
 
-def show(records: Sequence[dict[str, Any]], folder: Path) -> None:
+def show(records: "Sequence[CaseRecord]", folder: Path) -> None:
     """Print how many cases are done and failed, and the spread of the metrics of their first targets."""
     from brachy.cli import console
     from brachy.cli.console import cell, say, table, text, unit
     from brachy.dosimetry.shown_metrics import Table, metrics_in
 
-    done = [record["metrics"] for record in records if record["status"] == "done"]
+    done = [record.metrics for record in records if record.done]
     say(f"{len(done)} of {len(records)} cases done, {len(records) - len(done)} failed")
     shown = table("First target of each case", "metric", "cases", "least", "median", "most")
     for name in (*metrics_in(Table.TERMINAL_TARGETS), "seeds", "needles"):
-        values = sorted(float(metrics[name]) for metrics in done if metrics.get(name) is not None)
+        values = sorted(float(value) for metrics in done if (value := metrics.get(name)) is not None)
         if values:
             middle = 0.5 * (values[(len(values) - 1) // 2] + values[len(values) // 2])
             shown.add_row(text(unit(name)), str(len(values)), *map(cell, (values[0], middle, values[-1])))

@@ -3,13 +3,16 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from brachy.dosimetry.shown_metrics import symbol_and_unit
+
+if TYPE_CHECKING:
+    from brachy.cohort.records import CaseRecord
 
 PIPED_WIDTH = 140
 """Columns of a table that goes to a file or a pipe."""
@@ -92,7 +95,7 @@ class _Silent:
 
 
 @contextmanager
-def counted(quiet: bool = False) -> Iterator[Callable[[int, int, dict[str, Any] | None], None]]:
+def counted(quiet: bool = False) -> Iterator[Callable[[int, int, "CaseRecord | None"], None]]:
     """A progress bar on stderr while the block runs: cases done, and a line for each that failed."""
     from rich.progress import (
         BarColumn,
@@ -110,11 +113,9 @@ def counted(quiet: bool = False) -> Iterator[Callable[[int, int, dict[str, Any] 
     with Bar(*columns, console=_ERR, disable=quiet or not _ERR.is_terminal, transient=True) as bar:
         task = bar.add_task("", total=None)
 
-        def finished(done: int, count: int, record: dict[str, Any] | None) -> None:
+        def finished(done: int, count: int, record: "CaseRecord | None") -> None:
             bar.update(task, completed=done, total=count)
-            if record is not None and record["status"] != "done":
-                _ERR.print(
-                    f"row {record['row']} failed: {record['case']}: {record['reason']}", soft_wrap=True
-                )
+            if record is not None and not record.done:
+                _ERR.print(f"row {record.row} failed: {record.case}: {record.reason}", soft_wrap=True)
 
         yield finished

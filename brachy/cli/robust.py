@@ -2,12 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from brachy.cli.flags import OutputOptions, PlanFolder, flat_options
 from brachy.patient.options import DeviationOptions, ScenarioOptions
+
+if TYPE_CHECKING:
+    from brachy.evaluation.robust_record import RobustRecord
 
 
 @flat_options
@@ -32,7 +35,6 @@ def robust(
     from brachy.output.report import render_robust
     from brachy.patient import privacy
     from brachy.patient.plan import Plan
-    from brachy.writing import canonical, rounded
 
     if out is not None:
         plan_folder.check_destination(out, output.force)
@@ -45,41 +47,39 @@ def robust(
             threads=scenarios.threads,
             progress=progress,
         )
-    found = rounded(found)
+    found = found.as_written()
     if out is not None:
         shown = Plan.load(plan)
         page = render_robust(found, privacy.nameless(shown) if output.anonymise else shown)
         plan_folder.write_texts(
-            {"robust.json": canonical(found), "robust.html": page}, out, force=output.force
+            {"robust.json": found.to_json(), "robust.html": page}, out, force=output.force
         )
     if output.as_json:
-        sys.stdout.write(canonical(found))
+        sys.stdout.write(found.to_json())
     else:
         show(found)
         if out is not None:
             print(f"wrote {out}")
 
 
-def show(found: dict[str, Any]) -> None:
+def show(found: "RobustRecord") -> None:
     """Print intervals, goals and needles of a Monte Carlo."""
     from brachy.cli import console
     from brachy.cli.console import cell, say, table, text, unit
 
-    title = f"{found['samples']} scenarios ({found['formalism']}): planned, mean, and 95 % of the scenarios between"
+    title = f"{found.samples} scenarios ({found.formalism}): planned, mean, and 95 % of the scenarios between"
     shown = table(title, "ROI", "metric", "planned", "mean", "SD", "2.5 %", "97.5 %")
-    for roi, rows in found["intervals"].items():
+    for roi, rows in found.intervals.items():
         for name, values in rows.items():
-            columns = (values[key] for key in ("nominal", "mean", "sd", "p2_5", "p97_5"))
+            columns = (values.nominal, values.mean, values.sd, values.p2_5, values.p97_5)
             shown.add_row(text(roi), text(unit(name)), *map(cell, columns))
     console.show(shown, space=False)
     say()
-    for goal in found["goals"]:
-        demanded = "" if goal["required"] else " (aim)"
-        limit = f"{goal['op']} {goal['limit']:g}"
-        say(
-            f"{goal['roi']} {unit(goal['metric'])} {limit}{demanded}: held in {100 * goal['probability']:.1f} %"
-        )
-    most = ", ".join(f"{entry['hole']} {entry['influence']:.2f} Gy" for entry in found["needles"][:5])
+    for goal in found.goals:
+        demanded = "" if goal.required else " (aim)"
+        limit = f"{goal.op} {goal.limit:g}"
+        say(f"{goal.roi} {unit(goal.metric)} {limit}{demanded}: held in {100 * goal.probability:.1f} %")
+    most = ", ".join(f"{entry.hole} {entry.influence:.2f} Gy" for entry in found.needles[:5])
     say(f"needles that matter most (SD of D90 when they alone err): {most}")
     say("uncertainties and their sources: brachy/data/uncertainty.toml, or your --uncertainty FILE")
     say("Not a medical device: for research and education.")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from brachy.cohort.listing import Row
+from brachy.cohort.records import CaseRecord
 from brachy.cohort.work import run_case, version
 from brachy.errors import BrachyError, UsageError
 from brachy.version import __version__
@@ -127,9 +128,7 @@ def _connected(distributed: Any, address: str) -> Iterator[Any]:
             client.close(timeout=2)
 
 
-def results(
-    client: Any, verb: str, rows: Sequence[Row], keep: str = ""
-) -> Iterator[tuple[Row, dict[str, Any]]]:
+def results(client: Any, verb: str, rows: Sequence[Row], keep: str = "") -> Iterator[tuple[Row, CaseRecord]]:
     """Records of the rows as they are finished; a case that kills its workers is a failed one."""
     distributed = _distributed()
     futures = {
@@ -146,14 +145,14 @@ def results(
             if error is None:
                 record = future.result()
             else:
-                record = {
-                    "row": row.number,
-                    "case": row.case,
-                    "options": dict(row.options),
-                    "status": "failed",
-                    "reason": _died(error),
-                    "seconds": 0.0,
-                }
+                record = CaseRecord(
+                    row=row.number,
+                    case=row.case,
+                    options=dict(row.options),
+                    status="failed",
+                    reason=_died(error),
+                    seconds=0.0,
+                )
             future.release()
             yield row, record
     finally:

@@ -14,9 +14,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from brachy import resources
+from brachy.cohort.records import (
+    CaseRecord,
+    CutRecord,
+    GroupOutcomes,
+    Metric,
+    OutcomesRecord,
+    Rate,
+    ResponseRates,
+    Survival,
+    SurvivalCurve,
+)
 from brachy.errors import UsageError
 
 RESPONSES = ("CR", "PR", "SD", "PD")
@@ -121,7 +131,7 @@ def _time(months: str, event: str, where: str) -> tuple[float, bool] | None:
     return value, event == "1"
 
 
-def response_rates(counts: Mapping[str, int]) -> dict[str, Any]:
+def response_rates(counts: Mapping[str, int]) -> ResponseRates:
     """Counts, objective response rate (CR + PR) and disease control rate (CR + PR + SD) with Wilson intervals.
 
     Parameters
@@ -129,36 +139,29 @@ def response_rates(counts: Mapping[str, int]) -> dict[str, Any]:
     counts : mapping
         Patients by CR, PR, SD, PD.
 
-    Returns
-    -------
-    dict
-        `counts`, `patients`, and `ORR` and `DCR` with `pct` and `interval_pct` (low, high, level).
-
     Examples
     --------
     >>> found = response_rates({"CR": 10, "PR": 10, "SD": 3, "PD": 0})
-    >>> round(found["ORR"]["pct"], 1), found["DCR"]["pct"]
+    >>> round(found.ORR.pct, 1), found.DCR.pct
     (87.0, 100.0)
     """
     from scipy.stats import binomtest
 
     known = {name: int(counts.get(name, 0)) for name in RESPONSES}
     patients = sum(known.values())
-    found: dict[str, Any] = {"counts": known, "patients": patients}
-    for rate, names in (("ORR", RESPONSES[:2]), ("DCR", RESPONSES[:3])):
+
+    def rate(names: Sequence[str]) -> Rate | None:
         if not patients:
-            found[rate] = None
-            continue
+            return None
         hits = sum(known[name] for name in names)
         interval = binomtest(hits, patients).proportion_ci(LEVEL, method="wilson")
-        found[rate] = {
-            "pct": 100.0 * hits / patients,
-            "interval_pct": [100.0 * float(interval.low), 100.0 * float(interval.high), LEVEL],
-        }
-    return found
+        bounds = 100.0 * float(interval.low), 100.0 * float(interval.high), LEVEL
+        return Rate(pct=100.0 * hits / patients, interval_pct=bounds)
+
+    return ResponseRates(counts=known, patients=patients, ORR=rate(RESPONSES[:2]), DCR=rate(RESPONSES[:3]))
 
 
-def survival(times: Sequence[tuple[float, bool]]) -> dict[str, Any] | None:
+def survival(times: Sequence[tuple[float, bool]]) -> Survival | None:
     """Kaplan-Meier of (months, event): median and rates at 1 and 2 years with 95 % intervals, and the curve.
 
     A median or bound that the curve does not reach, and a rate beyond the longest follow-up, is None.
@@ -166,7 +169,7 @@ def survival(times: Sequence[tuple[float, bool]]) -> dict[str, Any] | None:
     Examples
     --------
     >>> found = survival([(2.0, True), (4.0, True), (6.0, True), (8.0, False)])
-    >>> found["median_months"], found["events"]
+    >>> found.median_months, found.events
     (4.0, 3)
     """
     if not times:
@@ -178,44 +181,40 @@ def survival(times: Sequence[tuple[float, bool]]) -> dict[str, Any] | None:
     fitted = KaplanMeierFitter(alpha=1 - LEVEL).fit(months, events)
     bounds = median_survival_times(fitted.confidence_interval_).iloc[0].tolist()
     interval = fitted.confidence_interval_
-    rates: dict[str, dict[str, Any] | None] = {}
+    rates: dict[str, Rate | None] = {}
     for year in YEARS:
         at = MONTHS_PER_YEAR * year
         if max(months) < at:
             rates[f"{year}_year"] = None
             continue
         row = interval[interval.index <= at].iloc[-1].tolist()
-        rates[f"{year}_year"] = {
-            "pct": 100.0 * float(fitted.predict(at)),
-            "interval_pct": [_finite(100.0 * float(row[0])), _finite(100.0 * float(row[1])), LEVEL],
-        }
+        rates[f"{year}_year"] = Rate(
+            pct=100.0 * float(fitted.predict(at)),
+            interval_pct=(100.0 * float(row[0]), 100.0 * float(row[1]), LEVEL),
+        )
     curve = fitted.survival_function_.iloc[:, 0]
-    return {
-        "patients": len(times),
-        "events": sum(events),
-        "median_months": _finite(float(fitted.median_survival_time_)),
-        "median_interval_months": [_finite(float(bounds[0])), _finite(float(bounds[1])), LEVEL],
-        "rates": rates,
-        "curve": {
-            "months": [float(t) for t in curve.index],
-            "pct": [100.0 * float(s) for s in curve],
-            "censored_months": sorted(t for t, seen in times if not seen),
-        },
-    }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return Survival(
+        patients=len(times),
+        events=sum(events),
+        median_months=float(fitted.median_survival_time_),
+        median_interval_months=(float(bounds[0]), float(bounds[1]), LEVEL),
+        rates=rates,
+        curve=SurvivalCurve(
+            months=tuple(float(t) for t in curve.index),
+            pct=tuple(100.0 * float(s) for s in curve),
+            censored_months=tuple(sorted(t for t, seen in times if not seen)),
+        ),
+    )
 
 
 def outcomes_of(
-    records: Sequence[dict[str, Any]], outcomes: Sequence[Outcome], cut: Cut | None = None
-) -> dict[str, Any]:
-    """The contents of outcomes.json.
+    records: Sequence[CaseRecord], outcomes: Sequence[Outcome], cut: Cut | None = None
+) -> OutcomesRecord:
+    """The content of outcomes.json.
 
     Parameters
     ----------
-    records : sequence of dict
+    records : sequence of CaseRecord
         Of `run_cohort`.
     outcomes : sequence of Outcome
         Of patients of the cohort.
@@ -228,17 +227,17 @@ def outcomes_of(
         If a patient is none of the cohort, stands twice in it, or no case has the metric of the cut.
     """
     cut = cut or Cut()
-    metrics: dict[str, dict[str, Any]] = {}
+    metrics: dict[str, dict[str, Metric]] = {}
     for record in records:
-        patient = str(record.get("patient_id") or "")
-        if record.get("status") != "done" or not patient:
+        patient = record.patient_id or ""
+        if not record.done or not patient:
             continue
         if patient in metrics and any(patient == each.patient_id for each in outcomes):
             raise UsageError(
                 f"patient '{patient}' has two cases in the cohort: keep the one that the outcome is of"
             )
-        metrics[patient] = record.get("metrics", {})
-    listed = {str(record.get("patient_id") or "") for record in records}
+        metrics[patient] = record.metrics
+    listed = {record.patient_id or "" for record in records}
     unknown = [each.patient_id for each in outcomes if each.patient_id not in listed]
     if unknown:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
@@ -256,26 +255,24 @@ def outcomes_of(
         )
         if value is not None and limit is not None:
             groups["at or above" if value >= limit else "below"].append(each)
-    return {
-        "format": "brachy-outcomes",
-        "version": 1,
-        "patients": len(outcomes),
-        "without_outcome": sorted(set(metrics) - {each.patient_id for each in outcomes}),
-        "all": _group(outcomes),
-        "cut": {"metric": cut.metric, "value": cut.value if cut.value is not None else "prescription"},
-        "groups": {name: _group(members) for name, members in groups.items()},
-        "logrank_p": {key: _logrank(groups["below"], groups["at or above"], key) for key in ("pfs", "os")},
-    }
+    return OutcomesRecord(
+        patients=len(outcomes),
+        without_outcome=tuple(sorted(set(metrics) - {each.patient_id for each in outcomes})),
+        all=_group(outcomes),
+        cut=CutRecord(metric=cut.metric, value=cut.value if cut.value is not None else "prescription"),
+        groups={name: _group(members) for name, members in groups.items()},
+        logrank_p={key: _logrank(groups["below"], groups["at or above"], key) for key in ("pfs", "os")},
+    )
 
 
-def _group(members: Sequence[Outcome]) -> dict[str, Any]:
+def _group(members: Sequence[Outcome]) -> GroupOutcomes:
     counts = {name: sum(each.response == name for each in members) for name in RESPONSES}
-    return {
-        "patients": len(members),
-        "response": response_rates(counts),
-        "pfs": survival([each.pfs for each in members if each.pfs is not None]),
-        "os": survival([each.os for each in members if each.os is not None]),
-    }
+    return GroupOutcomes(
+        patients=len(members),
+        response=response_rates(counts),
+        pfs=survival([each.pfs for each in members if each.pfs is not None]),
+        os=survival([each.os for each in members if each.os is not None]),
+    )
 
 
 def _logrank(one: Sequence[Outcome], other: Sequence[Outcome], key: str) -> float | None:
@@ -289,4 +286,4 @@ def _logrank(one: Sequence[Outcome], other: Sequence[Outcome], key: str) -> floa
     found = logrank_test(
         [t for t, _ in first], [t for t, _ in second], [e for _, e in first], [e for _, e in second]
     )
-    return _finite(float(found.p_value))
+    return float(found.p_value)

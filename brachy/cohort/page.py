@@ -1,15 +1,20 @@
 """cohort.html: distributions, outliers, every case, and the outcomes."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from brachy.cohort.records import CaseRecord, GroupOutcomes, Metric, OutcomesRecord, Survival
 from brachy.cohort.table import columns_of, value_of
 from brachy.dosimetry.shown_metrics import Table, metrics_in
-from brachy.output.report.charts import FONT, array, axis
+from brachy.output.report.charts import FONT, Figure, array, axis
 from brachy.output.report.rendering import metric_label, render
 from brachy.patient.palette import BLUE, CHART_GRID, CHART_LINE, CLEAR, PAPER, VERMILION
+
+Float = NDArray[np.float64]
 
 OUTLYING = 3.5
 """Modified z-score from which a value is called outlying: B. Iglewicz, D. Hoaglin, How to Detect and Handle Outliers
@@ -21,11 +26,13 @@ TO_SIGMA = 0.6745
 COUNTS = ("seeds", "needles", "mean_shift_mm")
 """Columns of cohort.csv that are drawn beside the metrics."""
 
+SURVIVALS: tuple[Literal["pfs", "os"], ...] = ("pfs", "os")
+
 MOST_ROWS = 2000
 
 
 def render_cohort(
-    verb: str, records: Sequence[dict[str, Any]], count: int, outcomes: dict[str, Any] | None = None
+    verb: str, records: Sequence[CaseRecord], count: int, outcomes: OutcomesRecord | None = None
 ) -> str:
     """HTML of a cohort: one page that needs no network.
 
@@ -33,24 +40,24 @@ def render_cohort(
     ----------
     verb : str
         What was done.
-    records : sequence of dict
+    records : sequence of CaseRecord
         Of the cases that are finished or failed.
     count : int
         Cases of the list.
-    outcomes : dict, optional
+    outcomes : OutcomesRecord, optional
         Of `brachy.cohort.outcomes.outcomes_of`.
     """
-    done = [record for record in records if record.get("status") == "done"]
+    done = [record for record in records if record.done]
     columns = columns_of(records)
     rows = [
         {
-            "failed": record.get("status") != "done",
+            "failed": not record.done,
             "cells": [_words(value_of(record, column)) for column in columns],
         }
         for record in records[:MOST_ROWS]
     ]
     curves = {} if outcomes is None else {
-        key: figure for key in ("pfs", "os") if (figure := survival_figure(outcomes, key)) is not None
+        key: figure for key in SURVIVALS if (figure := survival_figure(outcomes, key)) is not None
     }  # fmt: skip
     return render(
         "cohort.html",
@@ -59,7 +66,7 @@ def render_cohort(
         verb=verb,
         count=count,
         done=len(done),
-        failed=[record for record in records if record.get("status") != "done"],
+        failed=[record for record in records if not record.done],
         summary=_summary(done),
         outliers=outliers(done),
         columns=columns,
@@ -71,19 +78,22 @@ def render_cohort(
     )
 
 
-def _words(value: Any) -> Any:
+def _words(value: Metric | str) -> Metric | str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
-def _numbers(done: Sequence[dict[str, Any]], name: str) -> tuple[np.ndarray[Any, Any], list[dict[str, Any]]]:
-    having = [
-        record for record in done
-        if isinstance(record["metrics"].get(name), (int, float)) and not isinstance(record["metrics"][name], bool)
-    ]  # fmt: skip
-    return np.array([float(record["metrics"][name]) for record in having]), having
+def _numbers(done: Sequence[CaseRecord], name: str) -> tuple[Float, list[CaseRecord]]:
+    """Values of a metric, and the cases that have them; a yes/no is no number."""
+    values, having = [], []
+    for record in done:
+        value = record.metrics.get(name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            values.append(float(value))
+            having.append(record)
+    return np.array(values), having
 
 
-def _summary(done: Sequence[dict[str, Any]]) -> list[tuple[str, int, list[float]]]:
+def _summary(done: Sequence[CaseRecord]) -> list[tuple[str, int, list[float]]]:
     """Name, number of cases, and minimum, quartiles and maximum of every metric."""
     found = []
     for name in dict.fromkeys(name for record in done for name in record["metrics"]):
@@ -93,13 +103,28 @@ def _summary(done: Sequence[dict[str, Any]]) -> list[tuple[str, int, list[float]
     return found
 
 
-def outliers(done: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Outlier:
+    """A value far from the cohort's median, and its modified z-score."""
+
+    row: int
+    case: str
+    name: str
+    value: float
+    median: float
+    score: float
+
+
+def outliers(done: Sequence[CaseRecord]) -> list[Outlier]:
     """Values far from the cohort's median: 0.6745 |x - median| / MAD above 3.5, the farthest first.
 
     Examples
     --------
-    >>> cases = [{"row": k, "case": str(k), "metrics": {"D90_gy": v}} for k, v in enumerate([129, 130, 131, 132, 60])]
-    >>> [(each["row"], each["name"], each["value"]) for each in outliers(cases)]
+    >>> cases = [
+    ...     CaseRecord(row=k, case=str(k), status="done", metrics={"D90_gy": value})
+    ...     for k, value in enumerate([129, 130, 131, 132, 60])
+    ... ]
+    >>> [(each.row, each.name, each.value) for each in outliers(cases)]
     [(4, 'D90_gy', 60.0)]
     """
     found = []
@@ -114,19 +139,16 @@ def outliers(done: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         for value, record in zip(values.tolist(), having, strict=True):
             score = TO_SIGMA * abs(value - middle) / spread
             if score > OUTLYING:
-                found.append(
-                    {"row": record["row"], "case": record["case"], "name": name, "value": value, "median": middle,
-                     "score": score}
-                )  # fmt: skip
-    return sorted(found, key=lambda each: -float(each["score"]))
+                found.append(Outlier(record.row, record.case, name, value, middle, score))
+    return sorted(found, key=lambda each: -each.score)
 
 
-def distribution_figure(done: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def distribution_figure(done: Sequence[CaseRecord]) -> Figure:
     """Every value of the usual metrics as a point beside a box, one small plot a metric."""
     shown = (*metrics_in(Table.COHORT_FIGURE), *COUNTS)
     names = [name for name in shown if len(_numbers(done, name)[0])]
-    traces: list[dict[str, Any]] = []
-    layout: dict[str, Any] = {
+    traces: list[Figure] = []
+    layout: Figure = {
         "font": FONT,
         "height": 380,
         "margin": {"l": 40, "r": 10, "t": 20, "b": 40},
@@ -141,7 +163,7 @@ def distribution_figure(done: Sequence[dict[str, Any]]) -> dict[str, Any]:
         traces.append(
             {"type": "box", "y": array(values), "boxpoints": "all", "jitter": 0.6, "pointpos": 0, "name": "",
              "marker": {"size": 4, "color": BLUE, "opacity": 0.6}, "line": {"width": 1.2, "color": CHART_LINE},
-             "fillcolor": CLEAR, "text": [f"row {record['row']}" for record in having],
+             "fillcolor": CLEAR, "text": [f"row {record.row}" for record in having],
              "hovertemplate": "%{text}: %{y}<extra></extra>", "xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
         )  # fmt: skip
         layout[f"xaxis{suffix}"] = {"title": {"text": metric_label(name)}, "showticklabels": False}
@@ -149,32 +171,38 @@ def distribution_figure(done: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"data": traces, "layout": layout}
 
 
-def survival_figure(outcomes: dict[str, Any], key: str) -> dict[str, Any] | None:
+def survival_figure(outcomes: OutcomesRecord, key: Literal["pfs", "os"]) -> Figure | None:
     """Kaplan-Meier curves of all patients and of the two groups."""
-    if outcomes["all"][key] is None:
+
+    def curve_of(group: GroupOutcomes) -> Survival | None:
+        return group.pfs if key == "pfs" else group.os
+
+    every = curve_of(outcomes.all)
+    if every is None:
         return None
-    cut = outcomes["cut"]
-    named = [("all", outcomes["all"][key], CHART_LINE, "solid")]
+    cut = outcomes.cut
+    named = [("all", every, CHART_LINE, "solid")]
     for (name, group), colour, dash in zip(
-        outcomes["groups"].items(), (VERMILION, BLUE), ("dash", "dot"), strict=True
+        outcomes.groups.items(), (VERMILION, BLUE), ("dash", "dot"), strict=True
     ):
-        if group[key] is not None:
-            named.append((f"{cut['metric']} {name} {cut['value']}", group[key], colour, dash))
-    traces: list[dict[str, Any]] = []
+        own = curve_of(group)
+        if own is not None:
+            named.append((f"{cut.metric} {name} {cut.value}", own, colour, dash))
+    traces: list[Figure] = []
     for name, found, colour, dash in named:
-        months, pct = np.array(found["curve"]["months"]), np.array(found["curve"]["pct"])
+        months, pct = np.array(found.curve.months), np.array(found.curve.pct)
         traces.append(
-            {"type": "scatter", "mode": "lines", "name": f"{name} ({found['patients']})", "x": array(months),
+            {"type": "scatter", "mode": "lines", "name": f"{name} ({found.patients})", "x": array(months),
              "y": array(pct), "line": {"shape": "hv", "color": colour, "dash": dash, "width": 2}}
         )  # fmt: skip
-        ends = np.array(found["curve"]["censored_months"])
+        ends = np.array(found.curve.censored_months)
         if len(ends):
             at = pct[np.searchsorted(months, ends, side="right") - 1]
             traces.append(
                 {"type": "scatter", "mode": "markers", "x": array(ends), "y": array(at), "showlegend": False,
                  "marker": {"symbol": "line-ns-open", "size": 9, "color": colour}, "hoverinfo": "skip"}
             )  # fmt: skip
-    last = max(float(found["curve"]["months"][-1]) for _, found, _, _ in named)
+    last = max(found.curve.months[-1] for _, found, _, _ in named)
     title = "progression-free" if key == "pfs" else "alive"
     layout = {
         "font": FONT, "height": 360, "margin": {"l": 60, "r": 10, "t": 20, "b": 48}, "paper_bgcolor": PAPER,

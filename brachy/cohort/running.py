@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from brachy import interrupts
 from brachy.cohort.cluster import results, workers
 from brachy.cohort.listing import Row, read_list
 from brachy.cohort.outcomes import Cut, outcomes_of, read_outcomes
 from brachy.cohort.page import render_cohort
+from brachy.cohort.records import CaseRecord
 from brachy.cohort.table import table_csv, write_parquet
 from brachy.errors import BrachyError, Interrupted, UsageError
 from brachy.version import __version__
@@ -23,7 +23,7 @@ from brachy.writing import canonical, write_text_whole
 if sys.platform != "win32":
     import fcntl
 
-Told = Callable[[int, int, dict[str, Any] | None], None]
+Told = Callable[[int, int, CaseRecord | None], None]
 
 MARK = "cohort.json"
 DONE = "done"
@@ -43,7 +43,7 @@ def run_cohort(
     anonymise: bool = False,
     force: bool = False,
     told: Told | None = None,
-) -> list[dict[str, Any]]:
+) -> list[CaseRecord]:
     """Plan, verify or robust over many cases.
 
     Parameters
@@ -75,8 +75,8 @@ def run_cohort(
 
     Returns
     -------
-    list of dict
-        The records of all rows, in their order: `status` is "done" or "failed".
+    list of CaseRecord
+        The records of all rows, in their order.
 
     Raises
     ------
@@ -107,8 +107,8 @@ def run_cohort(
                     for row, record in results(
                         client, verb, todo, str(folder.resolve() / KEPT) if keep else ""
                     ):
-                        record = _clean(_hidden(record, row) if anonymise else record)
-                        write_text_whole(folder / DONE / f"{row.key(verb)}.json", canonical(record))
+                        record = (_hidden(record, row) if anonymise else record).as_written()
+                        write_text_whole(folder / DONE / f"{row.key(verb)}.json", record.to_json())
                         finished[row.number] = record
                         if told is not None:
                             told(len(finished), len(rows), finished[row.number])
@@ -126,7 +126,7 @@ def run_cohort(
             os.close(lock)
     if known is not None:
         answer = outcomes_of(records, known, cut)
-        write_text_whole(folder / "outcomes.json", canonical(answer))
+        write_text_whole(folder / "outcomes.json", canonical(answer.data()))
         write_text_whole(folder / "cohort.html", render_cohort(verb, records, len(rows), answer))
     return records
 
@@ -178,46 +178,26 @@ def _locked(folder: Path) -> int | None:
     return handle
 
 
-def _finished(folder: Path, verb: str, rows: Sequence[Row]) -> dict[int, dict[str, Any]]:
+def _finished(folder: Path, verb: str, rows: Sequence[Row]) -> dict[int, CaseRecord]:
     """Records of the rows that an earlier run finished; a failed case is tried again."""
     found = {}
     for row in rows:
         with contextlib.suppress(OSError, ValueError):
-            record = json.loads((folder / DONE / f"{row.key(verb)}.json").read_text(encoding="utf-8"))
-            if (
-                isinstance(record, dict)
-                and record.get("status") == "done"
-                and isinstance(record.get("metrics"), dict)
-            ):
-                found[row.number] = record | {"row": row.number}
+            text = (folder / DONE / f"{row.key(verb)}.json").read_text(encoding="utf-8")
+            record = CaseRecord.model_validate(json.loads(text))
+            if record.done:
+                found[row.number] = record.model_copy(update={"row": row.number})
     return found
 
 
-def _hidden(record: dict[str, Any], row: Row) -> dict[str, Any]:
+def _hidden(record: CaseRecord, row: Row) -> CaseRecord:
     """The record without paths and patients: what stands in quotes or looks like a file is cut from the reason."""
-    reason = str(record["reason"]).replace(row.case, "(removed)")
+    reason = record.reason.replace(row.case, "(removed)")
     reason = re.sub(r"'[^']*'|\S*[/\\]\S*|\S+\.\w+(?=\W|$)", "(removed)", reason)
-    return record | {"case": f"case-{row.number:06d}", "options": {}, "reason": reason}
+    return record.model_copy(update={"case": f"case-{row.number:06d}", "options": {}, "reason": reason})
 
 
-def _clean(record: dict[str, Any]) -> dict[str, Any]:
-    """The record as JSON has it: 6 significant digits, what is not finite null."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {str(key): clean(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [clean(item) for item in value]
-        if isinstance(value, bool) or value is None or isinstance(value, (str, int)):
-            return value
-        number = float(value)
-        return float(f"{number:.6g}") if number == number and abs(number) != float("inf") else None
-
-    cleaned: dict[str, Any] = clean(record)
-    return cleaned
-
-
-def _write_table(folder: Path, verb: str, records: Sequence[dict[str, Any]], count: int) -> None:
+def _write_table(folder: Path, verb: str, records: Sequence[CaseRecord], count: int) -> None:
     if not records:
         return
     write_text_whole(folder / "cohort.csv", table_csv(records))

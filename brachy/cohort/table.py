@@ -4,38 +4,47 @@ import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from brachy.cohort.records import CaseRecord, Metric
 from brachy.errors import BrachyError
 from brachy.output.csv_tables import number, safe_text, table
 
 FIRST = ("row", "case", "patient_id", "status", "reason", "target")
 
 
-def columns_of(records: Sequence[dict[str, Any]]) -> list[str]:
+def columns_of(records: Sequence[CaseRecord]) -> list[str]:
     """Names of the columns: what is fixed, then every metric that a case has, in the order first met."""
-    metrics = dict.fromkeys(name for record in records for name in record.get("metrics", {}))
+    metrics = dict.fromkeys(name for record in records for name in record.metrics)
     return [*FIRST, *metrics]
 
 
-def value_of(record: dict[str, Any], column: str) -> Any:
+def value_of(record: CaseRecord, column: str) -> Metric | str:
     """Value of a column, None where the case has none."""
-    return record.get(column) if column in FIRST else record.get("metrics", {}).get(column)
+    first: dict[str, int | str | None] = {
+        "row": record.row,
+        "case": record.case,
+        "patient_id": record.patient_id,
+        "status": record.status,
+        "reason": record.reason,
+        "target": record.target,
+    }
+    return first[column] if column in FIRST else record.metrics.get(column)
 
 
-def table_csv(records: Sequence[dict[str, Any]]) -> str:
+def table_csv(records: Sequence[CaseRecord]) -> str:
     """Text of cohort.csv.
 
     Examples
     --------
-    >>> table_csv([{"row": 1, "case": "a", "status": "done", "metrics": {"D90_gy": 131.0}}]).splitlines()
+    >>> done = CaseRecord(row=1, case="a", status="done", metrics={"D90_gy": 131.0})
+    >>> table_csv([done]).splitlines()
     ['row,case,patient_id,status,reason,target,D90_gy', '1,a,,done,,,131']
     """
     columns = columns_of(records)
     return table(columns, [[_cell(value_of(record, column)) for column in columns] for record in records])
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Metric | str) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -43,7 +52,7 @@ def _cell(value: Any) -> str:
     return number(value) if isinstance(value, (int, float)) else safe_text(str(value))
 
 
-def write_parquet(records: Sequence[dict[str, Any]], path: Path) -> None:
+def write_parquet(records: Sequence[CaseRecord], path: Path) -> None:
     """Write the table as Parquet, whole or not at all."""
     import pyarrow
     import pyarrow.parquet

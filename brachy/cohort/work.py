@@ -1,10 +1,11 @@
 """One case of a cohort, from its row to its metrics: what runs on a worker."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from brachy.cohort.records import CaseRecord, Metric
 from brachy.dosimetry.shown_metrics import UNCERTAIN, Table, metrics_in
 from brachy.errors import BrachyError
 from brachy.patient import overrides
@@ -30,7 +31,7 @@ from brachy.version import __version__
 
 def run_case(
     verb: str, number: int, case: str, given: Sequence[tuple[str, str]], keep: str = ""
-) -> dict[str, Any]:
+) -> CaseRecord:
     """Plan, verify or Monte Carlo of one case on one thread.
 
     Parameters
@@ -48,41 +49,56 @@ def run_case(
 
     Returns
     -------
-    dict
-        `status` "done" with `metrics` (numbers by name, of the first target) and `structures`, or "failed" with a
-        `reason` of one line; never an exception, so that one bad case is one bad row.
+    CaseRecord
+        Done, or failed with a reason; never an exception, so that one bad case is one bad row.
     """
     import numba
 
     numba.set_num_threads(1)
     started = time.monotonic()
-    record: dict[str, Any] = {
-        "row": number,
-        "case": case,
-        "options": dict(given),
-        "software": f"brachy {__version__}",
-    }
+    row = {"row": number, "case": case, "options": dict(given), "software": f"brachy {__version__}"}
+
+    def seconds() -> float:
+        return round(time.monotonic() - started, 3)
+
     try:
         found = {"plan": _plan, "verify": _verify, "robust": _robust}[verb](
             case, dict(given), _folder(keep, number)
         )
-        record |= {"status": "done", "reason": ""} | found
+        done = {
+            "status": "done",
+            "reason": "",
+            "patient_id": found.patient_id,
+            "target": found.target,
+            "structures": found.structures,
+            "metrics": found.metrics,
+        }
+        return CaseRecord.model_validate({**row, **done, "seconds": seconds()})
     except BrachyError as error:
-        record |= {"status": "failed", "reason": str(error)}
+        reason = str(error)
     except MemoryError:
-        record |= {"status": "failed", "reason": "out of memory: fewer workers leave more to each"}
+        reason = "out of memory: fewer workers leave more to each"
     except Exception as error:
         line = " ".join(f"{type(error).__name__}: {error}".split())
-        record |= {"status": "failed", "reason": f"internal error, please report it: {line[:500]}"}
-    record["seconds"] = round(time.monotonic() - started, 3)
-    return record
+        reason = f"internal error, please report it: {line[:500]}"
+    return CaseRecord.model_validate({**row, "status": "failed", "reason": reason, "seconds": seconds()})
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a command gives for a case: patient, first target, metrics of all structures, and columns of the table."""
+
+    patient_id: str
+    target: str
+    structures: Mapping[str, Mapping[str, float | None]]
+    metrics: Mapping[str, Metric]
 
 
 def _folder(keep: str, number: int) -> Path | None:
     return Path(keep) / f"{number:06d}" if keep else None
 
 
-def _plan(case: str, given: dict[str, str], folder: Path | None) -> dict[str, Any]:
+def _plan(case: str, given: dict[str, str], folder: Path | None) -> _Found:
     from brachy import optimise
     from brachy.io import load
     from brachy.output import plan_folder
@@ -107,11 +123,11 @@ def _plan(case: str, given: dict[str, str], folder: Path | None) -> dict[str, An
     target = made.targets[0]
     structures = made.evaluation.structures
     missed = [f"{g.roi} {g.metric}" for g in made.evaluation.goals if g.required and not g.met]
-    return {
-        "patient_id": made.case.patient_id,
-        "target": target.roi,
-        "structures": structures,
-        "metrics": {
+    return _Found(
+        made.case.patient_id,
+        target.roi,
+        structures,
+        {
             "prescription_gy": target.prescription_gy,
             "volume_cc": target.planned_volume_cc,
             **_of(structures.get(target.planned_roi) or structures.get(target.roi, {})),
@@ -122,10 +138,10 @@ def _plan(case: str, given: dict[str, str], folder: Path | None) -> dict[str, An
             "goals_met": not missed,
             "rules_kept": all(rule.met for rule in made.rules),
         },
-    }  # fmt: skip
+    )  # fmt: skip
 
 
-def _verify(case: str, given: dict[str, str], folder: Path | None) -> dict[str, Any]:
+def _verify(case: str, given: dict[str, str], folder: Path | None) -> _Found:
     from brachy.output import postimplant_folder
     from brachy.postimplant.verify import verify
 
@@ -150,11 +166,11 @@ def _verify(case: str, given: dict[str, str], folder: Path | None) -> dict[str, 
     own = metrics[target.roi]
     planned = {f"planned_{name}": own[name].planned if name in own else None for name in UNCERTAIN}
     shifts = record.shifts
-    return {
-        "patient_id": record.case.patient_id,
-        "target": target.roi,
-        "structures": structures,
-        "metrics": {
+    return _Found(
+        record.case.patient_id,
+        target.roi,
+        structures,
+        {
             "prescription_gy": target.prescription_gy,
             **_of(structures[target.roi]),
             **planned,
@@ -164,47 +180,50 @@ def _verify(case: str, given: dict[str, str], folder: Path | None) -> dict[str, 
             "mean_shift_mm": None if shifts is None else shifts.all.mean_mm,
             "goals_met": found.goals_met,
         },
-    }
+    )
 
 
-def _robust(case: str, given: dict[str, str], folder: Path | None) -> dict[str, Any]:
+def _robust(case: str, given: dict[str, str], folder: Path | None) -> _Found:
     from brachy.evaluation.robustness import robust_folder
     from brachy.output import plan_folder
     from brachy.patient.plan import Plan
     from brachy.patient.privacy import PREFIX
-    from brachy.writing import canonical, rounded
 
     deviation, scenarios = read_options(DeviationOptions, given), read_options(ScenarioOptions, given)
     found = robust_folder(
         case, samples=deviation.samples, seed=scenarios.seed, uncertainty=deviation.uncertainty, threads=1
     )
     if folder is not None:
-        plan_folder.write_texts({"robust.json": canonical(rounded(found))}, folder, force=True)
+        plan_folder.write_texts({"robust.json": found.to_json()}, folder, force=True)
     plan = Plan.load(Path(case))
     target = plan.targets[0]
-    rows = found["intervals"][target.planned_roi]
-    metrics: dict[str, Any] = {
+    rows = found.intervals[target.planned_roi]
+    metrics: dict[str, Metric] = {
         "prescription_gy": target.prescription_gy,
         "volume_cc": target.planned_volume_cc,
     }
     for name in metrics_in(Table.COHORT_ROBUST):
-        for key in ("nominal", "mean", "sd", "p2_5", "p97_5"):
-            metrics[f"{name}_{key}" if key != "nominal" else name] = rows[name][key]
-    for goal in found["goals"]:
-        metrics.setdefault(
-            f"probability {goal['metric']} {goal['op']} {goal['limit']:g}", goal["probability"]
-        )
+        row = rows[name]
+        metrics |= {
+            name: row.nominal,
+            f"{name}_mean": row.mean,
+            f"{name}_sd": row.sd,
+            f"{name}_p2_5": row.p2_5,
+            f"{name}_p97_5": row.p97_5,
+        }
+    for goal in found.goals:
+        metrics.setdefault(f"probability {goal.metric} {goal.op} {goal.limit:g}", goal.probability)
     metrics |= {"seeds": plan.seed_count, "needles": len(plan.needles)}
     patient = plan.case.patient_id
-    return {
-        "patient_id": patient if patient.startswith(PREFIX) or not _anonymise(given) else "",
-        "target": target.roi,
-        "structures": found["nominal"],
-        "metrics": metrics,
-    }
+    return _Found(
+        patient if patient.startswith(PREFIX) or not _anonymise(given) else "",
+        target.roi,
+        found.nominal,
+        metrics,
+    )
 
 
-def _of(values: dict[str, Any]) -> dict[str, Any]:
+def _of(values: Mapping[str, float | None]) -> dict[str, float | None]:
     return {name: values.get(name) for name in metrics_in(Table.COHORT)}
 
 

@@ -16,6 +16,13 @@ from brachy.dosimetry.metrics import DVH, metric, parse_metric
 from brachy.dosimetry.sampling import lattice_for, sample
 from brachy.dosimetry.shown_metrics import Table, metrics_in
 from brachy.errors import BrachyError, UsageError
+from brachy.evaluation.robust_record import (
+    Band,
+    GoalProbability,
+    MetricSpread,
+    NeedleInfluence,
+    RobustRecord,
+)
 from brachy.evaluation.scenarios import Layout, Scenario, Uncertainties, draw, load_uncertainties, nominal
 from brachy.geometry.structures import Structure
 from brachy.needles.needle_path import one_thread
@@ -66,7 +73,7 @@ def robust(
     uncertainties: Uncertainties | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> RobustRecord:
     """Monte Carlo of a plan.
 
     Parameters
@@ -88,8 +95,8 @@ def robust(
 
     Returns
     -------
-    dict
-        The contents of robust.json: nominal metrics, their intervals, bands of the curves, the probability of each
+    RobustRecord
+        The content of robust.json: nominal metrics, their intervals, bands of the curves, the probability of each
         goal, the influence of each needle.
 
     Raises
@@ -108,7 +115,7 @@ def robust(
     >>> quick = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
     >>> made = make(case, quick, direction=(0, 0))
     >>> found = robust(made, case.structures, samples=20)
-    >>> found["intervals"]["GTV"]["D90_gy"]["p2_5"] < found["nominal"]["GTV"]["D90_gy"]
+    >>> found.intervals["GTV"]["D90_gy"].p2_5 < found.nominal["GTV"]["D90_gy"]
     True
     """
     if not 2 <= samples <= 1_000_000:
@@ -146,7 +153,7 @@ def robust_folder(
     uncertainty: str | Path | None = None,
     threads: int | None = None,
     progress: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
+) -> RobustRecord:
     """Monte Carlo of a plan folder, on the structures of its RTSTRUCT.dcm.
 
     Takes the options of `robust`; `uncertainty` is a file.
@@ -343,12 +350,12 @@ def _record(
     samples: int,
     seed: int,
     errors: Uncertainties,
-) -> dict[str, Any]:
-    intervals: dict[str, dict[str, dict[str, float | None]]] = {}
-    bands: dict[str, dict[str, list[float]]] = {}
+) -> RobustRecord:
+    intervals: dict[str, dict[str, MetricSpread]] = {}
+    bands: dict[str, Band] = {}
     series: dict[tuple[str, str], Float] = {}
     for r, region in enumerate(regions):
-        rows: dict[str, dict[str, float | None]] = {}
+        rows: dict[str, MetricSpread] = {}
         for name in region.metrics:
             values = np.array([result.metrics[r][name] for result in results])
             series[region.name, name] = values
@@ -356,13 +363,13 @@ def _record(
         intervals[region.name] = rows
         curves = np.array([result.curves[r] for result in results])
         low, middle, high = np.percentile(curves, [2.5, 50.0, 97.5], axis=0)
-        bands[region.name] = {
-            "volume_pct": LEVELS.tolist(),
-            "nominal_gy": base.curves[r].tolist(),
-            "p2_5_gy": low.tolist(),
-            "p50_gy": middle.tolist(),
-            "p97_5_gy": high.tolist(),
-        }
+        bands[region.name] = Band(
+            volume_pct=tuple(LEVELS.tolist()),
+            nominal_gy=tuple(base.curves[r].tolist()),
+            p2_5_gy=tuple(low.tolist()),
+            p50_gy=tuple(middle.tolist()),
+            p97_5_gy=tuple(high.tolist()),
+        )
     planned = {target.roi: target.planned_roi for target in plan.targets}
     goals = []
     for goal in plan.evaluation.goals:
@@ -370,46 +377,41 @@ def _record(
         if len(values):
             met = values >= goal.limit if goal.op == ">=" else values <= goal.limit
             goals.append(
-                {"roi": goal.roi, "metric": goal.metric, "op": goal.op, "limit": goal.limit,
-                 "required": goal.required, "probability": float(met.mean())}
+                GoalProbability(
+                    roi=goal.roi, metric=goal.metric, op=goal.op, limit=goal.limit, required=goal.required,
+                    probability=float(met.mean()),
+                )
             )  # fmt: skip
     several = len(plan.templates) > 1
     needles = [
-        {
-            "hole": f"{needle.template + 1}:{needle.hole}" if several else needle.hole,
-            "influence": value,
-        }
+        NeedleInfluence(
+            hole=f"{needle.template + 1}:{needle.hole}" if several else needle.hole, influence=value
+        )
         for needle, value in zip(plan.needles, influences, strict=True)
     ]
-    return {
-        "format": "brachy-robust",
-        "version": 1,
-        "plan": plan.checksum or None,
-        "samples": samples,
-        "seed": seed,
-        "formalism": plan.evaluation.formalism,
-        "uncertainties": errors.model_dump(mode="json"),
-        "nominal": {region.name: _known(base.metrics[r]) for r, region in enumerate(regions)},
-        "intervals": intervals,
-        "bands": bands,
-        "goals": goals,
-        "needles": sorted(needles, key=lambda entry: -float(entry["influence"])),
-    }
+    return RobustRecord(
+        plan=plan.checksum or None,
+        samples=samples,
+        seed=seed,
+        formalism=plan.evaluation.formalism,
+        uncertainties=errors,
+        nominal={region.name: dict(base.metrics[r]) for r, region in enumerate(regions)},
+        intervals=intervals,
+        bands=bands,
+        goals=tuple(goals),
+        needles=tuple(sorted(needles, key=lambda entry: -entry.influence)),
+    )
 
 
-def _known(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: float(value) if np.isfinite(value) else None for name, value in values.items()}
-
-
-def _interval(nominal_value: float, values: Float) -> dict[str, float | None]:
+def _interval(nominal_value: float, values: Float) -> MetricSpread:
     if not np.isfinite(values).all():
-        return dict.fromkeys(("nominal", "mean", "sd", "p2_5", "p50", "p97_5"))
+        return MetricSpread()
     low, middle, high = np.percentile(values, [2.5, 50.0, 97.5]).tolist()
-    return {
-        "nominal": float(nominal_value),
-        "mean": float(values.mean()),
-        "sd": float(values.std(ddof=1)),
-        "p2_5": low,
-        "p50": middle,
-        "p97_5": high,
-    }
+    return MetricSpread(
+        nominal=float(nominal_value),
+        mean=float(values.mean()),
+        sd=float(values.std(ddof=1)),
+        p2_5=low,
+        p50=middle,
+        p97_5=high,
+    )

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,6 +23,7 @@ from brachy.check import check_plan
 from brachy.dosimetry.dvh import histogram_of
 from brachy.errors import BrachyError, UsageError
 from brachy.evaluation import robustness
+from brachy.evaluation.robust_record import RobustRecord
 from brachy.geometry.grid import Dose, Grid
 from brachy.geometry.structures import Structure
 from brachy.io.dicom.write import write_ct, write_dose, write_plan, write_structures
@@ -36,7 +36,7 @@ from brachy.patient.lineage import APPROVAL, write_chain
 from brachy.patient.plan import Plan
 from brachy.patient.target import target_of
 from brachy.patient.uids import identified
-from brachy.writing import canonical, rounded, write_text_whole
+from brachy.writing import write_text_whole
 
 if sys.platform != "win32":
     import fcntl
@@ -212,10 +212,10 @@ def _fill(
     if independent_check:
         plan = plan.checked(check_plan(folder))
         write_text_whole(folder / "plan.json", plan.to_json())
-    found: dict[str, Any] | None = None
+    found: RobustRecord | None = None
     if robust:
-        found = cast(dict[str, Any], rounded(robustness.robust_folder(folder, threads=threads)))
-        write_text_whole(folder / "robust.json", canonical(found))
+        found = robustness.robust_folder(folder, threads=threads).as_written()
+        write_text_whole(folder / "robust.json", found.to_json())
     if pictures:
         guides = write_guide(plan, case, folder / "template.stl", guide, drawn) if plan.needles else ()
         notes = [note for written in guides for note in written.notes]

@@ -4,7 +4,7 @@ A record refuses fields that it does not have. Its fields are written in the ord
 """
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from pydantic import (
     model_serializer,
 )
 
+from brachy.writing import canonical, rounded
+
 Vector = tuple[float, float, float]
 """x, y, z in the patient frame (LPS): a position in mm, or a unit vector."""
 
@@ -26,11 +28,12 @@ def vector(values: NDArray[np.float64]) -> Vector:
     return x, y, z
 
 
-def _finite_or_none(value: object) -> object:
+def finite_or_none(value: object) -> object:
+    """The value, or None for NaN and infinity."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
+Number = Annotated[float | None, BeforeValidator(finite_or_none)]
 """A number, or None (null in the file) where it is not known: NaN and infinity are not known."""
 
 
@@ -62,6 +65,22 @@ class Record(BaseModel):
             if key == (field.alias or name):
                 return getattr(self, name)
         raise KeyError(key)
+
+
+class FileRecord(Record):
+    """Content of a JSON file."""
+
+    def data(self) -> dict[str, Any]:  # plain JSON data of any shape
+        """The record as JSON data, numbers as they were computed."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def as_written(self) -> Self:
+        """The record with numbers at 6 significant digits, as the file has them."""
+        return self.model_validate(rounded(self.data()))
+
+    def to_json(self) -> str:
+        """Text of the file."""
+        return canonical(rounded(self.data()))
 
 
 class SparseRecord(Record):

@@ -6,7 +6,7 @@ from 0. A number that is not known is None.
 
 import json
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
@@ -14,8 +14,7 @@ from brachy.errors import BrachyError
 from brachy.messages import first_problem
 from brachy.patient.check_report import CheckReport
 from brachy.patient.plan import GoalResult, PlanInput
-from brachy.patient.records import Number, Record, SparseRecord, Vector
-from brachy.writing import canonical, rounded
+from brachy.patient.records import FileRecord, Number, Record, SparseRecord, Vector
 
 FORMAT = "brachy-verification"
 VERSION = 1
@@ -227,7 +226,7 @@ class DoubtRow(Record):
     seed: int | None = Field(None, description="index of the seed; None where it was taken for no seed")
 
 
-class PostImplantRecord(Record):
+class PostImplantRecord(FileRecord):
     """Content of verification.json."""
 
     format: Literal["brachy-verification"] = "brachy-verification"
@@ -264,18 +263,6 @@ class PostImplantRecord(Record):
     def goals_met(self) -> bool:
         """Whether every required goal is met."""
         return all(goal.met for goal in self.goals if goal.required)
-
-    def data(self) -> dict[str, Any]:  # plain JSON data of any shape
-        """The record as JSON data, numbers as they were computed."""
-        return self.model_dump(mode="json", by_alias=True)
-
-    def as_written(self) -> "PostImplantRecord":
-        """The record with numbers at 6 significant digits, as the file has them."""
-        return PostImplantRecord.model_validate(rounded(self.data()))
-
-    def to_json(self) -> str:
-        """Text of verification.json."""
-        return canonical(rounded(self.data()))
 
     @staticmethod
     def load(path: str | Path) -> "PostImplantRecord":

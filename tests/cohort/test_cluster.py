@@ -14,7 +14,6 @@ import pytest
 
 from brachy.cli import app
 from brachy.cohort import run_cohort
-from brachy.cohort.running import _clean
 from brachy.cohort.table import table_csv
 from brachy.cohort.work import run_case
 from brachy.io.phantom.file import load_phantom
@@ -50,7 +49,7 @@ def undisturbed(listed):
     from brachy.cohort.listing import read_list
 
     rows = read_list(str(listed), "plan")
-    return table_csv([_clean(run_case("plan", row.number, row.case, row.options)) for row in rows])
+    return table_csv([run_case("plan", row.number, row.case, row.options).as_written() for row in rows])
 
 
 def started(*words, **given):
@@ -214,9 +213,9 @@ def test_robust_over_plans_with_outcomes_and_kept_folders(tmp_path, capsys, monk
         str(tmp_path / "list.csv"), tmp_path / "out", verb="robust", workers_count=1, keep=True,
         told=lambda *words: told.append(words),
     )  # fmt: skip
-    assert [record["status"] for record in records] == ["done", "failed"]
-    exact = robust_folder(tmp_path / "plan-a", samples=20)["intervals"]["GTV"]["D90_gy"]
-    assert records[0]["metrics"]["D90_gy_mean"] == pytest.approx(exact["mean"], rel=1e-5)
+    assert [record.status for record in records] == ["done", "failed"]
+    exact = robust_folder(tmp_path / "plan-a", samples=20).intervals["GTV"]["D90_gy"]
+    assert records[0].metrics["D90_gy_mean"] == pytest.approx(exact.mean, rel=1e-5)
     assert (tmp_path / "out" / "cases" / "000001" / "robust.json").is_file()
     assert [words[:2] for words in told] == [(0, 2), (1, 2), (2, 2)]
 
@@ -227,7 +226,7 @@ def test_robust_over_plans_with_outcomes_and_kept_folders(tmp_path, capsys, monk
     assert list(table) == list(lines[0])
     assert table["D90_gy"][0] == pytest.approx(float(lines[0]["D90_gy"]))
     assert table["D90_gy"][1] is None
-    patient = records[0]["patient_id"]
+    patient = records[0].patient_id
     (tmp_path / "oc.csv").write_text(
         f"patient_id,response,pfs_months,pfs_event,os_months,os_event\n{patient},CR,3,1,9,0\n"
     )

@@ -6,6 +6,7 @@ import pytest
 
 from brachy.cohort.outcomes import Cut, outcomes_of, read_outcomes, response_rates, survival
 from brachy.cohort.page import outliers
+from brachy.cohort.records import CaseRecord
 from brachy.errors import UsageError
 
 HEADER = "patient_id,response,pfs_months,pfs_event,os_months,os_event\n"
@@ -30,24 +31,24 @@ def wilson(hits, n):
 def test_the_study_s_responses():
     """10 CR, 10 PR, 3 SD, 0 PD of 23: ORR 87.0 %, DCR 100 %."""
     found = response_rates({"CR": 10, "PR": 10, "SD": 3, "PD": 0})
-    assert found["patients"] == 23
-    assert round(found["ORR"]["pct"], 1) == 87.0
-    assert found["DCR"]["pct"] == 100.0
-    assert found["ORR"]["interval_pct"][:2] == pytest.approx(wilson(20, 23), abs=1e-9)
-    assert found["DCR"]["interval_pct"][:2] == pytest.approx(wilson(23, 23), abs=1e-9)
-    assert response_rates({})["ORR"] is None
+    assert found.patients == 23
+    assert round(found.ORR.pct, 1) == 87.0
+    assert found.DCR.pct == 100.0
+    assert found.ORR.interval_pct[:2] == pytest.approx(wilson(20, 23), abs=1e-9)
+    assert found.DCR.interval_pct[:2] == pytest.approx(wilson(23, 23), abs=1e-9)
+    assert response_rates({}).ORR is None
 
 
 def test_kaplan_meier_is_the_printed_table():
     found = survival([(float(t), seen) for t, seen in REMISSION])
-    curve = dict(zip(found["curve"]["months"], found["curve"]["pct"], strict=True))
+    curve = dict(zip(found.curve.months, found.curve.pct, strict=True))
     for week, share in PRINTED.items():
         assert curve[float(week)] == pytest.approx(100 * share, abs=0.051)
-    assert found["median_months"] == 23
-    assert (found["patients"], found["events"]) == (21, 9)
-    assert found["rates"]["1_year"]["pct"] == pytest.approx(75.3, abs=0.05)
-    assert found["rates"]["2_year"]["pct"] == pytest.approx(44.8, abs=0.05)
-    low, high, _ = found["rates"]["1_year"]["interval_pct"]
+    assert found.median_months == 23
+    assert (found.patients, found.events) == (21, 9)
+    assert found.rates["1_year"].pct == pytest.approx(75.3, abs=0.05)
+    assert found.rates["2_year"].pct == pytest.approx(44.8, abs=0.05)
+    low, high, _ = found.rates["1_year"].interval_pct
     # exponential Greenwood by hand: sum d / (n (n - d)) to week 10
     total = 3 / (21 * 18) + 1 / (17 * 16) + 1 / (15 * 14)
     s = 0.75294117
@@ -58,15 +59,15 @@ def test_kaplan_meier_is_the_printed_table():
 
 def test_what_is_not_reached_is_not_given():
     found = survival([(3.0, True), (10.0, False), (11.0, False)])
-    assert found["median_months"] is None
-    assert found["rates"] == {"1_year": None, "2_year": None}
+    assert found.median_months is None
+    assert found.rates == {"1_year": None, "2_year": None}
     assert survival([]) is None
 
 
 def records(*values):
     return [
-        {"row": k, "case": f"c{k}", "patient_id": f"P{k}", "status": "done",
-         "metrics": {"D90_gy": value, "prescription_gy": 120.0}}
+        CaseRecord(row=k, case=f"c{k}", patient_id=f"P{k}", status="done",
+                   metrics={"D90_gy": value, "prescription_gy": 120.0})
         for k, value in enumerate(values, 1)
     ]  # fmt: skip
 
@@ -82,19 +83,19 @@ def test_patients_are_divided_by_the_cut(tmp_path):
     known = read_outcomes(written(tmp_path, *rows))
     cases = records(90.0, 119.9, 120.0, 140.0, 150.0, 160.0)
     found = outcomes_of(cases, known)
-    assert found["groups"]["below"]["patients"] == 2
-    assert found["groups"]["at or above"]["patients"] == 3
-    assert found["groups"]["at or above"]["response"]["ORR"]["pct"] == 100.0
-    assert found["groups"]["below"]["pfs"]["median_months"] == 2
-    assert found["without_outcome"] == ["P6"]
-    assert found["all"]["pfs"]["patients"] == 4  # one is unknown
+    assert found.groups["below"].patients == 2
+    assert found.groups["at or above"].patients == 3
+    assert found.groups["at or above"].response.ORR.pct == 100.0
+    assert found.groups["below"].pfs.median_months == 2
+    assert found.without_outcome == ("P6",)
+    assert found.all.pfs.patients == 4  # one is unknown
     # log-rank by hand for pfs: events at 2 (4 at risk, 2 below), 3 (3, 1), 14 (2, 0)
     expected = 2 / 4 + 1 / 3 + 0
     variance = (2 * 2) / 16 + (1 * 2) / 9 + 0
     chi2 = (2 - expected) ** 2 / variance
-    assert found["logrank_p"]["pfs"] == pytest.approx(math.erfc(math.sqrt(chi2 / 2)), rel=1e-6)
+    assert found.logrank_p["pfs"] == pytest.approx(math.erfc(math.sqrt(chi2 / 2)), rel=1e-6)
     other = outcomes_of(cases, known, Cut.of("D90_gy=145"))
-    assert other["groups"]["at or above"]["patients"] == 1
+    assert other.groups["at or above"].patients == 1
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def test_outcomes_of_unknown_patients_are_refused(tmp_path):
         outcomes_of(records(130.0), known[:1], Cut("D91_gy", 1.0))
     with pytest.raises(UsageError, match="'x' is not a number"):
         Cut.of("D90_gy=x")
-    twice = [*records(130.0), {**records(131.0)[0], "row": 2}]
+    twice = [*records(130.0), records(131.0)[0].model_copy(update={"row": 2})]
     with pytest.raises(UsageError, match="two cases"):
         outcomes_of(twice, known[:1])
 
@@ -132,7 +133,7 @@ def test_outcomes_of_unknown_patients_are_refused(tmp_path):
 def test_outlying_values_are_those_of_the_rule():
     """Median 10, MAD 1: the bound is 3.5 / 0.6745 = 5.19 from the median."""
     cases = [
-        {"row": k, "case": str(k), "metrics": {"D90_gy": v, "goals_met": True}}
+        CaseRecord(row=k, case=str(k), status="done", metrics={"D90_gy": v, "goals_met": True})
         for k, v in enumerate([9.0, 9.0, 9.0, 10.0, 10.0, 10.0, 11.0, 11.0, 11.0, 15.1, 15.3])
     ]
-    assert [each["value"] for each in outliers(cases)] == [15.3]
+    assert [each.value for each in outliers(cases)] == [15.3]

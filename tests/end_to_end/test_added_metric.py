@@ -32,7 +32,7 @@ def made(tmp_path_factory):
         more = [Column(name, EVERYWHERE) for name in ADDED]
         patch.setattr(shown_metrics, "METRICS", [*shown_metrics.METRICS, *more])
         record = run_case("plan", 1, "sphere-35mm", options, keep=str(folder))
-        assert record["status"] == "done", record["reason"]
+        assert record.done, record.reason
         yield folder / "000001", record
 
 
@@ -91,7 +91,7 @@ def test_cohort_table(made):
 def test_alternatives_and_robustness(made):
     (header, *_) = csv.reader(io.StringIO(alternatives_csv([("fewest needles", Plan.load(made[0]))])))
     assert set(ADDED) <= set(header)
-    intervals = robust_folder(made[0], samples=4, threads=1)["intervals"]
+    intervals = robust_folder(made[0], samples=4, threads=1).intervals
     assert all(set(ADDED) <= set(rows) for rows in intervals.values())
 
 

@@ -1,7 +1,5 @@
 """Monte Carlo: without errors the plan itself; one known error spreads a dose as its derivative says."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -31,17 +29,17 @@ def made(case):
 
 def test_without_errors_the_band_is_the_plan(made, case):
     found = robust(made, case.structures, samples=5, uncertainties=Uncertainties())
-    for name, values in found["intervals"]["GTV"].items():
-        assert values["sd"] == 0, name
-        assert values["p2_5"] == values["nominal"] == values["p97_5"]
-    assert found["bands"]["GTV"]["p97_5_gy"] == found["bands"]["GTV"]["nominal_gy"]
-    assert all(goal["probability"] in (0.0, 1.0) for goal in found["goals"])
-    assert all(needle["influence"] == 0 for needle in found["needles"])
+    for name, values in found.intervals["GTV"].items():
+        assert values.sd == 0, name
+        assert values.p2_5 == values.nominal == values.p97_5
+    assert found.bands["GTV"].p97_5_gy == found.bands["GTV"].nominal_gy
+    assert all(goal.probability in (0.0, 1.0) for goal in found.goals)
+    assert all(needle.influence == 0 for needle in found.needles)
 
 
 def test_nominal_is_the_histogram_of_the_plan(made, case):
     """Against `dvh`, which samples the target anew until it settles."""
-    found = robust(made, case.structures, samples=2, uncertainties=Uncertainties())["nominal"]["GTV"]
+    found = robust(made, case.structures, samples=2, uncertainties=Uncertainties()).nominal["GTV"]
     exact = dvh(made.implants(), case.structure("GTV"), prescription_gy=120.0)
     assert found["D90_gy"] == pytest.approx(exact.D(90), rel=0.01)
     assert found["V100_pct"] == pytest.approx(exact.V_pct(120.0), abs=0.5)
@@ -50,18 +48,18 @@ def test_nominal_is_the_histogram_of_the_plan(made, case):
 
 def test_the_same_for_any_number_of_threads(made, case):
     one, two = (robust(made, case.structures, samples=12, threads=count) for count in (1, 2))
-    assert json.dumps(one) == json.dumps(two)
+    assert one.to_json() == two.to_json()
     other = robust(made, case.structures, samples=12, seed=1)
-    assert other["intervals"] != one["intervals"]
+    assert other.intervals != one.intervals
 
 
 def test_strength_alone_scales_the_dose(made, case):
     """D90 is proportional to a common factor: its relative SD is that of the factor."""
     errors = Uncertainties.model_validate({"strength": {"common_pct": 1.3}})
-    values = robust(made, case.structures, samples=200, uncertainties=errors)["intervals"]["GTV"]["D90_gy"]
+    values = robust(made, case.structures, samples=200, uncertainties=errors).intervals["GTV"]["D90_gy"]
     # 200 draws know an SD to 5 %
-    assert values["sd"] / values["nominal"] == pytest.approx(0.013, rel=0.15)
-    assert values["mean"] == pytest.approx(values["nominal"], rel=0.003)
+    assert values.sd / values.nominal == pytest.approx(0.013, rel=0.15)
+    assert values.mean == pytest.approx(values.nominal, rel=0.003)
 
 
 @pytest.mark.parametrize("point", [(15.0, 6.0, 3.0), (0.0, 9.0, 12.0)])
@@ -153,9 +151,9 @@ def test_only_some_needles_err(made):
 
 def test_a_target_that_may_be_larger_is_covered_less(made, case):
     errors = Uncertainties.model_validate({"contour": {"target_mm": 2.0}})
-    values = robust(made, case.structures, samples=40, uncertainties=errors)["intervals"]["GTV"]["V100_pct"]
-    assert values["p2_5"] < values["nominal"] - 2
-    assert values["sd"] > 0
+    values = robust(made, case.structures, samples=40, uncertainties=errors).intervals["GTV"]["V100_pct"]
+    assert values.p2_5 < values.nominal - 2
+    assert values.sd > 0
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def of_errors(**tables):
 
 def probability(made, seed):
     found = robust(made, sphere().structures, samples=150, seed=seed)
-    return next(g["probability"] for g in found["goals"] if g["metric"] == "D90_gy")
+    return next(g.probability for g in found.goals if g.metric == "D90_gy")
 
 
 def test_d90_holds_more_often_on_unseen_scenarios_at_the_cost_in_seeds_that_is_told(plain):

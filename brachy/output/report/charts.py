@@ -35,7 +35,8 @@ from brachy.patient.palette import (
 from brachy.patient.plan import Plan
 
 Float = NDArray[np.float64]
-Figure = dict[str, Any]
+Figure = dict[str, Any]  # nested JSON: its keys are Plotly's own
+"""A Plotly figure, or a part of one."""
 
 FONT = {"family": "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif", "size": 13, "color": CHART_TEXT}
 
@@ -130,7 +131,7 @@ def dvh_figure(
     return {"data": traces, "layout": layout}
 
 
-def prescription_line(gy: float) -> dict[str, Any]:
+def prescription_line(gy: float) -> Figure:
     """The upright line of the prescription with its label, for a layout."""
     line = {"type": "line", "x0": gy, "x1": gy, "y0": 0, "y1": 1, "yref": "paper"}
     label = {
@@ -147,7 +148,7 @@ def prescription_line(gy: float) -> dict[str, Any]:
     }
 
 
-def axis(title: str, span: list[float]) -> dict[str, Any]:
+def axis(title: str, span: list[float]) -> Figure:
     """An axis of the plots: title and range."""
     return {
         "title": {"text": title},
@@ -177,7 +178,7 @@ def scene_figure(
     region_mm: Float,
     *,
     levels_pct: Sequence[float] = (100.0, 150.0),
-    extra: Sequence[dict[str, Any]] = (),
+    extra: Sequence[Figure] = (),
 ) -> Figure:
     """Structures, isodose surfaces, needles and seeds to turn; a click on a name hides or shows it.
 
@@ -197,7 +198,7 @@ def scene_figure(
         Further traces, as `sticks` makes them.
     """
     limits = np.array([region_mm.min(axis=0) - AROUND_MM / 2, region_mm.max(axis=0) + AROUND_MM / 2])
-    traces: list[dict[str, Any]] = []
+    traces: list[Figure] = []
     seen: list[NDArray[Any]] = [np.array([n.hole_mm for n in plan.needles]).reshape(-1, 3)]
     for structure in reversed(shown(list(structures), plan)):
         role = role_of(structure, plan)
@@ -241,7 +242,7 @@ def _coarser(dose: Dose) -> Dose:
     return Dose(grid, gy)
 
 
-def _mesh(surface: Surface, name: str, colour: str, opacity: float, visible: bool) -> dict[str, Any]:
+def _mesh(surface: Surface, name: str, colour: str, opacity: float, visible: bool) -> Figure:
     points, corners = surface.points_mm, surface.triangles
     kind = "<u2" if len(points) < 65536 else "<i4"
     return {
@@ -260,7 +261,7 @@ def _mesh(surface: Surface, name: str, colour: str, opacity: float, visible: boo
     }
 
 
-def _implant(plan: Plan) -> list[dict[str, Any]]:
+def _implant(plan: Plan) -> list[Figure]:
     """Needles, seeds and the names of the holes."""
     if not plan.needles:
         return []
@@ -293,7 +294,7 @@ def _implant(plan: Plan) -> list[dict[str, Any]]:
 
 def sticks(
     pairs: Float, names: Sequence[str], title: str, colour: str, width: float, visible: bool = True
-) -> dict[str, Any]:
+) -> Figure:
     """Pairs (n, 2, 3) of ends as one broken line, mm; each piece with its name."""
     broken = np.full((len(pairs), 3, 3), np.nan)
     broken[:, :2] = pairs
@@ -310,7 +311,7 @@ def sticks(
     }
 
 
-def _sides(points: NDArray[Any]) -> dict[str, Any]:
+def _sides(points: NDArray[Any]) -> Figure:
     """Letters of the patient's sides round what is seen."""
     limits = np.array([points.min(axis=0), points.max(axis=0)], dtype=np.float64)
     middle = 0.5 * (limits[0] + limits[1])
@@ -333,7 +334,7 @@ def _sides(points: NDArray[Any]) -> dict[str, Any]:
     }
 
 
-def _camera(plan: Plan) -> dict[str, Any]:
+def _camera(plan: Plan) -> Figure:
     """From before the first template, a little from the side and from above, the head up."""
     if not plan.templates:
         return {"eye": {"x": 0.6, "y": -1.6, "z": 0.7}, "up": {"x": 0, "y": 0, "z": 1}}

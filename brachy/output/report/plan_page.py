@@ -9,6 +9,7 @@ import numpy as np
 
 from brachy.dosimetry.shown_metrics import Table, metrics_in
 from brachy.dosimetry.strength import air_kerma_rate_at_1m, order_list
+from brachy.evaluation.robust_record import RobustRecord
 from brachy.geometry.grid import Dose
 from brachy.geometry.structures import Structure
 from brachy.output.csv_tables import in_order_of_insertion
@@ -45,7 +46,7 @@ def render_report(
     dose: Dose | None,
     curves: Curves,
     template_notes: Sequence[str] = (),
-    robust: dict[str, Any] | None = None,
+    robust: RobustRecord | None = None,
 ) -> str:
     """HTML of the report of a plan: one page that needs no network.
 
@@ -63,8 +64,8 @@ def render_report(
         Cumulative, by ROI.
     template_notes : sequence of str
         What there is to know of the printed template.
-    robust : dict, optional
-        Contents of robust.json (`brachy.evaluation.robustness.robust`).
+    robust : RobustRecord, optional
+        Content of robust.json (`brachy.evaluation.robustness.robust`).
 
     Returns
     -------

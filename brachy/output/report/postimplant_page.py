@@ -18,7 +18,7 @@ from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
 from brachy.output.figures.curves import FAR, Curves
 from brachy.output.figures.cuts import ROUND_MM
-from brachy.output.report.charts import SEED_PIXELS, dvh_figure, scene_figure, sticks
+from brachy.output.report.charts import SEED_PIXELS, Figure, dvh_figure, scene_figure, sticks
 from brachy.output.report.picture import slice_pictures
 from brachy.output.report.rendering import render, viewer
 from brachy.patient.case import Case
@@ -255,7 +255,7 @@ def _sticks(
     labels: Sequence[str],
     found: Sequence[Implant],
     planned: PlannedSeeds | None,
-) -> list[dict[str, Any]]:
+) -> list[Figure]:
     """Planned and found seeds of the scene."""
     length = found[0].source.capsule_length_mm if found else 4.5
     traces = []

@@ -1,11 +1,18 @@
 """What a plan delivers when needles deviate, as a section of its report and as a page of its own."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from brachy.evaluation.robust_record import (
+    GoalProbability,
+    MetricSpread,
+    NeedleInfluence,
+    RobustRecord,
+)
 from brachy.output.figures.curves import far_from_dose
-from brachy.output.report.charts import FONT, array, axis, prescription_line, text
+from brachy.output.report.charts import FONT, Figure, array, axis, prescription_line, text
 from brachy.output.report.rendering import render
 from brachy.patient.palette import PAPER, PURPLE, curve_line
 from brachy.patient.plan import Plan
@@ -13,28 +20,59 @@ from brachy.patient.plan import Plan
 BAND_OPACITY = 0.22
 
 
-def robust_section(found: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    """What the templates show of the contents of robust.json.
+@dataclass(frozen=True)
+class RobustSection:
+    """Content of robust.json as the templates show it.
 
     Parameters
     ----------
-    found : dict
+    samples, seed, formalism, goals, needles, intervals
+        As `RobustRecord` has them.
+    uncertainties : tuple of (name, value, source)
+        Each figure by its table and field.
+    planned : RobustSummary or None
+        Result of the robust optimisation, where the plan was made with it.
+    figure : dict
+        Curves and bands, for Plotly.
+    """
+
+    samples: int
+    seed: int
+    formalism: str
+    goals: tuple[GoalProbability, ...]
+    needles: tuple[NeedleInfluence, ...]
+    intervals: dict[str, dict[str, MetricSpread]]
+    uncertainties: tuple[tuple[str, float, str], ...]
+    planned: Any
+    figure: Figure
+
+
+def robust_section(found: RobustRecord, plan: Plan) -> RobustSection:
+    """Content of robust.json as the templates show it.
+
+    Parameters
+    ----------
+    found : RobustRecord
         Of `brachy.evaluation.robustness.robust`.
     plan : Plan
         The plan it was made for.
     """
-    uncertainties = [
-        (f"{table}.{key}", value, row.get(_source_of(key), ""))
-        for table, row in found["uncertainties"].items()
-        for key, value in row.items()
-        if not key.endswith("_source")
-    ]
-    wanted = ("samples", "seed", "formalism", "goals", "needles", "intervals")
-    return {key: found[key] for key in wanted} | {
-        "uncertainties": uncertainties,
-        "planned": plan.optimiser.get("robust"),
-        "figure": band_figure(found, plan),
-    }
+    return RobustSection(
+        samples=found.samples,
+        seed=found.seed,
+        formalism=found.formalism,
+        goals=found.goals,
+        needles=found.needles,
+        intervals=found.intervals,
+        uncertainties=tuple(
+            (f"{table}.{key}", value, row.get(_source_of(key), ""))
+            for table, row in found.uncertainties.model_dump(mode="json").items()
+            for key, value in row.items()
+            if not key.endswith("_source")
+        ),
+        planned=plan.optimiser.get("robust"),
+        figure=band_figure(found, plan),
+    )
 
 
 def _source_of(key: str) -> str:
@@ -44,16 +82,17 @@ def _source_of(key: str) -> str:
     return f"{key}_source"
 
 
-def band_figure(found: dict[str, Any], plan: Plan) -> dict[str, Any]:
+def band_figure(found: RobustRecord, plan: Plan) -> Figure:
     """Dose-volume curves as planned with the band that holds 95 % of the scenarios, as data for Plotly."""
     targets = [name for t in plan.targets for name in (t.planned_roi, t.roi)]
     rx = max(t.prescription_gy for t in plan.targets)
-    bands = {
-        name: {key: np.array(values) for key, values in band.items()} for name, band in found["bands"].items()
+    bands = found.bands
+    curves = {
+        name: (np.array(band.nominal_gy[::-1]), np.array(band.volume_pct[::-1]))
+        for name, band in bands.items()
     }
-    curves = {name: (band["nominal_gy"][::-1], band["volume_pct"][::-1]) for name, band in bands.items()}
     far = set(far_from_dose(curves, rx, targets))
-    traces: list[dict[str, Any]] = []
+    traces: list[Figure] = []
     number = 0
     for name in sorted(bands, key=lambda each: (each not in targets, each in far)):
         if name in targets:
@@ -61,18 +100,18 @@ def band_figure(found: dict[str, Any], plan: Plan) -> dict[str, Any]:
         else:
             (colour, _), number = curve_line(number), number + 1
         band = bands[name]
-        volume = band["volume_pct"]
+        volume = np.array(band.volume_pct)
         seen: bool | str = "legendonly" if name in far else True
         label = text(name)
         same = {"type": "scatter", "mode": "lines", "legendgroup": label, "visible": seen}
-        outline = np.concatenate([band["p2_5_gy"], band["p97_5_gy"][::-1]])
+        outline = np.array([*band.p2_5_gy, *band.p97_5_gy[::-1]])
         traces.append(
             {**same, "x": array(outline), "y": array(np.concatenate([volume, volume[::-1]])), "fill": "toself",
              "fillcolor": colour, "opacity": BAND_OPACITY, "line": {"width": 0}, "showlegend": False,
              "hoverinfo": "skip"}
         )  # fmt: skip
         traces.append(
-            {**same, "name": label, "x": array(band["nominal_gy"]), "y": array(volume),
+            {**same, "name": label, "x": array(np.array(band.nominal_gy)), "y": array(volume),
              "line": {"color": colour, "width": 2.2},
              "hovertemplate": f"<b>{label}</b><br>%{{x:.1f}} Gy or more: %{{y:.0f}} %<extra></extra>"}
         )  # fmt: skip
@@ -91,12 +130,12 @@ def band_figure(found: dict[str, Any], plan: Plan) -> dict[str, Any]:
     return {"data": traces, "layout": layout}
 
 
-def render_robust(found: dict[str, Any], plan: Plan) -> str:
+def render_robust(found: RobustRecord, plan: Plan) -> str:
     """HTML of the robustness of a plan: one page that needs no network.
 
     Parameters
     ----------
-    found : dict
+    found : RobustRecord
         Of `brachy.evaluation.robustness.robust`.
     plan : Plan
         The plan it was made for.
