@@ -97,7 +97,7 @@ AnonymiseFlag = Annotated[
     bool, typer.Option("--anonymise", help="Write nothing that names the patient (docs/reliability.md).")
 ]
 ForceFlag = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
-GuideOption = Annotated[
+PrintedTemplateOption = Annotated[
     str | None,
     typer.Option(
         "--guide",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brachy.cli.flags import GuideOption, OutputOptions, flat_options, print_note, use_threads
+from brachy.cli.flags import OutputOptions, PrintedTemplateOption, flat_options, print_note, use_threads
 from brachy.errors import UsageError
 from brachy.patient.options import (
     NeedleOptions,
@@ -68,7 +68,7 @@ def plan(
     needle: NeedleOptions,
     volume: VolumeOptions,
     search: PlanSearchOptions,
-    guide: GuideOption = None,
+    guide: PrintedTemplateOption = None,
     edit: EditOptions,
     variant: VariantOptions,
     strict: Annotated[
@@ -87,9 +87,9 @@ def plan(
     use_threads(search.threads)
     time_limit_of(search.time_limit)
     protocol = changed_protocol(prescription, source, needle)
-    from brachy.output.printed_template import guide_of
+    from brachy.output.printed_template import printed_template_options
 
-    measures = guide_of(guide, protocol.needle.radius_mm)
+    measures = printed_template_options(guide, protocol.needle.radius_mm)
     folder = out if out is not None else None if output.as_json else Path(f"plan-{case_name(case)}")
 
     from brachy import optimise
@@ -123,12 +123,12 @@ def plan(
         if count is None:
             ancestors = ancestors_for_child(edit.edited) if edit.edited is not None else ()
             plan_folder.write_outputs(
-                made, loaded, folder, force=output.force, guide=measures, ancestors=ancestors,
+                made, loaded, folder, force=output.force, printed_template=measures, ancestors=ancestors,
                 robust=variant.robust, threads=search.threads, say=print_note,
             )  # fmt: skip
         else:
             plan_folder.write_alternatives(
-                named, loaded, folder, force=output.force, guide=measures, say=print_note
+                named, loaded, folder, force=output.force, printed_template=measures, say=print_note
             )
         made = Plan.load(folder)
     if output.as_json:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from brachy.cli.flags import AnonymiseFlag, ForceFlag, GuideOption, PlanFolder, print_note
+from brachy.cli.flags import AnonymiseFlag, ForceFlag, PlanFolder, PrintedTemplateOption, print_note
 
 
 def view(
@@ -23,7 +23,7 @@ def view(
     stl: Annotated[
         Path | None, typer.Option("--stl", metavar="FILE.stl", help="Write the printable template.")
     ] = None,
-    guide: GuideOption = None,
+    guide: PrintedTemplateOption = None,
     anonymise: AnonymiseFlag = False,
     force: ForceFlag = False,
 ) -> None:
@@ -32,7 +32,7 @@ def view(
     Example: brachy view plan-liver --html scene.html
     """
     from brachy.output import view_plan
-    from brachy.output.printed_template import guide_of
+    from brachy.output.printed_template import printed_template_options
 
     written = view_plan.view(
         plan,
@@ -40,7 +40,7 @@ def view(
         screenshot=screenshot,
         page=page,
         stl=stl,
-        guide=guide_of(guide),
+        printed_template=printed_template_options(guide),
         anonymise=anonymise,
         force=force,
         say=print_note,

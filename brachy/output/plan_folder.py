@@ -28,8 +28,9 @@ from brachy.geometry.grid import Dose, Grid
 from brachy.geometry.structures import Structure
 from brachy.io.dicom.write import write_ct, write_dose, write_plan, write_structures
 from brachy.output import csv_tables
-from brachy.output.printed_template import GuideOptions, write_guide
+from brachy.output.printed_template import write_printed_templates
 from brachy.output.report import write_report
+from brachy.output.template_solid import PrintedTemplateOptions
 from brachy.patient.anatomy import prepare
 from brachy.patient.case import Case
 from brachy.patient.lineage import APPROVAL, write_chain
@@ -65,7 +66,7 @@ def write_outputs(
     curves: Curves | None = None,
     independent_check: bool = True,
     pictures: bool = True,
-    guide: GuideOptions | None = None,
+    printed_template: PrintedTemplateOptions | None = None,
     ancestors: Sequence[Plan] = (),
     with_ct: bool | None = None,
     robust: bool = False,
@@ -98,7 +99,7 @@ def write_outputs(
         Check the files as they are on disk (`brachy.check.check_plan`) and keep the verdict in plan.json.
     pictures : bool
         Write report.html and, for each template with needles, template.stl.
-    guide : GuideOptions, optional
+    printed_template : PrintedTemplateOptions, optional
         Measures of the printed template.
     ancestors : sequence of Plan, optional
         The plans it comes from, kept in chain/.
@@ -135,7 +136,7 @@ def write_outputs(
             curves,
             independent_check,
             pictures,
-            guide,
+            printed_template,
             say,
             with_ct,
             robust,
@@ -151,7 +152,7 @@ def write_alternatives(
     out: str | os.PathLike[str],
     *,
     force: bool = False,
-    guide: GuideOptions | None = None,
+    printed_template: PrintedTemplateOptions | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Path:
     """Write several plans of one case: the first as `write_outputs`, the others in alternatives/NAME, and a table.
@@ -160,7 +161,7 @@ def write_alternatives(
     ----------
     named : sequence of (str, Plan)
         Of `brachy.optimise.plan_alternatives`.
-    case, out, force, guide, say
+    case, out, force, printed_template, say
         As `write_outputs`. alternatives.csv has a row for each plan.
 
     Raises
@@ -176,7 +177,7 @@ def write_alternatives(
             if number:
                 inner = folder / "alternatives" / name.replace(" ", "-")
                 inner.mkdir(parents=True)
-            _fill(inner, plan, case, guide=guide, say=say if number == 0 else None)
+            _fill(inner, plan, case, printed_template=printed_template, say=say if number == 0 else None)
         write_text_whole(folder / "alternatives.csv", csv_tables.alternatives_csv(named))
     return Path(out)
 
@@ -190,7 +191,7 @@ def _fill(
     curves: Curves | None = None,
     independent_check: bool = True,
     pictures: bool = True,
-    guide: GuideOptions | None = None,
+    printed_template: PrintedTemplateOptions | None = None,
     say: Callable[[str], None] | None = None,
     with_ct: bool | None = None,
     robust: bool = False,
@@ -217,8 +218,11 @@ def _fill(
         found = robustness.robust_folder(folder, threads=threads).as_written()
         write_text_whole(folder / "robust.json", found.to_json())
     if pictures:
-        guides = write_guide(plan, case, folder / "template.stl", guide, drawn) if plan.needles else ()
-        notes = [note for written in guides for note in written.notes]
+        notes: list[str] = []
+        if plan.needles:
+            stl = folder / "template.stl"
+            made = write_printed_templates(plan, case, stl, printed_template, drawn)
+            notes = [note for template in made for note in template.notes]
         write_report(
             plan,
             case,

@@ -17,7 +17,7 @@ from brachy.patient.plan import Plan
 from brachy.writing import write_text_whole
 
 if TYPE_CHECKING:
-    from brachy.output.printed_template import GuideOptions
+    from brachy.output.template_solid import PrintedTemplateOptions
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def view(
     screenshot: Path | None = None,
     page: Path | None = None,
     stl: Path | None = None,
-    guide: "GuideOptions | None" = None,
+    printed_template: "PrintedTemplateOptions | None" = None,
     anonymise: bool = False,
     force: bool = False,
     say: Callable[[str], None] = print,
@@ -55,7 +55,7 @@ def view(
     page : Path, optional
         HTML to write, with the scene to turn.
     stl : Path, optional
-        Printable template to write, with the measures of `guide`.
+        Printable template to write, with the measures of `printed_template`.
     anonymise : bool
         Leave the patient's ID out of what is shown.
     force : bool
@@ -97,11 +97,11 @@ def view(
         write_text_whole(page, scene_page(found))
         written.append(page)
     if stl is not None:
-        from brachy.output.printed_template import write_guide
+        from brachy.output.printed_template import write_printed_templates
 
-        for guide_written in write_guide(found.plan, found.case, stl, guide, found.structures):
-            written.append(guide_written.path)
-            for note in guide_written.notes:
+        for made in write_printed_templates(found.plan, found.case, stl, printed_template, found.structures):
+            written.append(made.path)
+            for note in made.notes:
                 say(note)
     if not wanted:
         show(found.plan, found.case, **options)

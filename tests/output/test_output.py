@@ -19,7 +19,7 @@ from brachy.errors import BrachyError, UsageError
 from brachy.geometry.structures import Structure
 from brachy.io.dicom.read import read_structures
 from brachy.output import csv_tables, plan_folder
-from brachy.output.printed_template import GuideOptions
+from brachy.output.template_solid import PrintedTemplateOptions
 from brachy.patient.plan import Plan
 from tests.small_plan import circle, dicom_identity, small_case, small_dose, small_plan
 
@@ -62,21 +62,21 @@ def test_holds_what_the_format_names(tmp_path):
 
 def test_with_report_and_printable_template(tmp_path):
     said = []
-    options = GuideOptions(standoff_mm=5.0)
-    write(tmp_path / "out", pictures=True, guide=options, say=said.append)
+    options = PrintedTemplateOptions(standoff_mm=5.0)
+    write(tmp_path / "out", pictures=True, printed_template=options, say=said.append)
     stl = {"template-1.stl", "template-2.stl"}
     assert names(tmp_path / "out") == FILES | stl | {"report.html"}
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert small_plan().sealed().checksum[:12] in page
     assert any("5 mm outside the template's plane" in note for note in said)
     assert all(escape(note) in page for note in said)
-    write(tmp_path / "again", pictures=True, guide=options)
+    write(tmp_path / "again", pictures=True, printed_template=options)
     assert contents(tmp_path / "out") == contents(tmp_path / "again")
 
 
 def test_a_template_that_cannot_be_leaves_nothing(tmp_path):
     with pytest.raises(UsageError, match="thickness"):
-        write(tmp_path / "out", pictures=True, guide=GuideOptions(thickness_mm=0.1))
+        write(tmp_path / "out", pictures=True, printed_template=PrintedTemplateOptions(thickness_mm=0.1))
     assert names(tmp_path) == set()
 
 

@@ -6,7 +6,8 @@ import trimesh
 
 from brachy.errors import BrachyError, UsageError
 from brachy.geometry.structures import Structure
-from brachy.output.printed_template import GuideOptions, build_guide, stl_bytes, write_guide
+from brachy.output.printed_template import write_printed_templates
+from brachy.output.template_solid import PrintedTemplateOptions, stl_bytes, template_solid
 from tests.small_plan import TILTED, small_case, small_plan
 
 BORE = 1.5  # needle of 1.3 mm and 0.2 mm
@@ -15,9 +16,9 @@ BORE = 1.5  # needle of 1.3 mm and 0.2 mm
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory):
     """STL files of the small plan, its needles, and their meshes."""
-    folder = tmp_path_factory.mktemp("guide")
-    guides = write_guide(small_plan(), small_case(), folder / "template.stl")
-    return guides, [trimesh.load(guide.path) for guide in guides]
+    folder = tmp_path_factory.mktemp("printed")
+    templates = write_printed_templates(small_plan(), small_case(), folder / "template.stl")
+    return templates, [trimesh.load(template.path) for template in templates]
 
 
 def crossings(mesh, start, direction):
@@ -41,8 +42,8 @@ def needles_of(template):
 
 
 def test_one_file_a_template(printed):
-    guides, _ = printed
-    assert [guide.path.name for guide in guides] == ["template-1.stl", "template-2.stl"]
+    templates, _ = printed
+    assert [template.path.name for template in templates] == ["template-1.stl", "template-2.stl"]
 
 
 @pytest.mark.parametrize("template", [0, 1])
@@ -115,21 +116,21 @@ def test_letters_stand_on_the_outer_face_and_can_be_read(printed):
 
 
 def test_the_same_plan_gives_the_same_bytes(printed):
-    guides, _ = printed
-    assert stl_bytes(build_guide(small_plan(), 0)) == guides[0].path.read_bytes()
+    templates, _ = printed
+    assert stl_bytes(template_solid(small_plan(), 0)) == templates[0].path.read_bytes()
 
 
 def test_the_whole_grid():
-    solid = build_guide(small_plan(), 0, GuideOptions(whole_grid=True))
+    solid = template_solid(small_plan(), 0, PrintedTemplateOptions(whole_grid=True))
     assert solid.genus() == 4 * 3
 
 
 def test_measures_are_kept():
-    options = GuideOptions(
+    options = PrintedTemplateOptions(
         hole_diameter_mm=2.0, thickness_mm=8.0, sleeve_mm=0.0, wall_mm=2.0, standoff_mm=12.0
     )
     plan = small_plan()
-    vertices = np.asarray(build_guide(plan, 1, options).to_mesh().vert_properties)
+    vertices = np.asarray(template_solid(plan, 1, options).to_mesh().vert_properties)
     depth = (vertices - np.array(plan.templates[1].origin_mm)) @ TILTED
     assert depth.max() == pytest.approx(-4.0, abs=1e-3)
     assert depth.min() == pytest.approx(-12.8, abs=1e-3)
@@ -141,24 +142,24 @@ def test_measures_are_kept():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (GuideOptions(hole_diameter_mm=1.3), "does not guide a needle of 1.3 mm"),
-        (GuideOptions(thickness_mm=0.0), "thickness 0 mm"),
-        (GuideOptions(sleeve_mm=-1.0), "sleeve -1 mm"),
-        (GuideOptions(standoff_mm=np.nan), "stand-off nan mm"),
+        (PrintedTemplateOptions(hole_diameter_mm=1.3), "does not guide a needle of 1.3 mm"),
+        (PrintedTemplateOptions(thickness_mm=0.0), "thickness 0 mm"),
+        (PrintedTemplateOptions(sleeve_mm=-1.0), "sleeve -1 mm"),
+        (PrintedTemplateOptions(standoff_mm=np.nan), "stand-off nan mm"),
     ],
 )
 def test_measures_that_are_none_are_refused(options, said, tmp_path):
     with pytest.raises(UsageError, match=said):
-        write_guide(small_plan(), None, tmp_path / "template.stl", options)
+        write_printed_templates(small_plan(), None, tmp_path / "template.stl", options)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_plan_without_needles_has_no_template(tmp_path):
     with pytest.raises(BrachyError, match="without needles"):
-        write_guide(small_plan(needles=()), None, tmp_path / "template.stl")
+        write_printed_templates(small_plan(needles=()), None, tmp_path / "template.stl")
 
 
-def test_a_guide_that_would_touch_the_skin_says_so(tmp_path):
+def test_a_printed_template_that_would_touch_the_skin_says_so(tmp_path):
     plan = small_plan()
     plan = plan.model_copy(update={"templates": plan.templates[:1], "needles": plan.needles[:5]})
     # a flat patient whose skin is 13 mm below the template's plane: plate and sleeves reach 15 mm
@@ -170,14 +171,18 @@ def test_a_guide_that_would_touch_the_skin_says_so(tmp_path):
         ],
         role="external",
     )
-    (guide,) = write_guide(plan, None, tmp_path / "t.stl", structures=[body])
-    assert guide.notes == ("template 1: the guide touches the skin; a stand-off of 3 mm clears it",)
-    (guide,) = write_guide(plan, None, tmp_path / "t.stl", GuideOptions(standoff_mm=3.0), structures=[body])
-    assert guide.notes == (
+    (template,) = write_printed_templates(plan, None, tmp_path / "t.stl", structures=[body])
+    assert template.notes == (
+        "template 1: the printed template touches the skin; a stand-off of 3 mm clears it",
+    )
+    (template,) = write_printed_templates(
+        plan, None, tmp_path / "t.stl", PrintedTemplateOptions(standoff_mm=3.0), structures=[body]
+    )
+    assert template.notes == (
         "template 1: the outer face is 3 mm outside the template's plane: add 3 mm to each depth from the template",
     )
-    (guide,) = write_guide(plan, None, tmp_path / "t.stl")
-    assert "no outline of the patient" in guide.notes[0]
+    (template,) = write_printed_templates(plan, None, tmp_path / "t.stl")
+    assert "no outline of the patient" in template.notes[0]
 
 
 def test_a_narrow_pitch_has_no_names_beside_its_holes():
@@ -193,5 +198,5 @@ def test_a_narrow_pitch_has_no_names_beside_its_holes():
         )
         for n in plan.needles[:5]
     )
-    solid = build_guide(plan.model_copy(update={"templates": (near,), "needles": needles}), 0)
+    solid = template_solid(plan.model_copy(update={"templates": (near,), "needles": needles}), 0)
     assert solid.genus() == 5

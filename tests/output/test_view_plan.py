@@ -12,7 +12,7 @@ from PIL import Image
 from brachy.errors import BrachyError, UsageError
 from brachy.output import plan_folder, view_plan
 from brachy.output.figures import scene
-from brachy.output.printed_template import guide_of
+from brachy.output.printed_template import printed_template_options
 from tests.small_plan import dicom_identity, small_case, small_dose, small_plan
 
 
@@ -143,7 +143,7 @@ def test_files_are_not_replaced_unless_forced(folder, tmp_path):
 @pytest.mark.parametrize("text", ["hole", "hole=", "hole=x", "hole=nan", "depth=3", "all=1", ""])
 def test_measures_that_are_none(text):
     with pytest.raises(UsageError, match="--guide"):
-        guide_of(text)
+        printed_template_options(text)
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,8 @@ def test_measures_are_refused_before_anything_is_planned(tmp_path, text, word):
 
 
 def test_measures_of_the_template():
-    options = guide_of("hole=1.7, plate=6,sleeve=0,wall=2,standoff=3,all")
+    options = printed_template_options("hole=1.7, plate=6,sleeve=0,wall=2,standoff=3,all")
     assert options.hole_diameter_mm == 1.7
     assert (options.thickness_mm, options.sleeve_mm, options.wall_mm) == (6, 0, 2)
     assert (options.standoff_mm, options.whole_grid) == (3, True)
-    assert guide_of(None) is None
+    assert printed_template_options(None) is None

@@ -53,7 +53,10 @@ class Page(HTMLParser):
 def page():
     plan, case = report_plan(), hostile_case()
     return render_report(
-        plan, case, **report_inputs(plan, case), template_notes=["the guide touches <b>the skin</b>"]
+        plan,
+        case,
+        **report_inputs(plan, case),
+        template_notes=["the printed template touches <b>the skin</b>"],
     )
 
 
@@ -72,7 +75,7 @@ def test_names_are_text(page):
     assert read.tags.count("script") == 5  # windows, two figures, Plotly, the page's own
     assert read.text.count(HOSTILE) >= 6
     assert QUOTED in read.text
-    assert "the guide touches <b>the skin</b>" in read.text
+    assert "the printed template touches <b>the skin</b>" in read.text
     assert "<b>the" not in page
     assert HOSTILE not in page
 
@@ -116,7 +119,7 @@ def test_a_missed_goal_says_so():
 
 def test_same_plan_same_page(page):
     plan, case = report_plan(), hostile_case()
-    notes = ["the guide touches <b>the skin</b>"]
+    notes = ["the printed template touches <b>the skin</b>"]
     assert render_report(plan, case, **report_inputs(plan, case), template_notes=notes) == page
 
 
