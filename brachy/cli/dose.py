@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from brachy.cli.flags import AnyPlan, OutputOptions, flat_options, print_json, use_threads
-from brachy.patient.options import FORMALISM, THREADS, ModelOptions
+from brachy.patient.options import ACCEPT_STRENGTH, FORMALISM, IMPLANT_ON, THREADS, ModelOptions
+from brachy.patient.overrides import date_of
 
 if TYPE_CHECKING:
     from brachy.output.recompute import DoseResult
@@ -25,6 +26,8 @@ def dose(
     ] = None,
     model: ModelOptions,
     formalism: Annotated[str | None, FORMALISM] = None,
+    implant_on: Annotated[str | None, IMPLANT_ON] = None,
+    accept_strength: Annotated[bool, ACCEPT_STRENGTH] = False,
     days: Annotated[
         float | None, typer.Option("--days", help="Dose to this day; default complete decay.")
     ] = None,
@@ -43,7 +46,8 @@ def dose(
 
     result = recompute.recompute(
         plan, like=like, spacing_mm=grid, source=model.source, accept_unverified=model.accept_unverified,
-        formalism=formalism, days=days, out=out, anonymise=output.anonymise, force=output.force,
+        formalism=formalism, days=days, implant_on=date_of(implant_on, "--implant-on"),
+        accept_strength=accept_strength, out=out, anonymise=output.anonymise, force=output.force,
     )  # fmt: skip
     if output.as_json:
         print_json(result.summary())

@@ -96,6 +96,12 @@ def stock_of_protocol(
     notes += date_notes
     days = days_between(stated, implanted) if stated is not None and implanted is not None else 0.0
     strengths = tuple(strength_from_mci(mci) * decay_factor(days, half_life) for mci in rule.stock_mCi)
+    low, high = strength.USUAL_U
+    notes += [
+        f"{value:.4g} U a seed, outside the usual {low:g}-{high:g} U, as given"
+        for value in strengths
+        if not low <= value <= high
+    ]
     if len(strengths) > 1:
         notes.append(
             f"seeds of {', '.join(f'{mci:g}' for mci in rule.stock_mCi)} mCi in stock, each needle of one"

@@ -52,6 +52,7 @@ class Flag(NamedTuple):
 TARGET = Flag("--target", "ROI[=GY]", "Target ROI; may be repeated.")
 PRESCRIPTION = Flag("--prescription", "GY", "Instead of the protocol's.")
 IMPLANT_ON = Flag("--implant-on", "DATE", "YYYY-MM-DD of the implantation.")
+ACCEPT_STRENGTH = Flag("--accept-strength", None, "Take a seed's strength outside 0.1-10 U as it is.")
 FORMALISM = Flag("--formalism", "1D|2D", "TG-43 point (1D) or line source (2D).")
 THREADS = Flag("--threads", "N", "By default one for each core.", least=1, in_list=False)
 """Options of several verbs."""
@@ -95,6 +96,7 @@ class SourceOptions(ModelOptions):
         str | None, Flag("--strength-on", "DATE", "YYYY-MM-DD the strength is stated for.")
     ] = None
     implant_on: Annotated[str | None, IMPLANT_ON] = None
+    accept_strength: Annotated[bool, ACCEPT_STRENGTH] = False
     formalism: Annotated[str | None, FORMALISM] = None
 
 
@@ -209,6 +211,7 @@ class ImplantedSourceOptions(ModelOptions):
         float | None, Flag("--strength", "U", "Air-kerma strength of a seed at implantation.")
     ] = None
     implant_on: Annotated[str | None, IMPLANT_ON] = None
+    accept_strength: Annotated[bool, ACCEPT_STRENGTH] = False
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ def changed_protocol(
     3.0
     """
     from brachy import units
+    from brachy.dosimetry.strength import question_strength
     from brachy.patient.protocol import change, load_protocol
 
     if source.activity is not None and source.strength is not None:
@@ -79,7 +80,12 @@ def changed_protocol(
         "direction": {"azimuth_deg": azimuth, "tilt_deg": tilt, "tilts_deg": None if azimuth is None else ()},
     }
     given = {table: {k: v for k, v in fields.items() if v is not None} for table, fields in tables.items()}
-    return change(base, **{table: fields for table, fields in given.items() if fields})
+    changed = change(base, **{table: fields for table, fields in given.items() if fields})
+    option = "--activity" if source.activity is not None else "--strength"
+    stated_by = option if mci is not None else f"protocol '{changed.name}'"
+    for each in changed.source.stock_mCi:
+        question_strength(units.strength_from_mci(each), source.accept_strength, stated_by)
+    return changed
 
 
 def planner_arguments(
@@ -144,6 +150,7 @@ def verify_arguments(
         "source": source.source,
         "accept_unverified": source.accept_unverified,
         "strength_U": source.strength,
+        "accept_strength": source.accept_strength,
         "implant_on": date_of(source.implant_on, "--implant-on"),
         "prescription_gy": assessment.prescription,
         "targets": targets_of(assessment.target),

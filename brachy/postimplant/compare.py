@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from brachy.dosimetry.implant import Implant
 from brachy.dosimetry.source import load_source, source_warnings
-from brachy.dosimetry.strength import strength_on_day
+from brachy.dosimetry.strength import question_strength
 from brachy.errors import BrachyError, UsageError
+from brachy.patient.implant_date import decayed, implant_date
 from brachy.patient.records import vector
 from brachy.postimplant.matching import Matching, Shifts, match, moved_by, shifts, statistics
 from brachy.postimplant.planned import Planned
@@ -103,13 +104,17 @@ def implanted(
     source: str | None = None,
     strength_U: float | None = None,
     implant_on: date | None = None,
+    post_implant_ct: date | None = None,
     needs_axes: bool = False,
     accept_unverified: bool = False,
+    accept_strength: bool = False,
 ) -> Implanted:
     """Seeds with source, strength at implantation and axis.
 
     Source and strength are those given, else the plan's (a seed that matches none has the commonest kind), else those
-    of the RTPLAN that the seeds came from.
+    of the RTPLAN that the seeds came from. Strengths of a plan decay from the day for which they are stated to the
+    implantation (`brachy.patient.implant_date.implant_date`; `post_implant_ct` is the date of the CT after it); a
+    strength that is given holds at the implantation. Another model keeps the plan's half-life.
 
     Raises
     ------
@@ -124,26 +129,39 @@ def implanted(
         kinds = list(planned.implants)
         of = np.full(count, int(np.bincount(planned.kind_of).argmax()), dtype=np.int64)
         of[comparison.matching.pairs[:, 1]] = planned.kind_of[comparison.matching.pairs[:, 0]]
-        given_on = planned.implant_on
+        stated, planned_on = _day(planned.implant_on), _day(planned.planned_on)
+        date_assumed = planned.date_assumed
         if len(comparison.matching.extra) and len(kinds) > 1:
             said.append("seeds that match no planned one have the strength and model of the commonest kind")
     elif seeds.imported is not None and (seeds.imported.sources):
-        kinds = seeds.imported.implants(source=source, accept_unverified=accept_unverified)
+        kinds = seeds.imported.implants(
+            source=source, accept_unverified=accept_unverified, accept_strength=accept_strength
+        )
         used = sorted(set(seeds.imported.source_of.tolist()))
         of = np.array([used.index(k) for k in seeds.imported.source_of.tolist()], dtype=np.int64)
         reference = next((s.reference for s in seeds.imported.sources if s.reference is not None), None)
-        given_on = "" if reference is None else reference.date().isoformat()
+        stated, planned_on = None if reference is None else reference.date(), seeds.imported.plan_date
+        date_assumed = False
         said += list(seeds.imported.assumed)
-        if strength_U is None:
-            on = f", stated on {given_on}," if given_on else ""
-            said.append(f"source and strength of {seeds.origin}{on} hold at implantation")
     else:
         if source is None or strength_U is None:
             raise UsageError(
                 "without a plan give the seeds' model and air-kerma strength: --source MODEL --strength U"
             )
         kinds = [Implant(load_source(source, accept_unverified), np.zeros((1, 3)), strength_U=strength_U)]
-        of, given_on = np.zeros(count, dtype=np.int64), ""
+        of, stated, planned_on, date_assumed = np.zeros(count, dtype=np.int64), None, None, False
+    if strength_U is not None:
+        question_strength(strength_U, accept_strength, "--strength")
+    when = implant_date(implant_on, planned_on, date_assumed, post_implant_ct)
+    if strength_U is None:
+        kinds, notes = decayed(kinds, stated, when)
+        said += notes
+        if when.on is None or stated is None:
+            said.append(
+                f"source and strength of {'the plan' if planned is not None else seeds.origin} hold at implantation"
+            )
+    if when.on is not None and post_implant_ct is not None and when.on != post_implant_ct:
+        said.append(f"implanted on {when.on} ({when.origin}); the CT is of {post_implant_ct}")
     model = None if source is None else load_source(source, accept_unverified)
     positions, axes = seeds.positions_mm, _axes(seeds, comparison, needs_axes, said)
     implants, order = [], list[int]()
@@ -152,27 +170,24 @@ def implanted(
         if not len(mine):
             continue
         strength = float(entry.strength_U[0]) if strength_U is None else float(strength_U)
-        if strength_U is None and implant_on is not None and given_on:
-            stated = date.fromisoformat(given_on)
-            strength = strength_on_day(strength, stated, implant_on, entry.half_life_days)
-            if implant_on != stated:
-                said.append(
-                    f"strength {float(entry.strength_U[0]):.4g} U on {stated} is {strength:.4g} U on {implant_on}, "
-                    "the day of implantation"
-                )
         implants.append(
             Implant(
                 model or entry.source,
                 positions[mine],
                 None if axes is None else axes[mine],
                 strength_U=strength,
-                half_life_days=entry.half_life_days if model is None else None,
+                half_life_days=entry.half_life_days,  # protocol > plan > source, also with another model
             )
         )
         order += mine.tolist()
     for implant in implants:
         said += [note for note in source_warnings(implant.source) if note not in said]
     return Implanted(tuple(implants), tuple(order), tuple(dict.fromkeys(said)))
+
+
+def _day(text: str) -> date | None:
+    """Date of an ISO text, None for ""."""
+    return date.fromisoformat(text[:10]) if text else None
 
 
 def _axes(seeds: GivenSeeds, comparison: Comparison | None, needed: bool, said: list[str]) -> Float | None:

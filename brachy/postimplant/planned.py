@@ -53,6 +53,11 @@ class Planned:
     structure_set_uid: str = ""
     identifier: str = ""
     implant_on: str = ""
+    """ISO date for which the strengths of `implants` are stated, "" if unknown."""
+    planned_on: str = ""
+    """ISO date of the implantation that the plan keeps, "" if unknown."""
+    date_assumed: bool = False
+    """Whether `planned_on` was only taken from the planning CT."""
     structures: tuple[Structure, ...] = ()
     assumed: tuple[str, ...] = ()
     folder: Path | None = None
@@ -118,6 +123,8 @@ def planned_of(plan: Plan, folder: Path | None = None) -> Planned:
         frame_of_reference_uid=frame,
         identifier=plan.checksum or plan.sealed().checksum,
         implant_on=plan.sources[0].implant_on,
+        planned_on=plan.sources[0].implant_on,
+        date_assumed=plan.implant_date_assumed,
         structures=structures,
         assumed=tuple(dict.fromkeys(said)),
         folder=folder,
@@ -158,6 +165,7 @@ def _of_vendor(file: Path, source: str | None, accept_unverified: bool) -> Plann
         structure_set_uid=read.structure_set_uid,
         identifier=read.uid,
         implant_on="" if reference is None else reference.date().isoformat(),
+        planned_on="" if read.plan_date is None else read.plan_date.isoformat(),
         assumed=(*read.assumed, *said),
         folder=file.parent,
     )

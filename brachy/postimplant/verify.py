@@ -60,6 +60,7 @@ def verify(
     sectors: str = "auto",
     other_patient: bool = False,
     accept_unverified: bool = False,
+    accept_strength: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> PostImplant:
@@ -89,7 +90,8 @@ def verify(
     targets : sequence of (ROI, Gy or None), optional
         Targets on the CT after the implant; by default the plan's, else those whose role says so.
     implant_on : date, optional
-        Day of the implantation; the plan's strength is taken to it by decay.
+        Day of the implantation, to which the plan's strengths decay; by default the plan's, and where that was only
+        assumed, the date of the CT after the implant.
     formalism : {"1D", "2D"}, optional
         By default the plan's, else 1D.
     gate_mm : float
@@ -104,6 +106,8 @@ def verify(
         Compare although patient IDs differ.
     accept_unverified : bool
         Also use a seed model whose tables were seen in one place only.
+    accept_strength : bool
+        Take a strength that no permanent seed usually has.
     seed : int
         Of the generator of the intervals.
     progress : callable, optional
@@ -168,7 +172,8 @@ def verify(
     tell("dose")
     made = compare.implanted(
         given, planned, comparison, source=source, strength_U=strength_U, implant_on=implant_on,
-        needs_axes=chosen == "2D", accept_unverified=accept_unverified,
+        post_implant_ct=case.identity.ct_date, needs_axes=chosen == "2D", accept_unverified=accept_unverified,
+        accept_strength=accept_strength,
     )  # fmt: skip
     return assess.assess(
         assess.Question(

@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from datetime import date
 
 import numpy as np
 import pytest
@@ -214,18 +215,64 @@ def test_the_same_question_gives_the_same_bytes(plan, case, itself):
 
 
 def test_a_later_implantation_is_weaker_by_decay(plan, case):
-    from datetime import date
-
-    dated = plan.model_copy(
+    earlier = plan.model_copy(
         update={"sources": (plan.sources[0].model_copy(update={"implant_on": "2026-01-01"}),)}
     )
     half = brachy.verify(
-        dated, case, seeds=planned_positions(plan), implant_on=date(2026, 3, 1), register="frame"
+        earlier, case, seeds=planned_positions(plan), implant_on=date(2026, 3, 1), register="frame"
     )
     strength = half.data["sources"][0]["air_kerma_strength_U"]
     assert strength == pytest.approx(plan.sources[0].air_kerma_strength_U * 2 ** (-59 / 59.4), rel=1e-6)
     metrics = half.data["evaluation"]["structures"]["GTV"]["mean_gy"]
     assert metrics["actual"] / metrics["planned"] == pytest.approx(2 ** (-59 / 59.4), rel=1e-3)
+
+
+def dated(plan, case, implanted, ct, *assumed):
+    """The plan with a day of the implantation, and the case with the date of its CT."""
+    source = plan.sources[0].model_copy(update={"implant_on": implanted})
+    identity = replace(case.identity, ct_date=date.fromisoformat(ct))
+    return plan.model_copy(update={"sources": (source,), "assumed": assumed}), replace(
+        case, identity=identity
+    )
+
+
+def strength_of(found):
+    return found.data["sources"][0]["air_kerma_strength_U"]
+
+
+def test_a_plans_day_that_was_only_assumed_gives_way_to_the_cts(plan, case):
+    """A plan of 1 January on a CT of 31 January: 2^(-30/59.4) of the strength is left, and that is said."""
+    before, after = dated(
+        plan, case, "2026-01-01", "2026-01-31", "implanted on the day of the CT, 2026-01-01"
+    )
+    found = brachy.verify(before, after, seeds=planned_positions(plan), register="frame")
+    assert strength_of(found) == pytest.approx(
+        plan.sources[0].air_kerma_strength_U * 2 ** (-30 / 59.4), rel=1e-5
+    )
+    assert any("30 days after" in note and "factor 0.705" in note for note in found.data["assumed"])
+
+
+def test_a_plans_day_that_was_given_stays(plan, case):
+    before, after = dated(plan, case, "2026-01-01", "2026-01-31")
+    found = brachy.verify(before, after, seeds=planned_positions(plan), register="frame")
+    assert strength_of(found) == pytest.approx(plan.sources[0].air_kerma_strength_U, rel=1e-5)
+    assert any(
+        "implanted on 2026-01-01 (the plan's date); the CT is of 2026-01-31" in n
+        for n in found.data["assumed"]
+    )
+    before, late = dated(plan, case, "2026-01-01", "2026-04-15")
+    with pytest.raises(BrachyError, match=r"104 days before the post-implant CT.*--implant-on"):
+        brachy.verify(before, late, seeds=planned_positions(plan), register="frame")
+
+
+def test_another_model_keeps_the_plans_half_life(plan, case):
+    source = plan.sources[0].model_copy(update={"half_life_days": 60.2})
+    found = brachy.verify(
+        plan.model_copy(update={"sources": (source,)}), case, seeds=planned_positions(plan), register="frame",
+        source="best_2301",
+    )  # fmt: skip
+    assert [implant.half_life_days for implant in found.implants] == [60.2]
+    assert found.implants[0].source.name == "best_2301"
 
 
 # ---- the clinical implant -------------------------------------------------------------------------------------------
