@@ -64,7 +64,7 @@ def changed_protocol(
         model = source.source or base.source.model
         mci, stated = _apparent_mci(source.activity, model, source.accept_unverified)
     azimuth, tilt = direction_of(needle.direction)
-    tables: dict[str, dict[str, Any]] = {
+    tables: dict[str, dict[str, Any]] = {  # fields of the protocol, of as many types
         "prescription": {"dose_gy": prescription.prescription},
         "source": {
             "model": source.source,

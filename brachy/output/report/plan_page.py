@@ -1,7 +1,8 @@
 """The report of a plan: what a physicist reads, a physician signs, and a radiologist carries out."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -183,34 +184,44 @@ def _summary(plan: Plan) -> list[tuple[str, bool | None, str]]:
     return said
 
 
-def _target_rows(plan: Plan) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class MetricRow:
+    """Metrics of a structure in the report: values and uncertainties by name; of a target also D90 in the other
+    formalism."""
+
+    roi: str
+    values: Mapping[str, float | None]
+    uncertainty: Mapping[str, float]
+    other: float | None = None
+
+
+def _target_rows(plan: Plan) -> list[MetricRow]:
     rows = []
     for target in plan.targets:
         for name in dict.fromkeys((target.planned_roi, target.roi)):
             if name in plan.evaluation.structures:
                 rows.append(
-                    {
-                        "roi": name,
-                        "rx": target.prescription_gy,
-                        "values": plan.evaluation.structures[name],
-                        "uncertainty": plan.evaluation.uncertainty.get(name, {}),
-                        "other": plan.evaluation.other_formalism.get(name, {}).get("D90_gy"),
-                    }
+                    MetricRow(
+                        name,
+                        plan.evaluation.structures[name],
+                        plan.evaluation.uncertainty.get(name, {}),
+                        plan.evaluation.other_formalism.get(name, {}).get("D90_gy"),
+                    )
                 )
     return rows
 
 
-def _organ_rows(plan: Plan, targets: Sequence[str]) -> list[dict[str, Any]]:
+def _organ_rows(plan: Plan, targets: Sequence[str]) -> list[MetricRow]:
     return [
-        {"roi": name, "values": values, "uncertainty": plan.evaluation.uncertainty.get(name, {})}
+        MetricRow(name, values, plan.evaluation.uncertainty.get(name, {}))
         for name, values in plan.evaluation.structures.items()
         if name not in targets
     ]
 
 
-def _known(metrics: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[str]:
+def _known(metrics: Sequence[str], rows: Sequence[MetricRow]) -> list[str]:
     """Metrics that any row has."""
-    return [name for name in metrics if any(row["values"].get(name) is not None for row in rows)]
+    return [name for name in metrics if any(row.values.get(name) is not None for row in rows)]
 
 
 def _start(pictures: Sequence[Any], plan: Plan, case: Case) -> int:

@@ -3,11 +3,12 @@
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from brachy.dosimetry.shown_metrics import symbol_and_unit
 from brachy.output.figures.axes import WINDOW_HU
-from brachy.output.report.picture import HU_KNOTS, Picture, legend_of, window_table
+from brachy.output.report.picture import HU_KNOTS, Legend, Picture, legend_of, window_table
 from brachy.patient.palette import css_variables
 from brachy.version import __version__
 
@@ -56,22 +57,47 @@ def render(page: str, *, identifies: str = "", **values: Any) -> str:
     )
 
 
-def viewer(name: str, pictures: Sequence[Picture], start: int, what: str) -> dict[str, Any]:
-    """A stack of pictures, the one shown first, and the meaning of the lines in them."""
+@dataclass(frozen=True)
+class Viewer:
+    """A stack of pictures, the number of the one shown first, and the meaning of the lines in them."""
+
+    name: str
+    pictures: Sequence[Picture]
+    start: int
+    what: str
+    structures: tuple[Legend, ...]
+    isodoses: tuple[Legend, ...]
+
+    @property
+    def needles(self) -> bool:
+        """Whether any picture has a needle."""
+        return any(picture.needles for picture in self.pictures)
+
+    @property
+    def seeds(self) -> bool:
+        """Whether any picture has a seed, of the plan if there are found ones."""
+        return any(picture.seeds for picture in self.pictures)
+
+    @property
+    def found(self) -> bool:
+        """Whether any picture has a found seed."""
+        return any(picture.found for picture in self.pictures)
+
+    @property
+    def holes(self) -> bool:
+        """Whether any picture has a loaded hole of a template."""
+        return any(picture.loaded for picture in self.pictures)
+
+    @property
+    def grey(self) -> bool:
+        """Whether any picture has a CT image."""
+        return any(picture.image for picture in self.pictures)
+
+
+def viewer(name: str, pictures: Sequence[Picture], start: int, what: str) -> Viewer:
+    """A viewer of pictures with its legend."""
     structures, isodoses = legend_of(pictures)
-    return {
-        "name": name,
-        "pictures": pictures,
-        "start": start,
-        "what": what,
-        "structures": structures,
-        "isodoses": isodoses,
-        "needles": any(picture.needles for picture in pictures),
-        "seeds": any(picture.seeds for picture in pictures),
-        "found": any(picture.found for picture in pictures),
-        "holes": any(picture.loaded for picture in pictures),
-        "grey": any(picture.image for picture in pictures),
-    }
+    return Viewer(name, pictures, start, what, structures, isodoses)
 
 
 def number(value: Any, digits: int = 3) -> str:
