@@ -9,6 +9,9 @@ from brachy.errors import UsageError
 
 _DATA = Path(__file__).parent / "data"
 _CHECKOUT = Path(__file__).parent.parent
+Tables = dict[str, Any]  # what a person wrote: of any type until a record has checked it
+"""Tables of a file in the TOML layout, before a record checks them."""
+
 MAX_TEXT_BYTES = 20_000_000
 """Largest protocol, phantom or source file that is read; real ones have some kilobytes (engineering choice)."""
 
@@ -120,7 +123,7 @@ def read_bounded(path: Path, what: str) -> bytes:
     return content
 
 
-def toml_of(content: bytes, what: str) -> dict[str, Any]:
+def toml_of(content: bytes, what: str) -> Tables:
     """Tables of a TOML file from its bytes; `what` names the file in error messages.
 
     Raises

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from brachy.errors import UsageError
-from brachy.resources import read_bounded
+from brachy.resources import Tables, read_bounded
 from brachy.units import I125_HALF_LIFE_DAYS
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -229,7 +229,7 @@ def _capsule_fault(file: SourceFile) -> str:
     return ""
 
 
-def read_csv(path: Path) -> dict[str, Any]:
+def read_csv(path: Path) -> Tables:
     """Contents of a source file in the CSV layout, as the tables and keys of the TOML layout.
 
     Raises
@@ -246,8 +246,8 @@ def read_csv(path: Path) -> dict[str, Any]:
     ...     read_csv(path)
     {'model': 'My seed', 'active_length': {'mm': 3.0}}
     """
-    data: dict[str, Any] = {}
-    table: dict[str, Any] | None = None
+    data: Tables = {}
+    table: Tables | None = None
     section = ""
     number = 0
     try:
@@ -272,12 +272,10 @@ def read_csv(path: Path) -> dict[str, Any]:
 _COLUMNS = {"radial_dose_function": "g", "anisotropy_1d": "phi"}
 
 
-def _open_section(
-    path: Path, number: int, row: list[str], data: dict[str, Any]
-) -> tuple[str, dict[str, Any]]:
+def _open_section(path: Path, number: int, row: list[str], data: Tables) -> tuple[str, Tables]:
     section = row[1] if len(row) > 1 else ""
     if section == "anisotropy_function":
-        table: dict[str, Any] = {"r_cm": [], "theta_deg": [], "F": []}
+        table: Tables = {"r_cm": [], "theta_deg": [], "F": []}
     elif section in _COLUMNS:
         table = {"r_cm": [], _COLUMNS[section]: []}
     else:
@@ -292,7 +290,7 @@ def _open_section(
     return section, known_of
 
 
-def _set_key(path: Path, number: int, row: list[str], data: dict[str, Any]) -> None:
+def _set_key(path: Path, number: int, row: list[str], data: Tables) -> None:
     """Read a line `key, value`: a dotted key is a key of a table; `caveats` and `aliases` may occur several times."""
     if len(row) != 2:
         raise UsageError(
@@ -312,7 +310,7 @@ def _set_key(path: Path, number: int, row: list[str], data: dict[str, Any]) -> N
     table[last] = _number(path, number, 2, value) if numeric else value
 
 
-def _add_row(path: Path, number: int, row: list[str], section: str, table: dict[str, Any]) -> None:
+def _add_row(path: Path, number: int, row: list[str], section: str, table: Tables) -> None:
     if section == "anisotropy_function":
         if row[0] == "theta_deg":
             table["r_cm"] = [_number(path, number, i + 2, cell) for i, cell in enumerate(row[1:])]
