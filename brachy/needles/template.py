@@ -219,7 +219,12 @@ class TemplateLayout:
 
     def insertion_order(self) -> list[int]:
         """Rows in the order of insertion: layers 0, +1, -1, +2, -2 ..."""
-        return sorted(range(1, self.rows + 1), key=lambda row: (abs(self.layer(row)), -self.layer(row)))
+        return sorted(range(1, self.rows + 1), key=lambda row: insertion_rank(self.layer(row)))
+
+
+def insertion_rank(layer: int) -> tuple[int, int]:
+    """Sort key of a layer in the order of insertion: 0, +1, -1, +2, -2 ..."""
+    return abs(layer), -layer
 
 
 def column_letters(column: int) -> str:

@@ -1,6 +1,7 @@
 """CSV tables of a plan: needles, dose-volume curves, and the form for what was placed (docs/formats.md).
 
-RFC 4180, UTF-8, units in the header. A name that a spreadsheet would take for a formula gets a leading apostrophe.
+RFC 4180, UTF-8, units in the header. Depths and angles are those of each needle's own direction. A name that a
+spreadsheet would take for a formula gets a leading apostrophe.
 """
 
 import csv
@@ -15,7 +16,7 @@ from brachy.dosimetry.shown_metrics import Table, metrics_in
 from brachy.dosimetry.source import Source
 from brachy.evaluation.lateral_rule import nearest_on_path
 from brachy.geometry.structures import Structure
-from brachy.needles.template import parse_hole
+from brachy.needles.template import TemplateLayout, insertion_rank, parse_hole
 from brachy.optimise.replanning.implanted_so_far import PLACED_HEADER
 from brachy.patient.plan import Plan, PlanNeedle
 
@@ -83,7 +84,7 @@ def _known(value: float | None) -> str:
 
 
 def needles_csv(plan: Plan, structures: Sequence[Structure] = ()) -> str:
-    """A row a needle, in the order of insertion; of `structures` the obstacle that is nearest to its path."""
+    """One row for each needle, in the order of insertion, with the obstacle among `structures` nearest to its path."""
     obstacles = obstacles_of(plan, structures)
     lengths = [Source.from_dict(source.data, name=source.model).capsule_length_mm for source in plan.sources]
     rows = []
@@ -114,7 +115,7 @@ def needles_csv(plan: Plan, structures: Sequence[Structure] = ()) -> str:
 
 
 def alternatives_csv(named: Sequence[tuple[str, Plan]]) -> str:
-    """A row for each target of each plan; the first plan lies in the folder itself, the others in alternatives/.
+    """One row for each target of each plan; the first plan is in the folder itself, the others in alternatives/.
 
     `organ` is the one with the highest D2cc outside the targets' own organ and the external in the first plan.
     """
@@ -144,8 +145,8 @@ def alternatives_csv(named: Sequence[tuple[str, Plan]]) -> str:
 def most_exposed_organ(plan: Plan) -> str:
     """Structure with the highest D2cc of those that hold no target; "" where there is none.
 
-    What holds a target (the liver, the body) has the target's dose in its own D2cc; it is told by a D2cc at or above
-    the lowest prescription.
+    A structure that holds a target (the liver, the body) has the target's dose in its own D2cc: it is recognised by a
+    D2cc at or above the lowest prescription.
     """
     targets = {target.roi for target in plan.targets} | {target.planned_roi for target in plan.targets}
     lowest = min(target.prescription_gy for target in plan.targets)
@@ -158,7 +159,7 @@ def most_exposed_organ(plan: Plan) -> str:
 
 
 def obstacles_of(plan: Plan, structures: Sequence[Structure]) -> list[Structure]:
-    """What the plan's needles had to stay clear of, among structures with their roles."""
+    """Obstacles of the plan's needles among structures with their roles."""
     targets = {name for target in plan.targets for name in (target.roi, target.planned_roi)}
     roles = plan.protocol.obstacles.roles
     return [s for s in structures if s.role in roles and s.name not in targets and not s.is_empty]
@@ -167,7 +168,7 @@ def obstacles_of(plan: Plan, structures: Sequence[Structure]) -> list[Structure]
 def nearest_obstacle(
     needle: PlanNeedle, obstacles: Sequence[Structure], radius_mm: float, within_mm: float = NEAR_MM
 ) -> tuple[str, float, float]:
-    """Name of the obstacle nearest to a needle, its distance from the needle's surface, and the depth from the hole.
+    """Name of the obstacle nearest to a needle, its distance from the needle's surface, and the depth along the needle.
 
     ("", inf, 0) if none is within the distance.
     """
@@ -189,15 +190,14 @@ def nearest_obstacle(
 def layer_of(needle: PlanNeedle, plan: Plan) -> int:
     """Number of the needle's layer: 0 through the target's largest section, positive toward the head."""
     _, row = parse_hole(needle.hole)
-    return row - plan.templates[needle.template].central_row
+    return TemplateLayout.of(plan.templates[needle.template]).layer(row)
 
 
 def in_order_of_insertion(plan: Plan) -> list[PlanNeedle]:
     """Needles template by template, layers 0, +1, -1, +2 ..., columns from A."""
 
-    def key(needle: PlanNeedle) -> tuple[int, int, bool, int]:
-        layer = layer_of(needle, plan)
-        return needle.template, abs(layer), layer < 0, parse_hole(needle.hole)[0]
+    def key(needle: PlanNeedle) -> tuple[int, tuple[int, int], int]:
+        return needle.template, insertion_rank(layer_of(needle, plan)), parse_hole(needle.hole)[0]
 
     return sorted(plan.needles, key=key)
 
@@ -217,7 +217,7 @@ def direction_angles(direction: Sequence[float]) -> tuple[str, str]:
 
 
 def loading_text(needle: PlanNeedle, capsule_lengths_mm: Sequence[float]) -> str:
-    """What goes into the needle, from the tip: "seed, 5.5 mm spacer, seed".
+    """Loading of the needle from the tip: "seed, 5.5 mm spacer, seed".
 
     A spacer is the gap between the ends of two capsules, to 0.01 mm. Where a plan has several sources, a seed names
     its own.
@@ -244,7 +244,7 @@ def loading_text(needle: PlanNeedle, capsule_lengths_mm: Sequence[float]) -> str
 
 
 def dvh_csv(curves: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> str:
-    """Cumulative dose-volume curves, a row a point: `{roi: (dose_gy, volume_cc)}`.
+    """Cumulative dose-volume curves, one row for each point: `{roi: (dose_gy, volume_cc)}`.
 
     volume_pct is of the structure's whole volume, its first and largest value.
 
@@ -270,7 +270,7 @@ def dvh_csv(curves: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> str:
 def placed_csv(plan: Plan) -> str:
     """The form for what was placed: a row for each needle and each of its seeds, in the order of insertion.
 
-    What is placed is filled in.
+    Seeds and lines that are in the patient already are filled in.
     """
     rows: list[tuple[object, ...]] = []
     for needle in in_order_of_insertion(plan):

@@ -16,7 +16,7 @@ from brachy.dosimetry.metrics import DVH
 from brachy.errors import UsageError
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
-from brachy.needles.template import column_letters
+from brachy.needles.template import TemplateLayout, column_letters
 from brachy.output.figures import cuts
 from brachy.output.figures.curves import FAR, Curves, far_from_dose, percent_curve, reach_of
 from brachy.patient.case import Case
@@ -322,7 +322,9 @@ def plot_template(
     legend: bool = True,
     axes: "Axes | None" = None,
 ) -> "Axes":
-    """The view along the needles: all holes, the loaded ones with their number of seeds, isodoses at a depth.
+    """The view along a template's axis: all holes, the needles with their number of seeds, isodoses at a depth.
+
+    A needle is drawn where it crosses the plane at that depth.
 
     Parameters
     ----------
@@ -333,8 +335,8 @@ def plot_template(
     template : int
         Index of the template.
     depth_mm : float, optional
-        From the template's plane along the needles; by default that of the target's largest section, or of the
-        middle of the seeds.
+        From the template's plane along its axis; by default that of the target's largest section, or of the middle
+        of the seeds.
     structures : sequence of Structure, optional
         Outlines; by default the case's.
     levels_pct : sequence of float
@@ -367,13 +369,13 @@ def plot_template(
     """
     if not 0 <= template < len(plan.templates):
         raise UsageError(f"the plan has {len(plan.templates)} templates: there is no index {template}")
-    plate = plan.templates[template]
+    layout = TemplateLayout.of(plan.templates[template])
     regions = list(structures if structures is not None else case.structures if case is not None else ())
     depth = cuts.middle_depth(plan, template, regions) if depth_mm is None else depth_mm
     cut = cuts.template_cut(plan, template, depth, pixel_mm=1.25)
     right, down = cuts.axes_mm(cut)
     box = (right[0], right[-1], down[0], down[-1])
-    (origin,) = cuts.in_plane(cut, np.array([plate.origin_mm]))
+    (origin,) = cuts.in_plane(cut, layout.origin_mm[None])
     rx, _ = cuts.prescription(plan)
     handles: list[Any] = []
     names: list[str] = []
@@ -399,19 +401,21 @@ def plot_template(
             if lines:
                 handles.append(handle)
                 names.append(f"{percent:g} % of {rx:g} Gy")
-        marks = _draw_holes(drawn, plan, template)
-        column_places = plate.spacing_mm * np.arange(plate.columns)
-        row_places = plate.spacing_mm * np.arange(plate.rows)
-        every = max(1, plate.columns // 26)
-        drawn.set_xticks(column_places[::every], [column_letters(c) for c in range(0, plate.columns, every)])
-        drawn.set_yticks(row_places, [str(r + 1) for r in range(plate.rows)])
+        marks = _draw_holes(drawn, plan, template, cut)
+        shown_columns = range(0, layout.columns, max(1, layout.columns // 26))
+        rows = range(1, layout.rows + 1)
+        drawn.set_xticks(
+            [layout.on_plate(c, 1)[0] for c in shown_columns], [column_letters(c) for c in shown_columns]
+        )
+        drawn.set_yticks([layout.on_plate(0, r)[1] for r in rows], [str(r) for r in rows])
         drawn.tick_params(labelsize=12, length=0)
         to_left, to_right, up, _ = cuts.edge_letters(cut)
         drawn.set_xlabel(
             f"{to_left}  \N{LEFTWARDS ARROW}  column  \N{RIGHTWARDS ARROW}  {to_right}", fontsize=11
         )
         drawn.set_ylabel(f"row  \N{RIGHTWARDS ARROW}  {up}", fontsize=11)
-        drawn.set_title(f"along the needles, {depth:.0f} mm from the template", fontsize=12)
+        along = "the template's axis" if layout.cone_deg else "the needles"
+        drawn.set_title(f"along {along}, {depth:.0f} mm from the template", fontsize=12)
         drawn.set(
             xlim=(box[0] - origin[0], box[1] - origin[0]),
             ylim=(origin[1] - box[3], origin[1] - box[2]),
@@ -434,24 +438,17 @@ def _from_origin(ring: Float, origin: Float) -> tuple[Float, Float]:
     return ring[:, 0] - origin[0], origin[1] - ring[:, 1]
 
 
-def _draw_holes(axes: "Axes", plan: Plan, template: int) -> list[Any]:
-    plate = plan.templates[template]
-    c, r = np.meshgrid(np.arange(plate.columns), np.arange(plate.rows))
-    (free,) = axes.plot(
-        (c * plate.spacing_mm).ravel(),
-        (r * plate.spacing_mm).ravel(),
-        "o",
-        ms=5,
-        mfc="none",
-        mec=FIGURE_HOLE,
-        ls="none",
-    )
-    origin, column, row = (np.array(v) for v in (plate.origin_mm, plate.column, plate.row))
-    size = float(np.clip(1.4 * plate.spacing_mm, 8.0, 14.0))
+def _draw_holes(axes: "Axes", plan: Plan, template: int, cut: Grid) -> list[Any]:
+    """All holes, and each needle with its number of seeds where its own line crosses the cut."""
+    layout = TemplateLayout.of(plan.templates[template])
+    places = np.array([layout.on_plate(*hole) for hole in layout.holes])
+    (free,) = axes.plot(places[:, 0], places[:, 1], "o", ms=5, mfc="none", mec=FIGURE_HOLE, ls="none")
+    (origin,) = cuts.in_plane(cut, layout.origin_mm[None])
+    size = float(np.clip(1.4 * layout.spacing_mm, 8.0, 14.0))
     loaded = free
     for needle in (n for n in plan.needles if n.template == template):
-        place = np.array(needle.hole_mm) - origin
-        x, y = float(place @ column), float(place @ row)
+        right, down = cuts.crossing(cut, needle).tolist()
+        x, y = right - float(origin[0]), float(origin[1]) - down
         (loaded,) = axes.plot(x, y, "o", ms=size, mfc=BLUE, mec=WHITE, mew=1.2, ls="none", zorder=2.3)
         axes.text(
             x, y, str(len(needle.seeds)), color=WHITE, fontsize=0.68 * size, weight="bold", ha="center",

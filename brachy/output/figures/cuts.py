@@ -1,8 +1,8 @@
-"""Cuts through a planned patient: what CT, structures, dose, needles and seeds are in a plane. Arrays only.
+"""Cuts through a planned patient: CT, structures, dose, needles and seeds in a plane, as arrays.
 
-A cut is a `Grid` of one slice whose columns run to the right and whose rows run down on the screen. Positions in
-it are (right, down): the products of patient coordinates with these two unit vectors. For an axial cut of a
-supine patient they are x and y themselves.
+A cut is a `Grid` of one slice whose columns run to the right and whose rows run down on the screen. Positions in it are
+(right, down): the products of patient coordinates with these two unit vectors. For an axial cut of a supine patient
+they are x and y themselves.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from brachy.dosimetry.model import DoseModel
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
-from brachy.needles.template import HEAD, largest_section_centroid
+from brachy.needles.channel import Channel
+from brachy.needles.template import HEAD, TemplateLayout, largest_section_centroid
 from brachy.patient.case import Case
 from brachy.patient.plan import Plan, PlanNeedle
 
@@ -31,7 +32,7 @@ ROUND_MM = 25.0
 """Shown beyond targets, needles and seeds (engineering choice)."""
 
 LETTERS = (("R", "L"), ("A", "P"), ("F", "H"))
-"""What lies at the low and at the high end of x, y and z."""
+"""Letters of the low and the high end of x, y and z (right, left; front, back; feet, head)."""
 
 
 class Path(NamedTuple):
@@ -144,7 +145,7 @@ def axes_mm(cut: Grid) -> tuple[Float, Float]:
 
 
 def edge_letters(cut: Grid) -> tuple[str, str, str, str]:
-    """What lies to the left, right, top and bottom: R, L, A, P, H, F, two letters where it is between.
+    """Letters of the left, right, top and bottom edge: R, L, A, P, H, F, two where an edge lies between two sides.
 
     Examples
     --------
@@ -238,6 +239,18 @@ def paths_on(cut: Grid, needles: Sequence[PlanNeedle], half_mm: float) -> list[P
     return found
 
 
+def crossing(cut: Grid, needle: PlanNeedle) -> Float:
+    """Where the line of a needle crosses the plane of a cut, (right, down) in mm.
+
+    The needle must not lie parallel to the plane.
+    """
+    channel = Channel.of(needle)
+    normal = cut.direction[:, 2]
+    depth = float((cut.origin_mm - channel.hole_mm) @ normal / (channel.direction @ normal))
+    found: Float = in_plane(cut, channel.at(depth)[None])[0]
+    return found
+
+
 def seeds_on(cut: Grid, plan: Plan, half_mm: float) -> list[tuple[str, Float]]:
     """Name ("C4.2": hole and place from the tip) and (right, down) of each seed as near as `paths_on` has it.
 
@@ -271,30 +284,28 @@ def slices_with_seeds(plan: Plan, grid: Grid) -> list[int]:
 
 
 def prescription(plan: Plan) -> tuple[float, str]:
-    """Dose in Gy that 100 % stands for in pictures, and whose it is: the lowest prescription of the plan."""
+    """Dose in Gy that is 100 % in pictures, and its target: the lowest prescription of the plan."""
     target = min(plan.targets, key=lambda target: target.prescription_gy)
     return target.prescription_gy, target.roi
 
 
 def middle_slice(plan: Plan, grid: Grid) -> int:
-    """Slice with seeds that is nearest to the first template's layer 0; the CT's middle if no needle is there."""
+    """Slice with seeds that is nearest to the first template's layer 0; the CT's middle if there is no needle."""
     held = slices_with_seeds(plan, grid) if plan.seed_count else []
     if not held:
         return grid.shape[0] // 2
-    template = plan.templates[0]
-    middle = np.array(template.origin_mm) + (template.central_row - 1) * template.spacing_mm * np.array(
-        template.row
-    )
+    layout = TemplateLayout.of(plan.templates[0])
+    middle = layout.hole_mm(0, layout.central_row)
     seeds = np.array([s.position_mm for n in plan.needles if n.template == 0 for s in n.seeds])
     if len(seeds):
-        direction = np.array(template.direction)
+        direction = layout.direction
         middle = middle + ((seeds.mean(axis=0) - middle) @ direction) * direction
     wanted = float(grid.mm_to_index(middle[None])[0, 2])
     return min(held, key=lambda k: abs(k - wanted))
 
 
 def region_of(plan: Plan, case: Case) -> Float:
-    """Corners (n, 3), mm, of what a picture must show: targets, needles from the hole on, and a margin."""
+    """Corners (n, 3), mm, of the box a picture must show: targets, needles from the hole on, and a margin."""
     points = [np.array([n.hole_mm, n.tip_mm]) for n in plan.needles]
     names = {target.roi for target in plan.targets}
     points += [s.bounds_mm for s in case.structures if s.name in names and not s.is_empty]
@@ -308,20 +319,21 @@ def region_of(plan: Plan, case: Case) -> Float:
 def template_cut(
     plan: Plan, template: int, depth_mm: float, pixel_mm: float = 1.0, margin_mm: float = 25.0
 ) -> Grid:
-    """Plane across the needles of a template, `depth_mm` from it, columns to the right, rows up."""
-    plate = plan.templates[template]
-    column, row, along = (np.array(v) for v in (plate.column, plate.row, plate.direction))
-    width, height = (plate.columns - 1) * plate.spacing_mm, (plate.rows - 1) * plate.spacing_mm
-    centre = np.array(plate.origin_mm) + 0.5 * width * column + 0.5 * height * row + depth_mm * along
-    return oblique_cut(centre, column, -row, (width + 2 * margin_mm, height + 2 * margin_mm), pixel_mm)
+    """Plane across a template's axis, `depth_mm` from the template, columns to the right, rows up."""
+    layout = TemplateLayout.of(plan.templates[template])
+    width, height = layout.on_plate(layout.columns - 1, layout.rows)
+    centre = layout.hole_mm(0.5 * (layout.columns - 1), 0.5 * (layout.rows + 1)) + depth_mm * layout.direction
+    size = width + 2 * margin_mm, height + 2 * margin_mm
+    return oblique_cut(centre, layout.column, -layout.row, size, pixel_mm)
 
 
 def middle_depth(plan: Plan, template: int, structures: Sequence[Structure]) -> float:
-    """Depth of the target's largest section, or of the middle of the template's seeds, mm."""
-    plate = plan.templates[template]
-    origin, along = np.array(plate.origin_mm), np.array(plate.direction)
+    """Depth along the template's axis of the target's largest section, or of the middle of the template's seeds, mm."""
+    layout = TemplateLayout.of(plan.templates[template])
     for structure in structures:
-        if structure.name == plate.target and not structure.is_empty:
-            return float((largest_section_centroid(structure) - origin) @ along)
+        if structure.name == layout.target and not structure.is_empty:
+            return float(layout.to_plate([largest_section_centroid(structure)])[0, 2])
     seeds = np.array([s.position_mm for n in plan.needles if n.template == template for s in n.seeds])
-    return float(((seeds.min(axis=0) + seeds.max(axis=0)) / 2 - origin) @ along) if len(seeds) else 0.0
+    if not len(seeds):
+        return 0.0
+    return float(layout.to_plate([(seeds.min(axis=0) + seeds.max(axis=0)) / 2])[0, 2])

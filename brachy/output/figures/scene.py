@@ -16,7 +16,7 @@ from brachy.dosimetry.source import Source
 from brachy.errors import BrachyError
 from brachy.geometry.grid import Dose, Grid
 from brachy.geometry.structures import Structure
-from brachy.needles.template import largest_section_centroid
+from brachy.needles.template import TemplateLayout, largest_section_centroid
 from brachy.output.figures import cuts
 from brachy.output.figures.surfaces import dose_surface, structure_surface
 from brachy.patient.case import Case
@@ -269,19 +269,16 @@ def _add_templates(plotter: Any, plan: Plan) -> None:
     import pyvista
 
     plates, rings = [], []
-    for plate in plan.templates:
-        origin, column, row = (np.array(v) for v in (plate.origin_mm, plate.column, plate.row))
-        pitch = plate.spacing_mm
-        corner = origin - 0.7 * pitch * (column + row)
-        far_x = corner + (plate.columns + 0.4) * pitch * column
-        far_y = corner + (plate.rows + 0.4) * pitch * row
-        plates.append(pyvista.Rectangle([corner, far_x, far_x + far_y - corner]).triangulate())
-        for r in range(plate.rows):
-            for c in range(plate.columns):
-                centre = origin + pitch * (c * column + r * row)
-                rings.append(
-                    pyvista.Disc(center=centre, inner=0.9, outer=1.4, normal=plate.direction, c_res=12)
-                )
+    for template in plan.templates:
+        layout = TemplateLayout.of(template)
+        # 0.7 of a pitch beyond the outermost holes (engineering choice)
+        corner = layout.hole_mm(-0.7, 0.3)
+        corners = [corner, layout.hole_mm(layout.columns - 0.3, 0.3)]
+        corners.append(layout.hole_mm(layout.columns - 0.3, layout.rows + 0.7))
+        plates.append(pyvista.Rectangle(corners).triangulate())
+        for hole in layout.holes:
+            centre = layout.hole_mm(*hole)
+            rings.append(pyvista.Disc(center=centre, inner=0.9, outer=1.4, normal=layout.direction, c_res=12))
     plotter.add_mesh(pyvista.merge(plates), color=GREY, opacity=0.25, name="templates")
     plotter.add_mesh(pyvista.merge(rings), color=BLACK, name="holes")
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from brachy.dosimetry.model import DoseModel
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
-from brachy.needles.template import column_letters, parse_hole
+from brachy.needles.template import TemplateLayout, column_letters, parse_hole
 from brachy.output.figures import cuts
 from brachy.patient.case import Case
 from brachy.patient.palette import SVG_DASH, WEIGHTS, isodose_colour, line_of, role_of, shown
@@ -192,16 +192,18 @@ def slice_pictures(
 def template_pictures(
     plan: Plan, case: Case, template: int, structures: Sequence[Structure]
 ) -> tuple[Picture, ...]:
-    """The view along the needles of a template at several depths, the one of the largest section to be printed."""
-    plate = plan.templates[template]
+    """The view along a template's axis at several depths, the one of the largest section to be printed.
+
+    A needle is shown where its own line crosses the plane at that depth.
+    """
+    layout = TemplateLayout.of(plan.templates[template])
     own = [needle for needle in plan.needles if needle.template == template]
-    direction, origin = np.array(plate.direction), np.array(plate.origin_mm)
     regions = shown([s for s in structures if role_of(s, plan) not in ("external", "liver", "organ")], plan)
     middle = cuts.middle_depth(plan, template, structures)
     depths = [middle]
     places = np.array([s.position_mm for n in own for s in n.seeds]).reshape(-1, 3)
     if len(places):
-        along = (places - origin) @ direction
+        along = layout.to_plate(places)[:, 2]
         low, high = along.min() - 2 * DEPTH_STEP_MM, along.max() + 2 * DEPTH_STEP_MM
         before, after = (
             max(0, int((middle - low) // DEPTH_STEP_MM)),
@@ -214,34 +216,29 @@ def template_pictures(
         cut = cuts.template_cut(plan, template, depth)
         lines = isodose_lines(cut, model, cuts.LEVELS_PCT, rx)
         picture = base_picture(cut, case, regions, plan, lines)
-        pitch = plate.spacing_mm
-        across = np.array([np.array(plate.column), -np.array(plate.row)]).T
-        start = (origin - _corner_mm(cut)) @ across
-        places_of = {
-            (c, r): (start[0] + c * pitch, start[1] - (r - 1) * pitch)
-            for c in range(plate.columns)
-            for r in range(1, plate.rows + 1)
-        }
-        used = {parse_hole(n.hole): n for n in own}
+        pitch, corner = layout.spacing_mm, _corner(cut)
+        start = cuts.in_plane(cut, layout.origin_mm[None])[0] - corner
+
+        def place(column: float, row: float, start: Float = start) -> tuple[float, float]:
+            """Place in the picture of a hole, or beside one, shifted by parts of a pitch."""
+            x, y = layout.on_plate(column, row)
+            return float(start[0]) + x, float(start[1]) - y
+
+        used = {parse_hole(n.hole) for n in own}
         loaded = tuple(
-            Mark(*_short(places_of[hole]), str(len(n.seeds)), n.hole, _seed_at(n, origin, direction, depth))
-            for hole, n in used.items()
-            if hole in places_of
+            Mark(
+                *_short(cuts.crossing(cut, n) - corner), str(len(n.seeds)), n.hole, _seed_at(n, layout, depth)
+            )
+            for n in own
         )
         every = max(1, round(6.0 / pitch))
-        marks = [
-            Mark(*_short((start[0] + c * pitch, start[1] + 0.9 * pitch)), column_letters(c))
-            for c in range(0, plate.columns, every)
-        ]
-        marks += [
-            Mark(*_short((start[0] - 0.9 * pitch, start[1] - (r - 1) * pitch)), str(r))
-            for r in range(1, plate.rows + 1, every)
-        ]
+        marks = [Mark(*_short(place(c, 0.1)), column_letters(c)) for c in range(0, layout.columns, every)]
+        marks += [Mark(*_short(place(-0.9, r)), str(r)) for r in range(1, layout.rows + 1, every)]
         pictures.append(
             replace(
                 picture,
                 title=f"{depth:.0f} mm from the template",
-                holes=tuple(Mark(*_short(place)) for hole, place in places_of.items() if hole not in used),
+                holes=tuple(Mark(*_short(place(*hole))) for hole in sorted(layout.holes) if hole not in used),
                 loaded=loaded,
                 hole_size=float(np.clip(0.32 * pitch, 1.4, 3.2)),
                 labels=tuple(marks),
@@ -251,10 +248,10 @@ def template_pictures(
     return tuple(pictures)
 
 
-def _seed_at(needle: PlanNeedle, origin: Float, direction: Float, depth_mm: float) -> bool:
+def _seed_at(needle: PlanNeedle, layout: TemplateLayout, depth_mm: float) -> bool:
     """Whether a seed's centre is nearer to this depth than to the next view's."""
     places = np.array([seed.position_mm for seed in needle.seeds]).reshape(-1, 3)
-    gaps = (places - origin) @ direction - depth_mm
+    gaps = layout.to_plate(places)[:, 2] - depth_mm
     return bool(((gaps > -0.5 * DEPTH_STEP_MM) & (gaps <= 0.5 * DEPTH_STEP_MM)).any())
 
 
