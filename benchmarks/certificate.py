@@ -33,9 +33,9 @@ CASES: tuple[tuple[str, str, tuple[float, float] | None, float, dict[str, Any]],
 def main() -> None:
     seconds = [0.0]
 
-    def timed(board: Any, terms: Any, value: float) -> dict[str, Any]:
+    def timed(arrays: Any, terms: Any, value: float) -> dict[str, Any]:
         start = time.perf_counter()
-        found = certificate(board, terms, value)
+        found = certificate(arrays, terms, value)
         seconds[0] = time.perf_counter() - start
         return found
 

@@ -32,7 +32,7 @@ from brachy.optimise.candidates import empty_state
 from brachy.optimise.control import rng_of
 from brachy.optimise.objective import coverage
 from brachy.optimise.points import SCAN
-from brachy.optimise.search import Game
+from brachy.optimise.search import SearchProblem
 from brachy.patient.protocol import Protocol, change, load_protocol
 
 CASES = (
@@ -58,73 +58,77 @@ class Result:
     remark: str = ""
 
 
-def value(game: Game, loading: Loading) -> float:
-    return float(sum(game.terms_of(loading).values()))
+def value(problem: SearchProblem, loading: Loading) -> float:
+    return float(sum(problem.terms_of(loading).values()))
 
 
-def adjoint(game: Game) -> Result:
+def adjoint(problem: SearchProblem) -> Result:
     """Seeds by adjoint ratio, each place inside the prescribed dose left out; the best prefix of the sequence."""
     start = time.perf_counter()
-    influence = game.board.influence[:-1]
+    influence = problem.arrays.influence[:-1]
     inside = np.zeros(influence.shape[1], dtype=bool)
-    for part, first, last in zip(game.samples, game.terms.start[:-1], game.terms.start[1:], strict=True):
+    for part, first, last in zip(
+        problem.samples, problem.terms.start[:-1], problem.terms.start[1:], strict=True
+    ):
         inside[first:last] = part.kind == "target"
     ratio = influence[:, ~inside].mean(axis=1) / influence[:, inside].mean(axis=1)
-    state = empty_state(game.board)
-    loadings.set_loading(game.board, game.terms, state, np.zeros(len(ratio), np.int8))
+    state = empty_state(problem.arrays)
+    loadings.set_loading(problem.arrays, problem.terms, state, np.zeros(len(ratio), np.int8))
     clear = np.ones(len(ratio), dtype=bool)
-    prescription = max(part.prescription_gy for part in game.samples if part.kind == "target")
-    reach = influence_between(game)
+    prescription = max(part.prescription_gy for part in problem.samples if part.kind == "target")
+    reach = influence_between(problem)
     best, kept = np.inf, state.chosen.copy()
     dose = np.zeros(len(ratio))
     for _ in range(len(ratio)):
-        free = [j for j in np.flatnonzero(clear) if loadings.allowed(game.board, state, j)]
+        free = [j for j in np.flatnonzero(clear) if loadings.allowed(problem.arrays, state, j)]
         if not free:
             break
         j = min(free, key=lambda k: ratio[k])
-        loadings.add_seed(game.board, state, j)
+        loadings.add_seed(problem.arrays, state, j)
         dose += reach[j]
         clear &= (dose < prescription) & (state.chosen == 0)
-        now = value(game, state.chosen)
+        now = value(problem, state.chosen)
         if now < best:
             best, kept = now, state.chosen.copy()
     return Result("greedy adjoint", kept, time.perf_counter() - start)
 
 
-def influence_between(game: Game) -> np.ndarray[Any, np.dtype[np.float32]]:
+def influence_between(problem: SearchProblem) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Dose (n, n) that a seed at each candidate gives at each other one."""
     table = TABLES[0]
-    return table.rows(game.candidates.positions_mm, game.candidates.positions_mm, game.candidates.axes)[:-1]
+    return table.rows(
+        problem.candidates.positions_mm, problem.candidates.positions_mm, problem.candidates.axes
+    )[:-1]
 
 
-def ipsa(game: Game, moves: int, protocol: Protocol) -> Result:
+def ipsa(problem: SearchProblem, moves: int, protocol: Protocol) -> Result:
     """Annealing from a random loading by single seeds."""
     start = time.perf_counter()
     rng = np.random.default_rng(1)
-    state = empty_state(game.board)
-    loadings.set_loading(game.board, game.terms, state, np.zeros(len(game.candidates), np.int8))
-    for j in rng.permutation(len(game.candidates)):
-        if state.counts[0] < len(game.candidates) // 4 and loadings.allowed(game.board, state, j):
-            loadings.add_seed(game.board, state, j)
+    state = empty_state(problem.arrays)
+    loadings.set_loading(problem.arrays, problem.terms, state, np.zeros(len(problem.candidates), np.int8))
+    for j in rng.permutation(len(problem.candidates)):
+        if state.counts[0] < len(problem.candidates) // 4 and loadings.allowed(problem.arrays, state, j):
+            loadings.add_seed(problem.arrays, state, j)
     loading = state.chosen.copy()
-    loadings.set_loading(game.board, game.terms, state, loading)
-    hot = 0.05 * value(game, loading)  # hot enough to accept most moves of a random loading
+    loadings.set_loading(problem.arrays, problem.terms, state, loading)
+    hot = 0.05 * value(problem, loading)  # hot enough to accept most moves of a random loading
     schedule = kernels.Schedule(moves, hot, protocol.search.cold, np.array([0.0, 0.8, 0.9, 1.0]))
-    kernels.anneal(game.board, game.terms, state, schedule, 0, moves, rng_of(1, "ipsa"))
+    kernels.anneal(problem.arrays, problem.terms, state, schedule, 0, moves, rng_of(1, "ipsa"))
     return Result("IPSA-type", state.best.copy(), time.perf_counter() - start)
 
 
-def mixed_integer(game: Game, coarse: Game, seconds: float) -> Result:
+def mixed_integer(problem: SearchProblem, coarse: SearchProblem, seconds: float) -> Result:
     """The objective on the coarse samples as a mixed-integer program; its incumbent after so many seconds.
 
     Variables: seeds and needles (binary), a slack for each hinge at each sample and each group of edge points.
     """
-    board, terms = coarse.board, coarse.terms
+    arrays, terms = coarse.arrays, coarse.terms
     start = time.perf_counter()
-    size, needles, groups = len(board.seed_cost), len(board.needle_cost), len(board.cover_cost)
+    size, needles, groups = len(arrays.seed_cost), len(arrays.needle_cost), len(arrays.cover_cost)
     blocks, lows, prices = [], [], []
     for c in range(len(terms.start) - 1):
-        here = board.influence[:size, terms.start[c] : terms.start[c + 1]].astype(np.float64).T
+        here = arrays.influence[:size, terms.start[c] : terms.start[c + 1]].astype(np.float64).T
         for h in range(3):
             if terms.weight[c, h] == 0 or not len(here):
                 continue
@@ -141,14 +145,14 @@ def mixed_integer(game: Game, coarse: Game, seconds: float) -> Result:
             sparse.csr_matrix((slacks, groups)),
         ]
     )
-    of_needle = sparse.csr_matrix((np.ones(size), (np.arange(size), board.needle_of)), (size, needles))
+    of_needle = sparse.csr_matrix((np.ones(size), (np.arange(size), arrays.needle_of)), (size, needles))
     links = sparse.hstack([-sparse.identity(size), of_needle, sparse.csr_matrix((size, slacks + groups))])
     cover = sparse.csr_matrix(
-        (np.ones(len(board.cover)), (board.cover, np.repeat(np.arange(size), np.diff(board.cover_first)))),
+        (np.ones(len(arrays.cover)), (arrays.cover, np.repeat(np.arange(size), np.diff(arrays.cover_first)))),
         (groups, size),
     )
     covers = sparse.hstack([cover, sparse.csr_matrix((groups, needles + slacks)), sparse.identity(groups)])
-    conflicts = pairs(board.seed_conflict_first, board.seed_conflicts)
+    conflicts = pairs(arrays.seed_conflict_first, arrays.seed_conflicts)
     apart = sparse.csr_matrix(
         (np.ones(2 * len(conflicts)), (np.repeat(np.arange(len(conflicts)), 2), conflicts.ravel())),
         (len(conflicts), size + needles + slacks + groups),
@@ -161,7 +165,7 @@ def mixed_integer(game: Game, coarse: Game, seconds: float) -> Result:
     if len(conflicts):
         constraints.append(LinearConstraint(apart, -np.inf, 1))
     found = milp(
-        np.concatenate([board.seed_cost, board.needle_cost, np.concatenate(prices), board.cover_cost]),
+        np.concatenate([arrays.seed_cost, arrays.needle_cost, np.concatenate(prices), arrays.cover_cost]),
         constraints=constraints,
         integrality=np.concatenate([np.ones(size + needles), np.zeros(slacks + groups)]),
         bounds=Bounds(0, np.concatenate([np.ones(size + needles), np.full(slacks + groups, np.inf)])),
@@ -190,8 +194,8 @@ TABLES: list[Any] = []
 
 def searched(
     phantom: str, protocol: Protocol, direction: tuple[float, float] | None
-) -> tuple[Game, Loading, float]:
-    """Game on the fine samples, ours, and the seconds of its search on one core."""
+) -> tuple[SearchProblem, Loading, float]:
+    """SearchProblem on the fine samples, ours, and the seconds of its search on one core."""
     kept: dict[str, Any] = {}
     inner: Callable[..., Searched] = planner.search_arrangements
 
@@ -200,7 +204,7 @@ def searched(
         start = time.perf_counter()
         found = inner(*args)
         kept["seconds"] = time.perf_counter() - start
-        kept["game"], kept["loading"] = found.game, found.found.loading
+        kept["problem"], kept["loading"] = found.problem, found.solution.loading
         return found
 
     planner.search_arrangements = watch  # type: ignore[attr-defined]
@@ -208,7 +212,7 @@ def searched(
         planner.plan(load_phantom(phantom), protocol, direction=direction, threads=1)
     finally:
         planner.search_arrangements = inner  # type: ignore[attr-defined]
-    return kept["game"], kept["loading"], kept["seconds"]
+    return kept["problem"], kept["loading"], kept["seconds"]
 
 
 def main() -> None:
@@ -220,22 +224,22 @@ def main() -> None:
             continue
         protocol = change(load_protocol("liver-metastasis"), template={"pitch_mm": pitch})
         rule = protocol.search
-        game, loading, seconds = searched(phantom, protocol, direction)
+        problem, loading, seconds = searched(phantom, protocol, direction)
         moves = rule.starts * rule.moves + KEPT_FOR_FINE * rule.fine_moves
-        coarse = game.coarser(SCAN, protocol)
+        coarse = problem.coarser(SCAN, protocol)
         results = [
             Result("ours", loading, seconds),
-            adjoint(game),
-            ipsa(game, moves, protocol),
-            mixed_integer(game, coarse, seconds),
-            mixed_integer(game, coarse, LONGER * seconds),
+            adjoint(problem),
+            ipsa(problem, moves, protocol),
+            mixed_integer(problem, coarse, seconds),
+            mixed_integer(problem, coarse, LONGER * seconds),
         ]
-        ours = value(game, loading)
+        ours = value(problem, loading)
         for result in results:
-            used = np.unique(game.candidates.needle_of[result.loading > 0])
-            dose = loadings.exact_dose(game.board, result.loading).astype(np.float32)
-            seen = coverage(game.samples, game.level, dose)
-            mine = value(game, result.loading)
+            used = np.unique(problem.candidates.needle_of[result.loading > 0])
+            dose = loadings.exact_dose(problem.arrays, result.loading).astype(np.float32)
+            seen = coverage(problem.samples, problem.level, dose)
+            mine = value(problem, result.loading)
             worse = f"{100 * (mine / ours - 1):+.1f}" if result.name != "ours" else ""
             print(
                 f"| {case} | {result.name} | {mine:.4f} | {worse} | {int(result.loading.sum())} | {len(used)} "

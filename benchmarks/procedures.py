@@ -23,7 +23,7 @@ from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan as plan_case
 from brachy.optimise.control import SearchControl
 from brachy.optimise.replanning.implanted_so_far import Placed
-from brachy.optimise.replanning.reopen import Opened, game_with
+from brachy.optimise.replanning.reopen import Opened, problem_with
 from brachy.optimise.replanning.replan import continued, figures_of, search_rest
 from brachy.optimise.replanning.state import opened_for, stand
 from brachy.output.csv_tables import in_order_of_insertion
@@ -113,8 +113,8 @@ def changed(plan: Plan, opened: Opened, number: int) -> tuple[Plan, int]:
         placed = replace(placed, blocked=placed.blocked | gone)
         here = replace(opened, plan=now)
         standing = stand(now, here, placed)
-        game, found, _, raised = search_rest(now, standing, SearchControl(number))
-        needles, sources = continued(now, standing, game, found)
+        problem, found, _, raised = search_rest(now, standing, SearchControl(number))
+        needles, sources = continued(now, standing, problem, found)
         effort = {**now.optimiser, "raised_for_goals": raised}
         now = now.model_copy(
             update={"needles": tuple(needles), "sources": tuple(sources), "optimiser": effort}
@@ -125,8 +125,8 @@ def changed(plan: Plan, opened: Opened, number: int) -> tuple[Plan, int]:
 
 def reached(plan: Plan, opened: Opened) -> tuple[float, float]:
     """V100 in % and D90 in Gy of the first target for a plan all of whose seeds are in."""
-    game = game_with(replace(opened, plan=plan), plan.needles, set())
-    figures = figures_of(game, game.board.base)
+    problem = problem_with(replace(opened, plan=plan), plan.needles, set())
+    figures = figures_of(problem, problem.arrays.base)
     worst = next(iter(figures.values()))
     return worst["V100_pct"], worst["D90_gy"]
 

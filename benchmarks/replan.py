@@ -16,7 +16,7 @@ from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan as plan_case
 from brachy.optimise.control import SearchControl
 from brachy.optimise.replanning.implanted_so_far import Placed
-from brachy.optimise.replanning.reopen import game_with
+from brachy.optimise.replanning.reopen import problem_with
 from brachy.optimise.replanning.replan import search_rest
 from brachy.optimise.replanning.state import opened_for, stand
 from brachy.patient.protocol import load_protocol
@@ -39,14 +39,14 @@ def main() -> None:
     whole, bare, cached = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         kept = replace(standing.opened, cache=Path(folder))
-        game_with(kept, standing.fixed, standing.closed, standing.present)
+        problem_with(kept, standing.fixed, standing.closed, standing.present)
         for _ in range(ROUNDS):
             start = time.perf_counter()
             search_rest(plan, standing, SearchControl())
             whole.append(time.perf_counter() - start)
             for where, times in ((standing.opened, bare), (kept, cached)):
                 start = time.perf_counter()
-                game_with(where, standing.fixed, standing.closed, standing.present)
+                problem_with(where, standing.fixed, standing.closed, standing.present)
                 times.append(time.perf_counter() - start)
     print("| what | s |")
     print("|---|---|")

@@ -165,14 +165,14 @@ def _sampling(found: DVH) -> dict[str, Any]:
 
 def _uncertainty(found: DVH, prescription_gy: float) -> dict[str, float]:
     """Total of D90 and V100, then its two parts."""
-    told: dict[str, float] = {}
+    spread: dict[str, float] = {}
     for name in UNCERTAIN:
         parts = found.uncertainty(name, prescription_gy)
-        told[name] = parts.total
-        told[f"{name}_sampling"] = parts.sampling
+        spread[name] = parts.total
+        spread[f"{name}_sampling"] = parts.sampling
         if np.isfinite(parts.slices):
-            told[f"{name}_slices"] = parts.slices
-    return told
+            spread[f"{name}_slices"] = parts.slices
+    return spread
 
 
 def _indices(own: DVH, prescription_gy: float, outside_cc: float) -> dict[str, float | None]:
@@ -342,10 +342,10 @@ def judge(
 
     Examples
     --------
-    >>> told = {"structures": {"GTV": {"D90_gy": 131.0}}}
+    >>> found = {"structures": {"GTV": {"D90_gy": 131.0}}}
     >>> target = Target(Structure("GTV", []), 120.0)
     >>> goal = Goal(roi="target", metric="D90_gy", op=">=", limit="Rx")
-    >>> [(result.limit, result.value, result.met) for result in judge(told, [goal], [target])]
+    >>> [(result.limit, result.value, result.met) for result in judge(found, [goal], [target])]
     [(120.0, 131.0, True)]
     """
     prescriptions = {target.name: target.prescription_gy for target in targets}

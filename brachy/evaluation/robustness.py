@@ -1,4 +1,4 @@
-"""What a plan delivers when needles deviate: Monte Carlo over seeded scenarios, as intervals and probabilities."""
+"""Robustness of a plan: intervals and probabilities from seeded scenarios in which needles and seeds deviate."""
 
 import os
 from collections import deque
@@ -31,7 +31,7 @@ from brachy.patient.plan import Plan
 Float = NDArray[np.float64]
 
 SAMPLES = 1000
-"""Scenarios by default (the 2.5 and 97.5 percentiles rest on 25 of them; engineering choice)."""
+"""Default number of scenarios (25 of 1000 lie beyond each 2.5 % limit; engineering choice)."""
 
 TARGET_POINTS, ORGAN_POINTS = 4000, 1500
 """Dose points of a target and of an organ (engineering choice: D90 of 4000 points is good to 0.5 % of the volume)."""
@@ -40,14 +40,14 @@ LEVELS = np.linspace(0.0, 100.0, 101)
 """Volumes, %, at which the bands of the dose-volume curves are given."""
 
 NEEDLE_SHARE = 20
-"""The influence of one needle is taken from a twentieth of the scenarios, at least 32 (engineering choice)."""
+"""The influence of one needle is computed from 1/20 of the scenarios, at least 32 (engineering choice)."""
 
 NEAR_MM = 60.0
 """Organs farther from every seed are left out (engineering choice): 60 mm away 83 seeds of 0.7 mCi give under 10 Gy."""
 
 
 AHEAD = 32
-"""Doses that may wait for their metrics (engineering choice: 32 x 25,000 points are 6 MB)."""
+"""Number of doses that may be queued for their metrics (engineering choice: 32 x 25,000 points are 6 MB)."""
 
 
 @dataclass(frozen=True, eq=False)

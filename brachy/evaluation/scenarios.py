@@ -1,4 +1,4 @@
-"""What may happen to an implant: seeded perturbations of its needles, seeds and strengths.
+"""Scenarios of an implant: seeded random deviations of its needles, seeds and strengths.
 
 A scenario is drawn from its own generator (seed, number), so it is the same whatever runs beside it.
 """
@@ -236,19 +236,19 @@ def draw(
     layout : Layout
         The plan.
     errors : Uncertainties
-        How far things go.
+        Standard deviations of needle, seed and strength errors.
     seed, number : int
         Which series, and which of it.
     only : sequence of int, optional
-        Needles that err; the others, the templates and the common strength stay as planned.
+        Needles that deviate; the others, the templates and the common strength stay as planned.
 
     Notes
     -----
     A needle is the line from its displaced entry to its displaced tip; a seed keeps its distance from the tip.
-    Template, needle and seed errors are normal and independent. What is in the patient stays there: a placed seed has
-    errors of strength alone, one to come through a needle of measured line those of the seed along and across it.
+    Template, needle and seed errors are normal and independent. What is in the patient is not moved: a placed seed has
+    errors of strength alone; a seed still to be placed through a measured needle has the errors along and across it.
     """
-    dice = np.random.default_rng([seed, number])
+    rng = np.random.default_rng([seed, number])
     needles, seeds = len(layout.entry), len(layout.seeds)
     all_err = only is None
     errs = np.full(needles, all_err)
@@ -257,13 +257,13 @@ def draw(
     moves = errs & ~layout.in_place
     frame = np.concatenate([layout.across, layout.direction[:, None, :]], axis=1)
     entry_off = np.einsum(
-        "mk,mkx->mx", errors.needle.entry_mm * dice.standard_normal((needles, 2)), layout.across
+        "mk,mkx->mx", errors.needle.entry_mm * rng.standard_normal((needles, 2)), layout.across
     )
-    tip_off = np.einsum("mk,mkx->mx", errors.needle.tip_mm * dice.standard_normal((needles, 3)), frame)
+    tip_off = np.einsum("mk,mkx->mx", errors.needle.tip_mm * rng.standard_normal((needles, 3)), frame)
     length = np.linalg.norm(layout.tip - layout.entry, axis=1)
-    bend = np.tan(np.radians(errors.needle.angle_deg * dice.standard_normal((needles, 2)))) * length[:, None]
+    bend = np.tan(np.radians(errors.needle.angle_deg * rng.standard_normal((needles, 2)))) * length[:, None]
     tip_off += np.einsum("mk,mkx->mx", bend, layout.across)
-    tip_off += errors.needle.depth_mm * dice.standard_normal((needles, 1)) * layout.direction
+    tip_off += errors.needle.depth_mm * rng.standard_normal((needles, 1)) * layout.direction
     entry = layout.entry + np.where(moves[:, None], entry_off, 0.0)
     tip = layout.tip + np.where(moves[:, None], tip_off, 0.0)
     axis, planned = _unit(tip - entry), _unit(layout.tip - layout.entry)
@@ -272,22 +272,22 @@ def draw(
     back = np.linalg.norm(
         layout.seeds - layout.tip[of], axis=1
     )  # distance from the tip, which the loading sets
-    along = errors.seed.along_mm * dice.standard_normal(seeds)
-    migrated = dice.random(seeds) < errors.seed.migrated_probability
-    along += np.where(migrated, errors.seed.migration_mm * dice.standard_normal(seeds), 0.0)
-    side = errors.seed.across_mm * dice.standard_normal((seeds, 2))
+    along = errors.seed.along_mm * rng.standard_normal(seeds)
+    migrated = rng.random(seeds) < errors.seed.migrated_probability
+    along += np.where(migrated, errors.seed.migration_mm * rng.standard_normal(seeds), 0.0)
+    side = errors.seed.across_mm * rng.standard_normal((seeds, 2))
     moved = along[:, None] * axis[of] + np.einsum("nk,nkx->nx", side, layout.across[of])
-    # as a displacement, so that what does not err stays where it is to the last digit
+    # added as a displacement, so that a seed without error keeps its place to the last digit
     places = layout.seeds + (tip - layout.tip)[of] - back[:, None] * (axis - planned)[of]
     places += np.where(errs[of, None], moved, 0.0)
 
-    factor = 1.0 + 0.01 * errors.strength.seed_pct * dice.standard_normal(seeds)
-    factor *= (dice.random(seeds) >= errors.seed.lost_probability) | layout.placed
+    factor = 1.0 + 0.01 * errors.strength.seed_pct * rng.standard_normal(seeds)
+    factor *= (rng.random(seeds) >= errors.seed.lost_probability) | layout.placed
     factor = np.where(errs[of], factor, 1.0)
-    common = 1.0 + 0.01 * errors.strength.common_pct * dice.standard_normal()
-    shift = errors.template.shift_mm * dice.standard_normal((len(layout.middle), 3))
-    turn = np.radians(errors.template.rotation_deg) * dice.standard_normal((len(layout.middle), 3))
-    target = errors.contour.target_mm * dice.standard_normal()
+    common = 1.0 + 0.01 * errors.strength.common_pct * rng.standard_normal()
+    shift = errors.template.shift_mm * rng.standard_normal((len(layout.middle), 3))
+    turn = np.radians(errors.template.rotation_deg) * rng.standard_normal((len(layout.middle), 3))
+    target = errors.contour.target_mm * rng.standard_normal()
     axes = axis[of]
     if all_err:
         places, axes = _with_template(places, axes, layout, shift, turn)

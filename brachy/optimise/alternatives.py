@@ -1,9 +1,8 @@
-"""Other good plans: the same candidates searched again with other weights, each best in what it is named after.
+"""Alternative plans: the same candidates searched again with other weights, each plan best by one criterion.
 
-The weights of one wish are raised, in two strengths, the best loading is annealed anew and the coverage goals are
-reached; all that is found, whatever it was searched for, stands for every name. So "fewest needles" has the fewest
-needles of all that were found, and none is listed that is not clearly better than the balanced plan in what it is
-named after.
+For each criterion its weights are raised, in two strengths; the best loading is annealed again and the coverage goals
+are reached. Every result competes under every criterion, whatever it was searched for: "fewest needles" has the fewest
+needles of all results. A plan is listed only if it is clearly better than the balanced plan by its criterion.
 """
 
 from collections.abc import Callable
@@ -17,27 +16,29 @@ from brachy.core.loading import exact_dose
 from brachy.optimise.control import SearchControl
 from brachy.optimise.goals import least_v100_pct, reach_goals
 from brachy.optimise.objective import hinge_terms
-from brachy.optimise.search import Found, Game, anneal, moves_for
+from brachy.optimise.search import SearchProblem, Solution, anneal, moves_for
 from brachy.patient.protocol import Objective, Protocol
 
 Float = NDArray[np.float64]
 
 STRENGTHS = (1.0, 2.0)
-"""Each wish is searched for with its factors, and with their squares (powers; engineering choice)."""
+"""Powers of the factors: each criterion is searched with its factors and with their squares (engineering choice)."""
 
 LEAST_PRICE = 0.02
 """What a factor multiplies where the protocol has no price or weight (engineering choice)."""
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What a plan may be best in: its name, the weights that are raised for it, and what is then least."""
+class Criterion:
+    """A quantity in which a plan may be better than the balanced plan."""
 
     name: str
     factors: dict[str, float]
+    """Factors of the objective's weights, by name."""
     least: Callable[["Measured"], float]
+    """The quantity that is to be least."""
     clearly: Callable[[float], float]
-    """The highest value that is clearly better than the balanced plan's."""
+    """From the balanced plan's quantity to the highest that is clearly better."""
 
 
 @dataclass(frozen=True)
@@ -52,79 +53,79 @@ class Measured:
     organ: float
 
 
-WISHES = (
-    Wish("fewest needles", {"needle": 2.5}, lambda m: m.needles, lambda v: v - 1),
-    Wish(
+CRITERIA = (
+    Criterion("fewest needles", {"needle": 2.5}, lambda m: m.needles, lambda v: v - 1),
+    Criterion(
         "most homogeneous",
         {"over_150": 2.5, "over_200": 2.5},
         lambda m: round(m.v150_pct, 1),
         lambda v: v - 1.0,
     ),
-    Wish("organs best spared", {"organ": 4.0}, lambda m: round(m.organ, 6), lambda v: 0.95 * v - 1e-5),
-    Wish("fewest seeds", {"seed": 4.0}, lambda m: m.seeds, lambda v: v - 1),
-    Wish("most conformal", {"spill": 2.5}, lambda m: round(m.spill, 6), lambda v: 0.95 * v),
-    Wish("best covered", {"underdose": 3.0}, lambda m: -round(m.v100_pct, 1), lambda v: v - 0.5),
+    Criterion("organs best spared", {"organ": 4.0}, lambda m: round(m.organ, 6), lambda v: 0.95 * v - 1e-5),
+    Criterion("fewest seeds", {"seed": 4.0}, lambda m: m.seeds, lambda v: v - 1),
+    Criterion("most conformal", {"spill": 2.5}, lambda m: round(m.spill, 6), lambda v: 0.95 * v),
+    Criterion("best covered", {"underdose": 3.0}, lambda m: -round(m.v100_pct, 1), lambda v: v - 0.5),
 )
-"""In the order in which they are offered; the factors and what counts as better are engineering choices."""
+"""In the order in which plans are listed; the factors and what counts as better are engineering choices."""
 
 
 @dataclass(frozen=True, eq=False)
 class Alternative:
-    """A loading that is best in something, and the last raise of the weights that its goals needed."""
+    """A loading that is best by a criterion, and the factor of the weights at which it met its goals."""
 
     name: str
-    found: Found
+    solution: Solution
     raised: float
 
 
 def different(
-    base: Found, game: Game, protocol: Protocol, count: int, control: SearchControl
+    base: Solution, problem: SearchProblem, protocol: Protocol, count: int, control: SearchControl
 ) -> list[Alternative]:
-    """Up to `count` loadings other than `base`, each best in its wish; values are those of the protocol's weights.
+    """Up to `count` loadings other than `base`, each best in its criterion; values are those of the protocol's weights.
 
     Parameters
     ----------
-    base : Found
-        The plan on `game`.
-    game : Game
+    base : Solution
+        The plan on `problem`.
+    problem : SearchProblem
         Candidates and fine samples, with the protocol's weights.
     count : int
         Loadings wanted.
     """
     jobs = [
-        partial(_searched, base, game, protocol, wish, strength, control)
+        partial(_searched, base, problem, protocol, criterion, strength, control)
         for strength in STRENGTHS
-        for wish in WISHES
+        for criterion in CRITERIA
     ]
     pool = [(found, raised) for found, raised in control.run("alternatives", jobs)]
-    own = measured(game, base)
+    own = measured(problem, base)
     least = min(least_v100_pct(protocol), own.v100_pct)
-    figures = [measured(game, found) for found, _ in pool]
+    figures = [measured(problem, found) for found, _ in pool]
     taken = {base.loading.tobytes()}
     kept: list[Alternative] = []
-    for wish in WISHES:
+    for criterion in CRITERIA:
         good = [
             k
             for k, (found, _) in enumerate(pool)
             if figures[k].v100_pct >= least
-            and wish.least(figures[k]) <= wish.clearly(wish.least(own))
+            and criterion.least(figures[k]) <= criterion.clearly(criterion.least(own))
             and found.loading.tobytes() not in taken
         ]
         if good and len(kept) < count:
-            best = min(good, key=lambda k: (wish.least(figures[k]), pool[k][0].value, k))
+            best = min(good, key=lambda k: (criterion.least(figures[k]), pool[k][0].value, k))
             taken.add(pool[best][0].loading.tobytes())
-            kept.append(Alternative(wish.name, *pool[best]))
+            kept.append(Alternative(criterion.name, *pool[best]))
     return kept
 
 
-def measured(game: Game, found: Found) -> Measured:
+def measured(problem: SearchProblem, solution: Solution) -> Measured:
     """Figures of a loading."""
-    dose = exact_dose(game.board, found.loading)
-    terms = game.terms_of(found.loading)
+    dose = exact_dose(problem.arrays, solution.loading)
+    terms = problem.terms_of(solution.loading)
     shares: dict[str, Float] = {}
     first = 0
-    for part in game.samples:
-        last = first + part.counts[game.level]
+    for part in problem.samples:
+        last = first + part.counts[problem.level]
         if part.kind == "target" and last > first:
             here = dose[first:last]
             levels = part.prescription_gy * np.array([1.0, 1.5])
@@ -133,8 +134,8 @@ def measured(game: Game, found: Found) -> Measured:
         first = last
     covered = np.array(list(shares.values()))
     return Measured(
-        needles=len(np.unique(game.candidates.needle_of[found.loading > 0])),
-        seeds=int(found.loading.sum()),
+        needles=len(np.unique(problem.candidates.needle_of[solution.loading > 0])),
+        seeds=int(solution.loading.sum()),
         v100_pct=float(covered[:, 0].min()),
         v150_pct=float(covered[:, 1].max()),
         spill=terms["spill"],
@@ -142,44 +143,49 @@ def measured(game: Game, found: Found) -> Measured:
     )
 
 
-def weighted(objective: Objective, wish: Wish, strength: float) -> Objective:
-    """The protocol's weights with those of a wish raised.
+def weighted(objective: Objective, criterion: Criterion, strength: float) -> Objective:
+    """The protocol's weights with those of a criterion raised.
 
     Examples
     --------
-    >>> raised = weighted(Objective(needle=0.1), WISHES[0], 2.0)
+    >>> raised = weighted(Objective(needle=0.1), CRITERIA[0], 2.0)
     >>> float(f"{raised.needle:.6g}"), raised.spill == Objective().spill
     (0.625, True)
     """
     update = {
         name: factor**strength * max(getattr(objective, name), LEAST_PRICE)
-        for name, factor in wish.factors.items()
+        for name, factor in criterion.factors.items()
     }
     return objective.model_copy(update=update)
 
 
 def _searched(
-    base: Found, game: Game, protocol: Protocol, wish: Wish, strength: float, control: SearchControl
-) -> tuple[Found, float]:
-    """Anneal the base anew for a wish and reach the coverage goals; valued with the protocol's own weights."""
-    objective = weighted(protocol.objective, wish, strength)
-    board = game.board
-    needle_cost = board.needle_cost + (objective.needle - protocol.objective.needle)
-    seed_cost = board.seed_cost + (objective.seed - protocol.objective.seed)
+    base: Solution,
+    problem: SearchProblem,
+    protocol: Protocol,
+    criterion: Criterion,
+    strength: float,
+    control: SearchControl,
+) -> tuple[Solution, float]:
+    """Anneal the base anew for a criterion and reach the coverage goals; valued with the protocol's own weights."""
+    objective = weighted(protocol.objective, criterion, strength)
+    arrays = problem.arrays
+    needle_cost = arrays.needle_cost + (objective.needle - protocol.objective.needle)
+    seed_cost = arrays.seed_cost + (objective.seed - protocol.objective.seed)
     other = replace(
-        game,
-        board=board._replace(needle_cost=needle_cost, seed_cost=seed_cost),
-        terms=hinge_terms(game.samples, objective, game.level),
+        problem,
+        arrays=arrays._replace(needle_cost=needle_cost, seed_cost=seed_cost),
+        terms=hinge_terms(problem.samples, objective, problem.level),
     )
-    wished = protocol.model_copy(update={"objective": objective})
+    reweighted = protocol.model_copy(update={"objective": objective})
     rule = protocol.search
-    moves = moves_for(len(game.candidates), rule.moves)
-    rng = control.rng("alternative", wish.name, strength)
-    start = Found(base.loading, _value(other, base))
+    moves = moves_for(len(problem.candidates), rule.moves)
+    rng = control.rng("alternative", criterion.name, strength)
+    start = Solution(base.loading, _value(other, base))
     found = anneal(other, start, moves, rule.hot, rule.cold, rng, control, quiet=True)
-    found, raised = reach_goals(found, other, wished, control)
-    return Found(found.loading, _value(game, found)), raised
+    found, raised = reach_goals(found, other, reweighted, control)
+    return Solution(found.loading, _value(problem, found)), raised
 
 
-def _value(game: Game, found: Found) -> float:
-    return float(sum(game.terms_of(found.loading).values()))
+def _value(problem: SearchProblem, solution: Solution) -> float:
+    return float(sum(problem.terms_of(solution.loading).values()))

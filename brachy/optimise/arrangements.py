@@ -9,10 +9,10 @@ import numpy as np
 
 from brachy.optimise.candidates import Candidates
 from brachy.optimise.control import SearchControl
-from brachy.optimise.directions import Aim, Scored
+from brachy.optimise.directions import Scored, TemplatePose
 from brachy.optimise.points import FINE, SEARCH
 from brachy.optimise.preparation import Prepared
-from brachy.optimise.search import Found, Game, anneal, greedy, moves_for
+from brachy.optimise.search import SearchProblem, Solution, anneal, greedy, moves_for
 from brachy.patient.protocol import Protocol
 
 KEPT_FOR_FINE = 2
@@ -39,18 +39,18 @@ class Searched:
     ----------
     arrangement : Arrangement
         The one that won.
-    game : Game
+    problem : SearchProblem
         Its candidates with the fine samples.
-    found : Found
+    solution : Solution
         The loading.
     values : list of dict
         For each template, the lowest objective that was reached on the search's samples with each pose.
     """
 
     arrangement: Arrangement
-    game: Game
-    found: Found
-    values: list[dict[Aim, float]]
+    problem: SearchProblem
+    solution: Solution
+    values: list[dict[TemplatePose, float]]
 
 
 def best_arrangements(scans: Sequence[Sequence[Scored]], count: int) -> list[Arrangement]:
@@ -78,45 +78,45 @@ def search_arrangements(
         Seed, threads, time limit, progress.
     """
     rule = prepared.protocol.search
-    games = control.run("influence", [partial(_game, one, prepared, SEARCH) for one in arrangements])
-    firsts = control.run("greedy", [partial(greedy, game) for game in games])
+    problems = control.run("influence", [partial(_problem, one, prepared, SEARCH) for one in arrangements])
+    firsts = control.run("greedy", [partial(greedy, problem) for problem in problems])
     starts = [(start % len(arrangements), start) for start in range(max(rule.starts, len(arrangements)))]
 
-    def search(which: int, start: int) -> Found:
-        moves = moves_for(len(games[which].candidates), rule.moves)
+    def search(which: int, start: int) -> Solution:
+        moves = moves_for(len(problems[which].candidates), rule.moves)
         rng = control.rng("search", start)
-        return anneal(games[which], firsts[which], moves, rule.hot, rule.cold, rng, control)
+        return anneal(problems[which], firsts[which], moves, rule.hot, rule.cold, rng, control)
 
     found = control.run("search", [partial(search, which, start) for which, start in starts])
     order = sorted(range(len(found)), key=lambda k: (found[k].value, k))[:KEPT_FOR_FINE]
     fine = {
-        which: _game(arrangements[which], prepared, FINE)
+        which: _problem(arrangements[which], prepared, FINE)
         for which in dict.fromkeys(starts[k][0] for k in order)
     }
 
-    def polish(k: int) -> Found:
-        game = fine[starts[k][0]]
-        moves = moves_for(len(game.candidates), rule.fine_moves)
+    def polish(k: int) -> Solution:
+        problem = fine[starts[k][0]]
+        moves = moves_for(len(problem.candidates), rule.fine_moves)
         rng = control.rng("fine", starts[k][1])
-        return anneal(game, found[k], moves, rule.fine_hot, rule.cold, rng, control)
+        return anneal(problem, found[k], moves, rule.fine_hot, rule.cold, rng, control)
 
     control.best_value = np.inf  # values on other samples do not compare
     polished = control.run("polish", [partial(polish, k) for k in order])
     best = min(range(len(order)), key=lambda k: (polished[k].value, k))
     winner = starts[order[best]][0]
-    values: list[dict[Aim, float]] = [{} for _ in arrangements[0].scored]
+    values: list[dict[TemplatePose, float]] = [{} for _ in arrangements[0].scored]
     for (which, _), result in zip(starts, found, strict=True):
         for of_template, each in zip(values, arrangements[which].scored, strict=True):
-            of_template[each.aim] = min(of_template.get(each.aim, np.inf), result.value)
+            of_template[each.pose] = min(of_template.get(each.pose, np.inf), result.value)
     return Searched(arrangements[winner], fine[winner], polished[best], values)
 
 
-def _game(arrangement: Arrangement, prepared: Prepared, level: int) -> Game:
+def _problem(arrangement: Arrangement, prepared: Prepared, level: int) -> SearchProblem:
     """All candidates of an arrangement with their influence on one level of the samples."""
     protocol = prepared.protocol
     templates = [each.candidates for each in arrangement.scored if each.candidates is not None]
     candidates = Candidates.of(templates, prepared.anchor_mm, protocol, len(protocol.source.stock_mCi))
-    return Game.of(candidates, prepared.samples, level, prepared.table, protocol)
+    return SearchProblem.of(candidates, prepared.samples, level, prepared.table, protocol)
 
 
 def moves_made(scans: Sequence[Sequence[Scored]], candidates: int, protocol: Protocol) -> int:

@@ -356,7 +356,7 @@ def pairs_to_lists(pairs: Int, size: int) -> tuple[Int, Int]:
     return first, np.ascontiguousarray(both[:, 1])
 
 
-def make_board(candidates: Candidates, matrix: NDArray[np.float32], protocol: Protocol) -> SearchArrays:
+def search_arrays(candidates: Candidates, matrix: NDArray[np.float32], protocol: Protocol) -> SearchArrays:
     """What the kernels search on, for an influence matrix (n + 1, points) of the candidates."""
     size, needles = len(candidates), len(candidates.needles)
     seed_conflict_first, seed_conflicts = pairs_to_lists(candidates.seed_conflicts, size)
@@ -404,14 +404,14 @@ def _least(count: int | tuple[int, int] | None) -> int:
     return count[0] if isinstance(count, tuple) else 0
 
 
-def empty_state(board: SearchArrays) -> State:
+def empty_state(arrays: SearchArrays) -> State:
     """A state without seeds; `brachy.core.loading.set_loading` fills it."""
-    size, needles = len(board.needle_of), len(board.needle_cost)
+    size, needles = len(arrays.needle_of), len(arrays.needle_cost)
     return State(
         chosen=np.zeros(size, dtype=np.int8),
-        dose=np.zeros(board.influence.shape[1], dtype=np.float32),
+        dose=np.zeros(arrays.influence.shape[1], dtype=np.float32),
         needle_seeds=np.zeros(needles, dtype=np.int64),
-        covered=np.zeros(len(board.cover_cost), dtype=np.int64),
+        covered=np.zeros(len(arrays.cover_cost), dtype=np.int64),
         conflicting_seeds=np.zeros(size, dtype=np.int64),
         conflicting_needles=np.zeros(needles, dtype=np.int64),
         used=np.zeros(size, dtype=np.int64),

@@ -7,8 +7,8 @@ the influence of a candidate, x whether it is used and T the level of a hinge:
 
 (for the second, equal as long as the truncated dose reaches T or no a exceeds it; a lower bound always). A needle
 counts as used as soon as one of its seeds is, and an edge point as covered as soon as some needle that could cover it
-is. Pairs that exclude each other and limits on numbers are left out, which can only lower the bound. Any multipliers
-give a valid bound; a first-order method looks for good ones and the last evaluation is in float64.
+is. Conflicting pairs and limits on numbers are left out, which can only lower the bound. Any multipliers give a valid
+bound; a first-order method looks for good ones, and the bound itself is evaluated in float64.
 
 References
 ----------
@@ -39,7 +39,7 @@ STATEMENT = (
     "no loading of this plan's own candidates, on its own samples and under this objective, has a lower value than "
     "lower_bound; other needles or directions, the clinical goals and the patient are not spoken of"
 )
-"""What the certificate says, as it stands in plan.json."""
+"""Text of the certificate in plan.json."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +60,10 @@ class _Rows:
     cover_cost: Float
 
     @staticmethod
-    def of(board: SearchArrays, terms: Terms) -> "_Rows":
-        size = len(board.needle_of)
-        dose = board.influence[:size]
-        linear = board.seed_cost.astype(np.float64).copy()
+    def of(arrays: SearchArrays, terms: Terms) -> "_Rows":
+        size = len(arrays.needle_of)
+        dose = arrays.influence[:size]
+        linear = arrays.seed_cost.astype(np.float64).copy()
         blocks, signs, levels, weights = [], [], [], []
         for c in range(len(terms.start) - 1):
             here = dose[:, terms.start[c] : terms.start[c + 1]]
@@ -79,20 +79,20 @@ class _Rows:
                 signs.append(np.full(truncated.shape[1], -1.0 if h else 1.0))
                 levels.append(np.full(truncated.shape[1], float(level)))
                 weights.append(np.full(truncated.shape[1], weight))
-        groups, needles = len(board.cover_cost), len(board.needle_cost)
+        groups, needles = len(arrays.cover_cost), len(arrays.needle_cost)
         covers = np.zeros((groups, needles))
-        of_candidate = np.repeat(np.arange(size), np.diff(board.cover_first))
-        covers[board.cover, board.needle_of[of_candidate]] = 1.0
+        of_candidate = np.repeat(np.arange(size), np.diff(arrays.cover_first))
+        covers[arrays.cover, arrays.needle_of[of_candidate]] = 1.0
         return _Rows(
             np.ascontiguousarray(np.concatenate([*blocks, np.zeros((0, size), np.float32)])),
             np.concatenate([*signs, np.zeros(0)]),
             np.concatenate([*levels, np.zeros(0)]),
             np.concatenate([*weights, np.zeros(0)]),
             linear,
-            board.needle_of,
-            board.needle_cost.astype(np.float64),
+            arrays.needle_of,
+            arrays.needle_cost.astype(np.float64),
             covers,
-            board.cover_cost.astype(np.float64),
+            arrays.cover_cost.astype(np.float64),
         )
 
     def bound(self, hinges: Float, edges: Float) -> float:
@@ -109,13 +109,13 @@ class _Rows:
         return sum(float(part.sum()) for part in parts) - SAFETY * scale
 
 
-def lower_bound(board: SearchArrays, terms: Terms, iterations: int = ITERATIONS) -> float:
-    """Lower bound on the objective of every loading of a board.
+def lower_bound(arrays: SearchArrays, terms: Terms, iterations: int = ITERATIONS) -> float:
+    """Lower bound on the objective of every loading of the candidates.
 
     Parameters
     ----------
-    board, terms : SearchArrays, Terms
-        Candidates with their influence, and the hinges; nothing of the board may be fixed beforehand.
+    arrays, terms : SearchArrays, Terms
+        Candidates with their influence, and the hinges; no dose or seed may be fixed beforehand.
     iterations : int
         Steps of the first-order method; any number gives a valid bound.
 
@@ -127,22 +127,22 @@ def lower_bound(board: SearchArrays, terms: Terms, iterations: int = ITERATIONS)
     Raises
     ------
     ValueError
-        If dose or seeds of the board are fixed, which this bound does not know.
+        If dose or seeds are fixed: the relaxation does not include them.
 
     Examples
     --------
     >>> from brachy.core.loading import SearchArrays, Terms
     >>> none, one = np.zeros(0, np.int64), np.zeros(1, np.int64)
-    >>> board = SearchArrays(np.array([[60.0], [0.0]], np.float32), one, np.array([0, 1]), np.zeros(1),
+    >>> arrays = SearchArrays(np.array([[60.0], [0.0]], np.float32), one, np.array([0, 1]), np.zeros(1),
     ...     np.zeros(2, np.int64), none, np.zeros(2, np.int64), none, np.zeros(2, np.int64), none, np.zeros(0),
     ...     one[:, None], one[:, None], np.zeros(1), one, none, np.array([0.1]), np.array([0.0]), np.array([0, 1, 1]))
     >>> terms = Terms(np.array([0, 1]), np.array([[0.01, 0.0, 0.0]]), np.array([[120, 1e30, 1e30]], np.float32))
-    >>> round(lower_bound(board, terms), 3)
+    >>> round(lower_bound(arrays, terms), 3)
     0.7
     """
-    if board.base.any() or board.base_count.any() or board.base_covered.any():
-        raise ValueError("a bound is of a board on which nothing is fixed")
-    rows = _Rows.of(board, terms)
+    if arrays.base.any() or arrays.base_count.any() or arrays.base_covered.any():
+        raise ValueError("a bound is of candidates beside which nothing is fixed")
+    rows = _Rows.of(arrays, terms)
     hinges, edges = np.zeros(len(rows.weight)), np.ones(len(rows.cover_cost))
     best = rows.bound(hinges, edges)
     if not len(rows.weight):
@@ -179,15 +179,15 @@ def lower_bound(board: SearchArrays, terms: Terms, iterations: int = ITERATIONS)
     return best
 
 
-def certificate(board: SearchArrays, terms: Terms, value: float) -> dict[str, Any]:
+def certificate(arrays: SearchArrays, terms: Terms, value: float) -> dict[str, Any]:
     """Bound and gaps for plan.json, for a plan whose objective has that value.
 
     Examples
     --------
     >>> sorted(certificate.__annotations__)
-    ['board', 'return', 'terms', 'value']
+    ['arrays', 'return', 'terms', 'value']
     """
-    bound = lower_bound(board, terms)
+    bound = lower_bound(arrays, terms)
     return {
         "lower_bound": bound,
         "gap_absolute": value - bound,

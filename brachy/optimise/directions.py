@@ -15,7 +15,7 @@ from brachy.optimise.candidates import Candidates
 from brachy.optimise.control import SearchControl
 from brachy.optimise.points import SCAN, Samples
 from brachy.optimise.preparation import Prepared
-from brachy.optimise.search import Game, anneal, greedy
+from brachy.optimise.search import SearchProblem, anneal, greedy
 from brachy.patient.protocol import Protocol
 from brachy.patient.target import Target
 
@@ -29,8 +29,8 @@ FINER_OFFSETS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True)
-class Aim:
-    """A direction and an offset of the holes in it."""
+class TemplatePose:
+    """Pose of a template: direction of its needles, degrees, and offset of its holes across it, mm."""
 
     azimuth_deg: float
     tilt_deg: float
@@ -44,9 +44,9 @@ class Aim:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """What a quick search found for an aim; `value` is inf where nothing can be reached."""
+    """A pose, its candidate needles and its score; `value` is infinite where no needle has a clear path."""
 
-    aim: Aim
+    pose: TemplatePose
     candidates: NeedleCandidates | None
     value: float
     reason: str = ""
@@ -82,33 +82,35 @@ class Surroundings:
         return Surroundings(prepared, target, samples)
 
 
-def aims(protocol: Protocol) -> list[Aim]:
-    """Directions of a protocol, with no offset: the fixed azimuth or every step of it, at every tilt."""
+def poses(protocol: Protocol) -> list[TemplatePose]:
+    """Poses without offset: the protocol's fixed azimuth, or every step of it, at every tilt."""
     rule = protocol.direction
     count = max(1, int(np.floor(360.0 / rule.azimuth_step_deg + 1e-9)))
     azimuths = [round(k * rule.azimuth_step_deg, 6) for k in range(count)]
     if rule.azimuth_deg is not None:
         azimuths = [rule.azimuth_deg % 360.0]
-    return [Aim(azimuth, tilt) for tilt in rule.tilts_deg or (rule.tilt_deg,) for azimuth in azimuths]
+    return [
+        TemplatePose(azimuth, tilt) for tilt in rule.tilts_deg or (rule.tilt_deg,) for azimuth in azimuths
+    ]
 
 
 def offsets(protocol: Protocol, fractions: Sequence[float]) -> list[tuple[float, float]]:
-    """Offsets of the holes, mm, along the layer, and across it where the protocol frees the layers."""
+    """Offsets of the holes, mm: along the layers, and across them if the protocol lets the layers shift."""
     pitch = protocol.template.pitch_mm
     across = fractions if protocol.template.layer_offset == "free" else (0.0,)
     return [(pitch * a, pitch * b) for b in across for a in fractions]
 
 
-def candidates_at(around: Surroundings, aim: Aim) -> NeedleCandidates:
+def candidates_at(around: Surroundings, pose: TemplatePose) -> NeedleCandidates:
     """Lay out a template in a pose and find its candidate needles."""
     prepared, protocol = around.prepared, around.prepared.protocol
     layout = lay_out(
         around.target.structure,
         prepared.external,
-        needle_direction(aim.azimuth_deg, aim.tilt_deg),
+        needle_direction(pose.azimuth_deg, pose.tilt_deg),
         pitch_mm=protocol.template.pitch_mm,
         standoff_mm=protocol.template.standoff_mm,
-        offset_mm=aim.offset_mm,
+        offset_mm=pose.offset_mm,
         overshoot_mm=protocol.template.lateral_overshoot_mm,
     )
     return needle_candidates(
@@ -121,28 +123,28 @@ def candidates_at(around: Surroundings, aim: Aim) -> NeedleCandidates:
     )
 
 
-def reach(around: Surroundings, aim: Aim, control: SearchControl) -> Scored:
-    """What a pose can serve, not scored yet."""
+def reach(around: Surroundings, pose: TemplatePose, control: SearchControl) -> Scored:
+    """Find the candidate needles of a pose; it is not scored yet."""
     if control.stopped():
-        return Scored(aim, None, np.inf, "not tried: stopped")
+        return Scored(pose, None, np.inf, "not tried: stopped")
     try:
-        found = candidates_at(around, aim)
+        found = candidates_at(around, pose)
     except BrachyError as error:
-        return Scored(aim, None, np.inf, str(error))
-    return Scored(aim, found, np.inf, "" if len(found.positions_mm) else "no clear needle path")
+        return Scored(pose, None, np.inf, str(error))
+    return Scored(pose, found, np.inf, "" if len(found.positions_mm) else "no clear needle path")
 
 
 def score(around: Surroundings, reached: Scored, control: SearchControl) -> Scored:
-    """Search a pose quickly on few samples; its value is the score."""
-    aim, made = reached.aim, reached.candidates
+    """Score a pose by a short search on the coarsest samples."""
+    pose, made = reached.pose, reached.candidates
     if made is None or reached.reason:
         return reached
     prepared, protocol = around.prepared, around.prepared.protocol
     candidates = Candidates.of([made], prepared.anchor_mm, protocol, len(protocol.source.stock_mCi))
-    game = Game.of(candidates, around.samples, SCAN, prepared.table, protocol)
+    problem = SearchProblem.of(candidates, around.samples, SCAN, prepared.table, protocol)
     rule = protocol.search
-    rng = control.rng("direction", aim.azimuth_deg, aim.tilt_deg, aim.offset_mm)
-    found = anneal(game, greedy(game), rule.scan_moves, rule.hot, rule.cold, rng, control, quiet=True)
+    rng = control.rng("direction", pose.azimuth_deg, pose.tilt_deg, pose.offset_mm)
+    found = anneal(problem, greedy(problem), rule.scan_moves, rule.hot, rule.cold, rng, control, quiet=True)
     return replace(reached, value=found.value)
 
 
@@ -157,27 +159,27 @@ def scan(around: Surroundings, control: SearchControl) -> list[Scored]:
         If no direction has a clear needle path; the message names what is in the way.
     """
     protocol = around.prepared.protocol
-    tried = [replace(aim, offset_mm=o) for aim in aims(protocol) for o in offsets(protocol, FIRST_OFFSETS)]
+    tried = [replace(pose, offset_mm=o) for pose in poses(protocol) for o in offsets(protocol, FIRST_OFFSETS)]
     found = _score_all(around, tried, control)
     if not np.isfinite(found[0].value):
         if control.interrupted or control.timed_out:
             raise BrachyError("stopped before any needle path was found: give the search more time")
         raise BrachyError(_nothing_reached(around, found))
-    best: list[Aim] = []
+    best: list[TemplatePose] = []
     for each in found:
-        bare = replace(each.aim, offset_mm=(0.0, 0.0))
+        bare = replace(each.pose, offset_mm=(0.0, 0.0))
         if np.isfinite(each.value) and bare not in best and len(best) < protocol.search.directions:
             best.append(bare)
-    known = {each.aim for each in found}
+    known = {each.pose for each in found}
     finer = offsets(protocol, sorted((*FIRST_OFFSETS, *FINER_OFFSETS)))
-    more = [replace(aim, offset_mm=o) for aim in best for o in finer]
+    more = [replace(pose, offset_mm=o) for pose in best for o in finer]
     found += _score_all(around, [a for a in more if a not in known], control)
     return sorted(found, key=_rank)
 
 
-def _score_all(around: Surroundings, tried: Sequence[Aim], control: SearchControl) -> list[Scored]:
+def _score_all(around: Surroundings, tried: Sequence[TemplatePose], control: SearchControl) -> list[Scored]:
     stage = f"directions to {around.target.name}"
-    reached = control.run(stage, [partial(reach, around, aim, control) for aim in tried])
+    reached = control.run(stage, [partial(reach, around, pose, control) for pose in tried])
     served = any(not each.reason and each.out_of_reach == 0 for each in reached)
     judged = [
         replace(each, reason=f"{each.out_of_reach} edge points out of reach, another direction serves all")
@@ -190,19 +192,19 @@ def _score_all(around: Surroundings, tried: Sequence[Aim], control: SearchContro
 
 
 def _rank(scored: Scored) -> tuple[bool, float, float, float, tuple[float, float]]:
-    """Directions in which every edge point can be served go first, then the lower value."""
+    """Sort key: poses that can cover every edge point first, then by value; angles and offset break ties."""
     unserved = scored.candidates is None or not np.isfinite(scored.value) or any(scored.candidates.edge_cause)
-    return unserved, scored.value, scored.aim.azimuth_deg, scored.aim.tilt_deg, scored.aim.offset_mm
+    return unserved, scored.value, scored.pose.azimuth_deg, scored.pose.tilt_deg, scored.pose.offset_mm
 
 
 def _nothing_reached(around: Surroundings, found: Sequence[Scored]) -> str:
-    """One line: no path, and what stands in the way of most holes."""
+    """Error text: no clear path, and the structures that block most holes."""
     total: dict[str, int] = {}
     for scored in found:
         for cause, count in scored.blocked.items():
             total[cause] = total.get(cause, 0) + count
     name = around.target.name
-    directions = len({(s.aim.azimuth_deg, s.aim.tilt_deg) for s in found})
+    directions = len({(s.pose.azimuth_deg, s.pose.tilt_deg) for s in found})
     where = "the given direction" if directions == 1 else f"any of {directions} directions"
     if not total:
         return f"no clear needle path to '{name}' in {where}: {found[0].reason}"
@@ -213,15 +215,17 @@ def _nothing_reached(around: Surroundings, found: Sequence[Scored]) -> str:
     )
 
 
-def table_of(found: Sequence[Scored], chosen: Aim, full: dict[Aim, float]) -> list[dict[str, Any]]:
-    """For plan.json: each direction at its best offset, its candidate needles, its score and why it lost."""
+def table_of(
+    found: Sequence[Scored], chosen: TemplatePose, full: dict[TemplatePose, float]
+) -> list[dict[str, Any]]:
+    """For plan.json: each direction at its best offset, its needles, its score and why another was chosen."""
     rows: dict[tuple[float, float], dict[str, Any]] = {}
     for each in found:
-        key = (each.aim.azimuth_deg, each.aim.tilt_deg)
+        key = (each.pose.azimuth_deg, each.pose.tilt_deg)
         if key in rows:
             continue
-        same = [full[aim] for aim in full if (aim.azimuth_deg, aim.tilt_deg) == key]
-        row: dict[str, Any] = {"azimuth_deg": key[0], "tilt_deg": key[1], "offset_mm": each.aim.offset_mm}
+        same = [full[pose] for pose in full if (pose.azimuth_deg, pose.tilt_deg) == key]
+        row: dict[str, Any] = {"azimuth_deg": key[0], "tilt_deg": key[1], "offset_mm": each.pose.offset_mm}
         if each.candidates is not None:
             row["needles_offered"] = len(each.candidates.needles)
             row["blocked"] = each.blocked

@@ -7,9 +7,9 @@ A goal on a structure becomes the mean of a hinge over samples of that structure
     D_xcc <= g, max <= g (x = 0.1 cc)  w (V / x cc) <(D - g)+> / g      the excess of the hottest x cc
     mean <= g, mean >= g               w <D> / g, w <(g - D)+> / g
 
-Each is convex in the dose and 0 where no dose is on the wrong side of the level (the mean apart, which is made as low
-as it pays). That keeps the goal but asks for more than it: a D90 goal lets a tenth of the volume lie below, the hinge
-does not. The weight says how much that matters; whether the goal is met is judged on the metric itself.
+Each term is convex in the dose and 0 if no dose is on the wrong side of the level (except the mean, which is lowered as
+far as the other terms allow). The hinge demands more than the goal: a D90 goal lets a tenth of the volume be below, the
+hinge does not. The weight sets how much that counts; whether the goal is met is judged on the metric itself.
 """
 
 from collections.abc import Sequence
@@ -27,13 +27,13 @@ from brachy.patient.target import Target
 Float = NDArray[np.float64]
 
 AROUND_MM = 60.0
-"""A structure counts as far as this from the targets (engineering choice: some 1 Gy of a usual implant)."""
+"""A structure is sampled up to this distance from the targets (engineering choice: about 1 Gy of a usual implant)."""
 
 POINTS = 2500
 """Samples of a goal's structure on the finest level (engineering choice)."""
 
 HOTTEST_CC = 0.1
-"""A limit on the maximum is one on so much (engineering choice)."""
+"""A limit on the maximum is taken as one on so many cc (engineering choice)."""
 
 
 def goal_samples(
@@ -50,7 +50,7 @@ def goal_samples(
     targets : sequence of Target
         The role "target" means each, and an organ's Rx is the highest.
     anchor_mm : (3,) array
-        Moves with the targets; samples are relative to it.
+        Origin of the samples; it moves with the targets.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def _share_inside(structure: Structure, low: Float, high: Float, anchor_mm: Floa
 
 
 def _hinge(goal: Goal, rx: float, sampled_cc: float) -> tuple[bool, float, float]:
-    """Whether dose below the level counts, the level in Gy, and what the weight of the mean is multiplied with."""
+    """Whether dose below the level counts, the level in Gy, and the factor of the weight of the mean."""
     metric = parse_metric(goal.metric)
     below = goal.op == ">="
     if metric.kind in ("V", "VGy"):

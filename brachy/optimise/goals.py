@@ -1,6 +1,6 @@
-"""Coverage goals: where the objective's optimum misses one, the target's weights are raised until it is met.
+"""Coverage goals: if the optimum of the objective misses one, the target's weights are raised until it is met.
 
-Aims count too: hot spots are to be as low as coverage allows, not the other way round.
+Goals that are not required (aims) count too: coverage has priority over hot spots.
 """
 
 from dataclasses import replace
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 from brachy.core.loading import exact_dose
 from brachy.optimise.control import SearchControl
 from brachy.optimise.objective import coverage, hinge_terms
-from brachy.optimise.search import Found, Game, anneal, moves_for
+from brachy.optimise.search import SearchProblem, Solution, anneal, moves_for
 from brachy.patient.protocol import Protocol
 
 RAISE = 1.15
-"""Factor of a raise (engineering choice: small, so that no more dose is given than the goal needs)."""
+"""Factor by which weights are raised in a step (engineering choice: small, so that dose is not raised beyond need)."""
 
 MOST_RAISES = 12
-"""A goal that twelve raises (a factor of 5) do not meet is out of reach of these needles (engineering choice)."""
+"""After twelve raises (a factor of 5) the goal counts as out of reach of these needles (engineering choice)."""
 
 SURE_PCT = 0.1
-"""V100 is carried this far beyond its limit, since the report samples the target anew (engineering choice)."""
+"""V100 must exceed its limit by this much, because the evaluation samples the target again (engineering choice)."""
 
 
 def least_v100_pct(protocol: Protocol, required: bool = False) -> float:
-    """V100 in % that the protocol's goals, with or without its aims, ask of every target; D90 >= Rx asks for 90."""
+    """V100 in % that all goals, or only the required ones, demand of every target; D90 >= Rx is V100 >= 90 %."""
     least = 0.0
     for goal in protocol.goals:
         if goal.op == ">=" and goal.roi == "target" and (goal.required or not required):
@@ -36,24 +36,26 @@ def least_v100_pct(protocol: Protocol, required: bool = False) -> float:
     return min(least + SURE_PCT, 100.0) if least else 0.0
 
 
-def reach_goals(found: Found, game: Game, protocol: Protocol, control: SearchControl) -> tuple[Found, float]:
+def reach_goals(
+    solution: Solution, problem: SearchProblem, protocol: Protocol, control: SearchControl
+) -> tuple[Solution, float]:
     """Search again with raised weights of underdose and over-200 % until every target has its V100.
 
     Parameters
     ----------
-    found : Found
+    solution : Solution
         Optimum of the protocol's own weights.
-    game : Game
+    problem : SearchProblem
         Candidates and fine samples.
 
     Returns
     -------
-    found, raised : Found, float
-        The loading, valued with the protocol's own weights, and the factor of the last raise, 1 where none was
-        needed. If no raise meets the goals, the loading with the best coverage.
+    solution, raised : Solution, float
+        The loading, valued with the protocol's own weights, and the factor of its weights, 1 if none was raised. If no
+        raise meets the goals, the loading with the best coverage.
     """
     least = least_v100_pct(protocol)
-    best, covered = found, _v100(game, found)
+    best, covered = solution, _v100(problem, solution)
     raised, factor = 1.0, 1.0
     for step in range(MOST_RAISES):
         if covered >= least or control.stopped():
@@ -65,26 +67,26 @@ def reach_goals(found: Found, game: Game, protocol: Protocol, control: SearchCon
                 "over_200": factor * protocol.objective.over_200,
             }
         )
-        other = replace(game, terms=hinge_terms(game.samples, objective, game.level))
-        start = Found(best.loading, _value(other, best))
+        other = replace(problem, terms=hinge_terms(problem.samples, objective, problem.level))
+        start = Solution(best.loading, _value(other, best))
         rule = protocol.search
         rng = control.rng("goals", step)
         control.best_value = np.inf
-        moves = moves_for(len(game.candidates), rule.fine_moves)
+        moves = moves_for(len(problem.candidates), rule.fine_moves)
         tried = anneal(other, start, moves, rule.fine_hot, rule.cold, rng, control)
-        reached = _v100(game, tried)
+        reached = _v100(problem, tried)
         if reached > covered:
             best, covered, raised = tried, reached, factor
-    return Found(best.loading, _value(game, best)), raised
+    return Solution(best.loading, _value(problem, best)), raised
 
 
-def coverage_short_by(game: Game, found: Found, least_pct: float) -> tuple[float, float]:
+def coverage_short_by(problem: SearchProblem, solution: Solution, least_pct: float) -> tuple[float, float]:
     """V100 in % of the worst target, and the factor of strength at which every target would have `least_pct`."""
-    dose = exact_dose(game.board, found.loading)
+    dose = exact_dose(problem.arrays, solution.loading)
     worst, factor, first = 100.0, 1.0, 0
     parts: dict[str, list[tuple[NDArray[np.float64], float]]] = {}
-    for part in game.samples:
-        last = first + part.counts[game.level]
+    for part in problem.samples:
+        last = first + part.counts[problem.level]
         if part.kind == "target" and last > first:
             relative = dose[first:last] / part.prescription_gy
             parts.setdefault(part.name, []).append((relative, part.share / (last - first)))
@@ -100,10 +102,10 @@ def coverage_short_by(game: Game, found: Found, least_pct: float) -> tuple[float
     return worst, factor
 
 
-def _v100(game: Game, found: Found) -> float:
-    dose = exact_dose(game.board, found.loading).astype(np.float32)
-    return coverage(game.samples, game.level, dose)["V100_pct"]
+def _v100(problem: SearchProblem, solution: Solution) -> float:
+    dose = exact_dose(problem.arrays, solution.loading).astype(np.float32)
+    return coverage(problem.samples, problem.level, dose)["V100_pct"]
 
 
-def _value(game: Game, found: Found) -> float:
-    return float(sum(game.terms_of(found.loading).values()))
+def _value(problem: SearchProblem, solution: Solution) -> float:
+    return float(sum(problem.terms_of(solution.loading).values()))

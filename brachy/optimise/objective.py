@@ -1,4 +1,4 @@
-"""The objective: hinges on dose in each structure, and the price of needles, seeds and an uncovered edge.
+"""The objective: hinges on dose in each structure, and the cost of needles, seeds and uncovered edge points.
 
 With D(p) the dose at a sample p, Rx the prescription of the target it belongs to and <.> the volume mean:
 
@@ -11,8 +11,8 @@ With D(p) the dose at a sample p, Rx the prescription of the target it belongs t
       + lateral (edge points, 1 mm apart, that a clear hole could serve, with no used needle within the margin)
       + out_of_reach (edge points that no clear hole can serve: a constant of the direction)
 
-Each goal with a weight of its own adds a term, see `brachy.optimise.goal_terms`. The words are the fields of the
-protocol's table `[objective]`. Nested targets count without what lies inside them.
+Each goal with a weight of its own adds a term, see `brachy.optimise.goal_terms`. The names of the terms are the fields
+of the protocol's table `[objective]`. A target counts without the targets nested in it.
 """
 
 from collections.abc import Sequence

@@ -16,10 +16,10 @@ from brachy.optimise.certificate import certificate
 from brachy.optimise.control import Progress, SearchControl
 from brachy.optimise.directions import Surroundings, scan, table_of
 from brachy.optimise.goals import SURE_PCT, coverage_short_by, least_v100_pct, reach_goals
-from brachy.optimise.harden import harden
 from brachy.optimise.preparation import Prepared, prepare
 from brachy.optimise.reach import out_of_reach
-from brachy.optimise.search import Found, Game
+from brachy.optimise.robust_optimisation import robust_optimisation
+from brachy.optimise.search import SearchProblem, Solution
 from brachy.optimise.seed_stock import stock_of_protocol
 from brachy.optimise.targets import Asked
 from brachy.patient.case import Case
@@ -73,7 +73,7 @@ def plan(
         Add a lower bound on the objective to `optimiser`, see `brachy.optimise.certificate`.
     robust : bool
         Search on until the target has its D90 in the worst of a fixed set of scenarios too, see
-        `brachy.optimise.harden`; `optimiser.robust` has the figures before and after.
+        `brachy.optimise.robust_optimisation`; `optimiser.robust` has the figures before and after.
     uncertainties : Uncertainties, optional
         Of the scenarios; by default brachy/data/uncertainty.toml.
     control : SearchControl, optional
@@ -105,10 +105,10 @@ def plan(
     solved = solve(case, protocol, control, targets, strength_on, implant_on, direction)
     extra: dict[str, Any] = {"raised_for_goals": solved.raised}
     if not robust:
-        return solved.plan(solved.found, extra, certify)
+        return solved.plan(solved.solution, extra, certify)
     errors = uncertainties if uncertainties is not None else load_uncertainties()
-    hardened = harden(solved.found, solved.game, solved.prepared, errors, control)
-    return solved.plan(hardened.found, extra | {"robust": hardened.summary}, certify)
+    made_robust = robust_optimisation(solved.solution, solved.problem, solved.prepared, errors, control)
+    return solved.plan(made_robust.solution, extra | {"robust": made_robust.summary}, certify)
 
 
 def plan_alternatives(
@@ -161,12 +161,12 @@ def plan_alternatives(
         raise UsageError(f"{count} alternatives: ask for 1 or more plans")
     control = SearchControl.of(control, seed=seed, threads=threads, time_limit=time_limit, progress=progress)
     solved = solve(case, protocol, control, targets, strength_on, implant_on, direction)
-    named = [("balanced", solved.plan(solved.found, {"raised_for_goals": solved.raised}, certify))]
+    named = [("balanced", solved.plan(solved.solution, {"raised_for_goals": solved.raised}, certify))]
     if count > 1:
         control.show("alternatives")
-        for each in different(solved.found, solved.game, solved.prepared.protocol, count - 1, control):
+        for each in different(solved.solution, solved.problem, solved.prepared.protocol, count - 1, control):
             extra = {"raised_for_goals": each.raised, "alternative": each.name}
-            named.append((each.name, solved.plan(each.found, extra, certify)))
+            named.append((each.name, solved.plan(each.solution, extra, certify)))
     return named
 
 
@@ -176,25 +176,25 @@ class Solved:
 
     prepared: Prepared
     control: SearchControl
-    game: Game
-    found: Found
+    problem: SearchProblem
+    solution: Solution
     raised: float
     notes: list[str]
     effort: dict[str, Any]
     """Entries of plan.json's `optimiser` that are the same for every loading."""
 
-    def plan(self, found: Found, extra: dict[str, Any], certify: bool) -> Plan:
+    def plan(self, solution: Solution, extra: dict[str, Any], certify: bool) -> Plan:
         """The finished plan of a loading."""
-        values = self.game.terms_of(found.loading)
+        values = self.problem.terms_of(solution.loading)
         optimiser: dict[str, Any] = {"objective": sum(values.values()), "terms": values} | extra | self.effort
         if certify:
             self.control.show("certificate")
-            optimiser |= certificate(self.game.board, self.game.terms, optimiser["objective"])
+            optimiser |= certificate(self.problem.arrays, self.problem.terms, optimiser["objective"])
         early, ended = self.control.early_end()
         optimiser |= early
         self.control.show("evaluation")
         return assemble(
-            Chosen(self.game.candidates, found.loading), self.prepared, [*self.notes, *ended], optimiser
+            Chosen(self.problem.candidates, solution.loading), self.prepared, [*self.notes, *ended], optimiser
         )
 
 
@@ -223,31 +223,33 @@ def solve(
     outer = [target for target in prepared.targets if not target.nested_in]
     scans = [scan(Surroundings.of(prepared, target), control) for target in outer]
     searched = search_arrangements(best_arrangements(scans, protocol.search.layouts), prepared, control)
-    game = searched.game
+    problem = searched.problem
     control.show("goals")
-    found, raised = reach_goals(searched.found, game, protocol, control)
-    _must_suffice(found, game, protocol, control)
+    found, raised = reach_goals(searched.solution, problem, protocol, control)
+    _must_suffice(found, problem, protocol, control)
     strongest = int(np.argmax(protocol.source.stock_mCi))
-    unreached = out_of_reach(game, prepared.targets, prepared.anchor_mm, strongest)
+    unreached = out_of_reach(problem, prepared.targets, prepared.anchor_mm, strongest)
     notes += [part.sentence for part in unreached]
     effort: dict[str, Any] = {
         "seed": control.seed,
         "starts": protocol.search.starts,
-        "moves": moves_made(scans, len(game.candidates), protocol),
-        "candidates": len(game.candidates),
-        "samples": int(game.terms.start[-1]),
+        "moves": moves_made(scans, len(problem.candidates), protocol),
+        "candidates": len(problem.candidates),
+        "samples": int(problem.terms.start[-1]),
         "out_of_reach": [part.to_dict() for part in unreached],
         "directions": [
-            {"target": target.name, "tried": table_of(tried, best.aim, values)}
+            {"target": target.name, "tried": table_of(tried, best.pose, values)}
             for target, tried, best, values in zip(
                 outer, scans, searched.arrangement.scored, searched.values, strict=True
             )
         ],
     }
-    return Solved(prepared, control, game, found, raised, notes, effort)
+    return Solved(prepared, control, problem, found, raised, notes, effort)
 
 
-def _must_suffice(found: Found, game: Game, protocol: Protocol, control: SearchControl) -> None:
+def _must_suffice(
+    solution: Solution, problem: SearchProblem, protocol: Protocol, control: SearchControl
+) -> None:
     """Refuse a plan whose seeds or needles, limited in number, cannot give what the required goals ask for.
 
     Raises
@@ -257,18 +259,18 @@ def _must_suffice(found: Found, game: Game, protocol: Protocol, control: SearchC
     """
     if control.interrupted or control.timed_out:
         return
-    limits = game.board.limits
-    seeds = int(found.loading.sum())
+    limits = problem.arrays.limits
+    seeds = int(solution.loading.sum())
     if seeds < limits[0]:
         raise BrachyError(
             f"{limits[0]} seeds are to be used and only {seeds} find a place under the rules: lower seeds.count"
         )
-    if "forbidden" in game.terms_of(found.loading):
+    if "forbidden" in problem.terms_of(solution.loading):
         raise BrachyError("the least number of needles finds no place under the rules: lower needle.count")
     if protocol.seeds.count is None and protocol.needle.count is None:
         return
     least = least_v100_pct(protocol, required=True)
-    reached, factor = coverage_short_by(game, found, least)
+    reached, factor = coverage_short_by(problem, solution, least)
     if reached >= least - SURE_PCT:
         return
     needed = protocol.source.stock_mCi[0] * factor

@@ -1,8 +1,8 @@
 """Sample points of the objective: target, shell around it, organs near it.
 
-Points follow a low-discrepancy sequence laid in each structure's bounding box, so that the first k points cover it as
+Points follow a low-discrepancy sequence in each structure's bounding box, so that the first k points cover it as
 evenly as all of them: coarse, fine and finest samples are beginnings of one list and share one influence matrix. They
-lie denser in the outer part of a target, where the dose falls off and coverage is decided, than in its core. All
+are denser in the outer part of a target, where the dose falls off and coverage is decided, than in its core. All
 coordinates are relative to an anchor that moves with the target.
 
 References
@@ -37,7 +37,7 @@ SHELL_MM = 10.0
 """The shell in which dose outside a target is counted is this thick (engineering choice)."""
 
 NEAR_MM = 20.0
-"""An organ counts as far as this from a target (engineering choice)."""
+"""Organs are sampled up to this distance from a target (engineering choice)."""
 
 LEVELS = (1.8, 1.0, 0.72)
 """Spacing of the samples on each level, in units of `edge_spacing_mm`: to score directions, to search, to polish
@@ -99,7 +99,7 @@ def sequence(low: Float, size: Float, spacing_mm: float) -> Float:
 def sample(
     targets: Sequence[Target], organs: Sequence[Structure], external: Structure, anchor_mm: Float
 ) -> tuple[Samples, ...]:
-    """Points of all that the objective looks at.
+    """Sample points of targets, shells and spared organs.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def sample(
     external : Structure
         Dose outside the patient does not count.
     anchor_mm : (3,) array
-        Moves with the targets.
+        Origin of the samples; it moves with the targets.
     """
     order = sorted(range(len(targets)), key=lambda k: targets[k].structure.volume_cc)
     spacing = min(edge_spacing_mm(target.structure.volume_cc) for target in targets)
@@ -205,7 +205,7 @@ def _organ(
 
 
 def _holds_target(organ: Structure, samples: Sequence[Samples], anchor_mm: Float) -> bool:
-    """Whether most of a target's core lies inside: the organ the tumour is in cannot be spared, the shell can."""
+    """Whether most of a part of a target lies in the organ, which then cannot be spared; the shell counts instead."""
     for part in samples:
         if part.kind == "target" and part.counts[SCAN]:
             inside = organ.contains(part.points_mm[: part.counts[SCAN]] + anchor_mm)
@@ -215,6 +215,6 @@ def _holds_target(organ: Structure, samples: Sequence[Samples], anchor_mm: Float
 
 
 def spared_organs(structures: Sequence[Structure], protocol: Protocol) -> list[Structure]:
-    """Structures whose dose the objective keeps low: organs, and obstacles other than bone."""
+    """Structures whose dose the objective limits: organs, and obstacles other than bone."""
     roles = {"organ", *protocol.obstacles.roles} - {"bone"}
     return [s for s in structures if s.role in roles and not s.is_empty]

@@ -1,4 +1,4 @@
-"""What no loading can reach: the part of each target that stays below its prescription with every candidate loaded."""
+"""Unreachable parts of the targets: below the prescription even with a seed at every candidate."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brachy.optimise.search import Game
+from brachy.optimise.search import SearchProblem
 from brachy.patient.target import Target
 
 Float = NDArray[np.float64]
 
 LEAST_CC = 0.05
-"""A smaller part is not spoken of (engineering choice: below the volume of a few samples)."""
+"""A smaller part is not reported (engineering choice: below the volume of a few samples)."""
 
 
 @dataclass(frozen=True)
 class OutOfReach:
-    """A part of a target that the clear holes cannot serve."""
+    """A part of a target that seeds in the clear holes cannot bring to its prescription."""
 
     roi: str
     volume_cc: float
@@ -41,15 +41,15 @@ class OutOfReach:
 
 
 def out_of_reach(
-    game: Game, targets: Sequence[Target], anchor_mm: Float, strongest: int
+    problem: SearchProblem, targets: Sequence[Target], anchor_mm: Float, strongest: int
 ) -> tuple[OutOfReach, ...]:
     """Parts of the targets that stay below the prescription even with a seed at every candidate.
 
-    A bound: seeds that exclude each other are counted together, so what is named here is out of reach for certain.
+    Conflicting seeds are counted together, so the dose is an upper bound and what is reported is certainly unreachable.
 
     Parameters
     ----------
-    game : Game
+    problem : SearchProblem
         Candidates and fine samples of the chosen direction.
     targets : sequence of Target
         The plan's.
@@ -58,15 +58,15 @@ def out_of_reach(
     strongest : int
         Index in the stock of the seeds that count.
     """
-    board, candidates = game.board, game.candidates
-    total = board.base.copy()
+    arrays, candidates = problem.arrays, problem.candidates
+    total = arrays.base.copy()
     for i in np.flatnonzero(candidates.strength[candidates.needle_of] == strongest):
-        total += board.influence[i]
+        total += arrays.influence[i]
     places: dict[str, list[Float]] = {}
     shares: dict[str, float] = {}
     first = 0
-    for part in game.samples:
-        count = part.counts[game.level]
+    for part in problem.samples:
+        count = part.counts[problem.level]
         if part.kind == "target" and count:
             low = total[first : first + count] < part.prescription_gy
             shares[part.name] = shares.get(part.name, 0.0) + part.share * float(low.mean())

@@ -98,7 +98,7 @@ def recompute(
     spacing_mm : float, optional
         Voxel size of a grid round the seeds (bounding box and 50 mm); 1 mm by default.
     source, formalism : str, optional
-        Instead of those of the plan; an imported plan is 1D unless told otherwise.
+        Instead of those of the plan; by default an imported plan is 1D.
     accept_unverified : bool
         Also use a seed model whose tables were seen in one place only.
     days : float, optional

@@ -11,7 +11,7 @@ from brachy import resources
 from brachy.cli import app
 from brachy.errors import UsageError
 from brachy.optimise import plan, plan_alternatives
-from brachy.optimise.alternatives import WISHES, weighted
+from brachy.optimise.alternatives import CRITERIA, weighted
 from brachy.patient.plan import Plan
 from brachy.patient.protocol import Objective, change, load_protocol
 from tests.sphere_case import sphere
@@ -110,8 +110,8 @@ def test_the_command_writes_a_folder_each_and_one_table(tmp_path, capsys, monkey
 
 
 def test_a_wish_raises_its_own_weights_alone():
-    for wish in WISHES:
-        one, two = (weighted(Objective(), wish, strength) for strength in (1.0, 2.0))
+    for criterion in CRITERIA:
+        one, two = (weighted(Objective(), criterion, strength) for strength in (1.0, 2.0))
         for name in Objective.model_fields:
             values = np.array([getattr(o, name) for o in (Objective(), one, two)], dtype=float)
-            assert bool((np.diff(values) > 0).all()) == (name in wish.factors)
+            assert bool((np.diff(values) > 0).all()) == (name in criterion.factors)

@@ -7,9 +7,9 @@ import brachy
 from brachy.evaluation.robustness import robust
 from brachy.evaluation.scenarios import Layout, Uncertainties
 from brachy.optimise.control import SearchControl
-from brachy.optimise.harden import SCENARIOS, _Trials, harden, layout_of
-from brachy.optimise.replanning.reopen import game_with, loading_of, reopen
-from brachy.optimise.search import Found
+from brachy.optimise.replanning.reopen import loading_of, problem_with, reopen
+from brachy.optimise.robust_optimisation import SCENARIOS, _Trials, layout_of, robust_optimisation
+from brachy.optimise.search import Solution
 from tests.sphere_case import QUICK, quick_plan, sphere
 
 
@@ -68,23 +68,23 @@ def test_the_layout_of_the_candidates_is_that_of_the_plan(plain, opened):
 @pytest.mark.parametrize("pct", [0.0, 5.0])
 def test_scenarios_of_strength_alone_scale_every_d90(plain, opened, pct):
     """Without errors all scenarios are one; with a common factor f of strength, D90 is f times it."""
-    game = game_with(opened, [])
-    loading = loading_of(plain.needles, game.candidates, plain)
+    problem = problem_with(opened, [])
+    loading = loading_of(plain.needles, problem.candidates, plain)
     errors = of_errors(strength={"common_pct": pct})
-    trials = _Trials.of(game, opened.prepared, errors, 0)
-    exact = _Trials.of(game, opened.prepared, Uncertainties(), 0).ratios(loading)
+    trials = _Trials.of(problem, opened.prepared, errors, 0)
+    exact = _Trials.of(problem, opened.prepared, Uncertainties(), 0).ratios(loading)
     assert exact == pytest.approx(np.full(SCENARIOS, exact[0]))
     spread = trials.ratios(loading) / exact[0]
     assert np.std(spread, ddof=1) == pytest.approx(pct / 100, rel=0.35)
 
 
 def test_an_interrupted_search_keeps_the_plan(plain, opened):
-    game = game_with(opened, [])
-    loading = loading_of(plain.needles, game.candidates, plain)
-    value = float(sum(game.terms_of(loading).values()))
+    problem = problem_with(opened, [])
+    loading = loading_of(plain.needles, problem.candidates, plain)
+    value = float(sum(problem.terms_of(loading).values()))
     control = SearchControl(time_limit=1e-9)
     assert control.stopped() or control.stopped()
     errors = of_errors(needle={"tip_mm": 5.0})
-    found = harden(Found(loading, value), game, opened.prepared, errors, control)
-    assert np.array_equal(found.found.loading, loading)
+    found = robust_optimisation(Solution(loading, value), problem, opened.prepared, errors, control)
+    assert np.array_equal(found.solution.loading, loading)
     assert found.summary["reached"] is False

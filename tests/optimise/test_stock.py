@@ -71,8 +71,8 @@ def test_a_stronger_stock_needs_fewer_seeds():
 
 def test_candidates_of_several_strengths_exclude_each_other_in_a_hole():
     solved = solve(sphere(), QUICK, SearchControl(), None, None, None, (0, 0))
-    one = Candidates.of(solved.game.candidates.templates, np.zeros(3), QUICK)
-    three = Candidates.of(solved.game.candidates.templates, np.zeros(3), QUICK, 3)
+    one = Candidates.of(solved.problem.candidates.templates, np.zeros(3), QUICK)
+    three = Candidates.of(solved.problem.candidates.templates, np.zeros(3), QUICK, 3)
     assert len(three) == 3 * len(one)
     blocked = {tuple(sorted(pair)) for pair in three.needle_conflicts.tolist()}
     for needle in range(len(one.template_of)):

@@ -13,12 +13,12 @@ from brachy.optimise.replanning.edits import Edit, EditedNeedle, edited_needles,
 from brachy.optimise.replanning.reopen import (
     Opened,
     completed,
-    game_with,
     loading_of,
+    problem_with,
     reopen,
     searched_needles,
 )
-from brachy.optimise.search import Found, anneal, moves_for
+from brachy.optimise.search import Solution, anneal, moves_for
 from brachy.patient.case import Case
 from brachy.patient.plan import Plan, PlanNeedle, PlanSeed
 from brachy.writing import rounded
@@ -78,17 +78,17 @@ def plan_edited(
             control, seed=seed, threads=threads, time_limit=time_limit, progress=progress
         )
         control.show("influence")
-        game = game_with(opened, fixed, closed)
-        start = loading_of(rest, game.candidates, plan)
+        problem = problem_with(opened, fixed, closed)
+        start = loading_of(rest, problem.candidates, plan)
         rule = plan.protocol.search
-        moves = moves_for(len(game.candidates), rule.fine_moves)
-        value = float(sum(game.terms_of(start).values()))
+        moves = moves_for(len(problem.candidates), rule.fine_moves)
+        value = float(sum(problem.terms_of(start).values()))
         control.show("search")
         rng = control.rng("by hand")
-        found = anneal(game, Found(start, value), moves, rule.fine_hot, rule.cold, rng, control)
-        found, raised = reach_goals(found, game, plan.protocol, control)
-        rest, sources = searched_needles(opened, game, found.loading, sources)
-        terms = game.terms_of(found.loading)
+        found = anneal(problem, Solution(start, value), moves, rule.fine_hot, rule.cold, rng, control)
+        found, raised = reach_goals(found, problem, plan.protocol, control)
+        rest, sources = searched_needles(opened, problem, found.loading, sources)
+        terms = problem.terms_of(found.loading)
         optimiser |= {"objective": sum(terms.values()), "terms": terms, "raised_for_goals": raised}
         early, ended = control.early_end()
         optimiser |= early

@@ -225,21 +225,21 @@ def in_words(before: Plan, after: Plan) -> tuple[str, ...]:
     --------
     "needle C4: 4 seeds, was 5", "new needle D5: 3 seeds", "needle A1 is left out", "needle B2: seeds moved".
     """
-    said = []
+    changes = []
     several = len(after.templates) > 1
     keys = dict.fromkeys((n.template, n.hole) for plan in (before, after) for n in plan.needles)
     for template, hole in keys:
         old, new = needle_at(before, template, hole), needle_at(after, template, hole)
         name = f"{template + 1}:{hole}" if several else hole
         if new is None:
-            said.append(f"needle {name} is left out")
+            changes.append(f"needle {name} is left out")
         elif old is None:
-            said.append(f"new needle {name}: {_seeds(len(new.seeds))}")
+            changes.append(f"new needle {name}: {_seeds(len(new.seeds))}")
         elif len(old.seeds) != len(new.seeds):
-            said.append(f"needle {name}: {_seeds(len(new.seeds))}, was {len(old.seeds)}")
+            changes.append(f"needle {name}: {_seeds(len(new.seeds))}, was {len(old.seeds)}")
         elif _moved(old, new):
-            said.append(f"needle {name}: seeds moved")
-    return tuple(said)
+            changes.append(f"needle {name}: seeds moved")
+    return tuple(changes)
 
 
 def _seeds(count: int) -> str:

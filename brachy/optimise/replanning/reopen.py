@@ -22,7 +22,7 @@ from brachy.optimise.candidates import Candidates
 from brachy.optimise.points import FINE
 from brachy.optimise.preparation import Prepared, prepare
 from brachy.optimise.replanning.cache import rows
-from brachy.optimise.search import Game
+from brachy.optimise.search import SearchProblem
 from brachy.optimise.seed_stock import decay_since_stated, stock_of_plan
 from brachy.patient.case import Case
 from brachy.patient.check_report import CheckReport
@@ -99,14 +99,14 @@ def _must_match(plan: Plan, case: Case) -> None:
             )
 
 
-def game_with(
+def problem_with(
     opened: Opened,
     fixed: Sequence[PlanNeedle],
     closed: Collection[tuple[int, str]] = (),
     present: Sequence[PlanNeedle] | None = None,
     level: int = FINE,
-) -> Game:
-    """Candidates and board beside needles that stay as they are.
+) -> SearchProblem:
+    """The search problem of all that is not fixed.
 
     Parameters
     ----------
@@ -134,16 +134,18 @@ def game_with(
     candidates = everything.only(kept, shut)
     points = np.concatenate([part.points_mm[: part.counts[level]] for part in opened.prepared.samples])
     matrix = _matrix(opened, points)[np.append(everything.stays(kept, shut), len(everything))]
-    game = Game.of(candidates, opened.prepared.samples, level, opened.prepared.table, protocol, matrix)
+    problem = SearchProblem.of(
+        candidates, opened.prepared.samples, level, opened.prepared.table, protocol, matrix
+    )
     in_patient = _is_one_of(everything, present).any(axis=1) | everything.measured
     # counted on every candidate of the needle, also on those that are taken out: the axis is there
-    board = game.board._replace(
+    arrays = problem.arrays._replace(
         base=dose_of(opened, fixed, points),
         base_count=in_patient.astype(np.int64),
         base_covered=candidates.covered_by(np.any(_is_one_of(everything, fixed), axis=1)),
-        limits=_left(game.board.limits, len(seeds), len(fixed)),  # what is used is used
+        limits=_left(problem.arrays.limits, len(seeds), len(fixed)),  # what is used is used
     )
-    return Game(candidates, game.samples, level, board, game.terms)
+    return SearchProblem(candidates, problem.samples, level, arrays, problem.terms)
 
 
 def dose_of(opened: Opened, needles: Sequence[PlanNeedle], points: Float) -> Float:
@@ -284,12 +286,14 @@ def completed(
 
 
 def searched_needles(
-    opened: Opened, game: Game, loading: NDArray[np.int8], sources: Sequence[PlanSource]
+    opened: Opened, problem: SearchProblem, loading: NDArray[np.int8], sources: Sequence[PlanSource]
 ) -> tuple[list[PlanNeedle], list[PlanSource]]:
     """Needles of a loading, their seeds pointing into `sources`, to which strengths that are new are added."""
-    chosen = Chosen(game.candidates, loading)
+    chosen = Chosen(problem.candidates, loading)
     listed = list(sources)
-    used = sorted(set(game.candidates.strength[game.candidates.needle_of[np.flatnonzero(loading)]].tolist()))
+    used = sorted(
+        set(problem.candidates.strength[problem.candidates.needle_of[np.flatnonzero(loading)]].tolist())
+    )
     place = []
     for kind in used:
         strength = opened.prepared.stock.strengths_U[kind]

@@ -15,9 +15,9 @@ from brachy.optimise.goals import SURE_PCT, least_v100_pct
 from brachy.optimise.objective import hinge_terms
 from brachy.optimise.replanning.edits import in_words
 from brachy.optimise.replanning.implanted_so_far import Placed
-from brachy.optimise.replanning.reopen import completed, dose_of, game_with, loading_of, searched_needles
+from brachy.optimise.replanning.reopen import completed, dose_of, loading_of, problem_with, searched_needles
 from brachy.optimise.replanning.state import Key, Standing, opened_for, stand
-from brachy.optimise.search import Found, Game, anneal, moves_for
+from brachy.optimise.search import SearchProblem, Solution, anneal, moves_for
 from brachy.patient.case import Case
 from brachy.patient.plan import Plan, PlanNeedle, PlanSource
 from brachy.patient.protocol import Protocol
@@ -103,24 +103,24 @@ def replan(
 
 def search_rest(
     plan: Plan, standing: Standing, control: SearchControl
-) -> tuple[Game, Found | None, dict[str, Figures], float]:
+) -> tuple[SearchProblem, Solution | None, dict[str, Figures], float]:
     """The best loading of what is left, or None where the old plan is carried on; and the figures of all three."""
     opened, protocol = standing.opened, plan.protocol
     control.show("influence")
-    game = game_with(opened, standing.fixed, standing.closed, standing.present)
+    problem = problem_with(opened, standing.fixed, standing.closed, standing.present)
     every = [*standing.rest]
-    start = loading_of(every, game.candidates, plan)
-    game = _preferring(game, start, protocol)
-    points = np.concatenate([part.points_mm[: part.counts[game.level]] for part in game.samples])
-    carried = game.board.base + dose_of(opened, every, points)
-    figures = {"now": figures_of(game, game.board.base), "old": figures_of(game, carried)}
+    start = loading_of(every, problem.candidates, plan)
+    problem = _preferring(problem, start, protocol)
+    points = np.concatenate([part.points_mm[: part.counts[problem.level]] for part in problem.samples])
+    carried = problem.arrays.base + dose_of(opened, every, points)
+    figures = {"now": figures_of(problem, problem.arrays.base), "old": figures_of(problem, carried)}
     raised = float(plan.optimiser.get("raised_for_goals", 1.0))
     rule = protocol.search
     to_come = len(standing.rest) / max(len(standing.rest) + len(standing.fixed), 1)
     least = min(least_v100_pct(protocol) + protocol.replan.reserve_pct * to_come, MOST_AIMED_PCT)
     control.show("search")
-    moves = moves_for(len(game.candidates), protocol.replan.moves)
-    best: Found | None = None
+    moves = moves_for(len(problem.candidates), protocol.replan.moves)
+    best: Solution | None = None
     covered = -1.0
     carried_pct = min(values["V100_pct"] for values in figures["old"].values())
     here = start
@@ -131,12 +131,12 @@ def search_rest(
         objective = protocol.objective.model_copy(
             update={"underdose": raised * pressure * protocol.objective.underdose}
         )
-        other = replace(game, terms=hinge_terms(game.samples, objective, game.level))
+        other = replace(problem, terms=hinge_terms(problem.samples, objective, problem.level))
         rng = control.rng("replan", number)
         value = float(sum(other.terms_of(here).values()))
-        tried = anneal(other, Found(here, value), moves, rule.fine_hot, rule.cold, rng, control)
+        tried = anneal(other, Solution(here, value), moves, rule.fine_hot, rule.cold, rng, control)
         here = tried.loading
-        found = figures_of(game, exact_dose(game.board, tried.loading))
+        found = figures_of(problem, exact_dose(problem.arrays, tried.loading))
         worst = min(values["V100_pct"] for values in found.values())
         if no_worse(found, figures["old"]) and worst > covered:
             best, covered, figures["new"] = tried, worst, found
@@ -144,26 +144,26 @@ def search_rest(
             break
     if best is None:
         figures["new"] = figures["old"]
-    return game, best, figures, raised
+    return problem, best, figures, raised
 
 
 def concluded(
     plan: Plan,
     standing: Standing,
-    game: Game,
-    found: Found | None,
+    problem: SearchProblem,
+    solution: Solution | None,
     figures: dict[str, Figures],
     raised: float,
     control: SearchControl,
 ) -> Plan:
     """The new plan of a search, with what is in, evaluated and in words."""
-    needles, sources = continued(plan, standing, game, found)
+    needles, sources = continued(plan, standing, problem, solution)
     if not any(needle.seeds for needle in needles):
         raise BrachyError("no seed is placed and none can be: there is nothing to plan")
     optimiser: dict[str, Any] = {
         key: value for key, value in plan.optimiser.items() if key in ("seed", "directions")
     }
-    optimiser |= {"raised_for_goals": raised, "replan": figures, "carried_on": found is None}
+    optimiser |= {"raised_for_goals": raised, "replan": figures, "carried_on": solution is None}
     out = sorted(standing.blocked - standing.measured)
     optimiser["blocked"] = [{"template": template, "hole": hole} for template, hole in out]
     least = least_v100_pct(plan.protocol, required=True) - SURE_PCT
@@ -177,8 +177,10 @@ def concluded(
     }
     if short:
         optimiser["short_by"] = short
-        loading = found.loading if found is not None else loading_of(standing.rest, game.candidates, plan)
-        optimiser["helps_most"] = helps_most(game, loading, standing)
+        loading = (
+            solution.loading if solution is not None else loading_of(standing.rest, problem.candidates, plan)
+        )
+        optimiser["helps_most"] = helps_most(problem, loading, standing)
     notes = ["replanned in the room: placed seeds stand where they were placed"]
     early, ended = control.early_end()
     optimiser |= early
@@ -189,15 +191,15 @@ def concluded(
 
 
 def continued(
-    plan: Plan, standing: Standing, game: Game, found: Found | None
+    plan: Plan, standing: Standing, problem: SearchProblem, solution: Solution | None
 ) -> tuple[list[PlanNeedle], list[PlanSource]]:
     """Needles of what is in and what is to come, and their sources; without a loading the old plan is carried on."""
     sources = list(plan.sources)
     if not standing.news:
         return list(plan.needles), sources
-    if found is None:
+    if solution is None:
         return joined(standing.fixed, standing.rest), sources
-    added, sources = searched_needles(standing.opened, game, found.loading, sources)
+    added, sources = searched_needles(standing.opened, problem, solution.loading, sources)
     return joined(standing.fixed, added), sources
 
 
@@ -227,24 +229,24 @@ def joined(fixed: Sequence[PlanNeedle], added: Sequence[PlanNeedle]) -> list[Pla
     return [needle for needle in found.values() if needle.seeds]
 
 
-def _preferring(game: Game, old: NDArray[np.int8], protocol: Protocol) -> Game:
+def _preferring(problem: SearchProblem, old: NDArray[np.int8], protocol: Protocol) -> SearchProblem:
     """A price on every seed and needle that the old plan does not have."""
-    board = game.board
-    used = np.zeros(len(board.needle_cost), dtype=bool)
-    used[board.needle_of[old > 0]] = True
-    used |= board.base_count > 0
-    needle_cost = board.needle_cost + np.where(used, 0.0, protocol.replan.change_needle)
-    seed_cost = board.seed_cost + np.where(old > 0, 0.0, protocol.replan.change_seed)
-    return replace(game, board=board._replace(needle_cost=needle_cost, seed_cost=seed_cost))
+    arrays = problem.arrays
+    used = np.zeros(len(arrays.needle_cost), dtype=bool)
+    used[arrays.needle_of[old > 0]] = True
+    used |= arrays.base_count > 0
+    needle_cost = arrays.needle_cost + np.where(used, 0.0, protocol.replan.change_needle)
+    seed_cost = arrays.seed_cost + np.where(old > 0, 0.0, protocol.replan.change_seed)
+    return replace(problem, arrays=arrays._replace(needle_cost=needle_cost, seed_cost=seed_cost))
 
 
-def figures_of(game: Game, dose: Float) -> Figures:
-    """D90, V100, V150 and V200 of each target on the samples of the game, for the dose (n,) there."""
+def figures_of(problem: SearchProblem, dose: Float) -> Figures:
+    """D90, V100, V150 and V200 of each target on the samples of the problem, for the dose (n,) there."""
     parts: dict[str, list[tuple[Float, Float]]] = {}
     rx: dict[str, float] = {}
     first = 0
-    for part in game.samples:
-        count = part.counts[game.level]
+    for part in problem.samples:
+        count = part.counts[problem.level]
         if part.kind == "target" and count:
             weight = np.full(count, part.share / count)
             parts.setdefault(part.name, []).append((dose[first : first + count], weight))
@@ -278,19 +280,19 @@ def no_worse(new: Figures, old: Figures) -> bool:
     return kept and better
 
 
-def helps_most(game: Game, loading: NDArray[np.int8], standing: Standing) -> str:
+def helps_most(problem: SearchProblem, loading: NDArray[np.int8], standing: Standing) -> str:
     """The one further seed that raises the lowest V100 most, in words."""
-    board = game.board
-    dose = exact_dose(board, loading)
-    before = min(values["V100_pct"] for values in figures_of(game, dose).values())
+    arrays = problem.arrays
+    dose = exact_dose(arrays, loading)
+    before = min(values["V100_pct"] for values in figures_of(problem, dose).values())
     gains = []
     for j in np.flatnonzero(loading == 0):
-        after = figures_of(game, dose + board.influence[j])
+        after = figures_of(problem, dose + arrays.influence[j])
         gains.append((min(v["V100_pct"] for v in after.values()) - before, -int(j)))
     if not gains or max(gains)[0] <= 0:
         return "no single further seed raises V100"
     gain, k = max(gains)
-    candidates = game.candidates
+    candidates = problem.candidates
     number = int(candidates.needle_of[-k])
     hole = candidates.needles[number].hole
     return (

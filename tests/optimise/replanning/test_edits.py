@@ -12,7 +12,7 @@ from brachy.dosimetry.tg43 import dose
 from brachy.errors import BrachyError, UsageError
 from brachy.optimise import plan_edited
 from brachy.optimise.replanning.edits import edited_needles, read_edits
-from brachy.optimise.replanning.reopen import game_with, loading_of, reopen
+from brachy.optimise.replanning.reopen import loading_of, problem_with, reopen
 from brachy.output.plan_folder import write_outputs
 from brachy.patient.plan import Plan
 from tests.sphere_case import quick_plan, sphere
@@ -122,17 +122,17 @@ def test_the_rest_is_optimised_round_what_is_fixed(tmp_path, before):
 
 def test_an_opened_plan_has_its_own_dose_and_value(before):
     opened = reopen(before, sphere())
-    game = game_with(opened, ())
-    loading = loading_of(before.needles, game.candidates, before)
+    problem = problem_with(opened, ())
+    loading = loading_of(before.needles, problem.candidates, before)
     assert loading.sum() == before.seed_count
-    assert sum(game.terms_of(loading).values()) == pytest.approx(before.optimiser["objective"], rel=1e-4)
+    assert sum(problem.terms_of(loading).values()) == pytest.approx(before.optimiser["objective"], rel=1e-4)
     # half of the needles fixed: the same dose, seen from the other side
     half = before.needles[::2]
-    split = game_with(opened, half)
+    split = problem_with(opened, half)
     rest = loading_of(before.needles[1::2], split.candidates, before)
     from brachy.core.loading import exact_dose
 
-    assert exact_dose(split.board, rest) == pytest.approx(exact_dose(game.board, loading), rel=1e-4)
+    assert exact_dose(split.arrays, rest) == pytest.approx(exact_dose(problem.arrays, loading), rel=1e-4)
 
 
 @pytest.mark.parametrize(

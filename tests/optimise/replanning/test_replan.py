@@ -62,11 +62,11 @@ def test_placed_seeds_stand_to_the_last_digit_and_the_dose_has_them(before):
     # now: the dose of what is in, against a direct sum at points that are the search's own
     opened = opened_for(before, sphere())
     standing = stand(before, opened, Placed(seeds, frozenset(), frozenset(), {}))
-    from brachy.optimise.replanning.reopen import game_with
+    from brachy.optimise.replanning.reopen import problem_with
 
-    game = game_with(standing.opened, standing.fixed, standing.closed, standing.present)
+    problem = problem_with(standing.opened, standing.fixed, standing.closed, standing.present)
     points = (
-        np.concatenate([p.points_mm[: p.counts[game.level]] for p in game.samples])
+        np.concatenate([p.points_mm[: p.counts[problem.level]] for p in problem.samples])
         + opened.prepared.anchor_mm
     )
     inside = found.model_copy(
@@ -77,7 +77,7 @@ def test_placed_seeds_stand_to_the_last_digit_and_the_dose_has_them(before):
         }
     )
     exact = dose(points[:500], inside.implants(), method="exact")
-    assert game.board.base[:500] == pytest.approx(exact, rel=0.02)
+    assert problem.arrays.base[:500] == pytest.approx(exact, rel=0.02)
 
 
 def test_new_seeds_keep_their_distance_and_the_target_is_made_up_for(before):
@@ -235,7 +235,7 @@ def test_a_needle_on_a_measured_line_gives_its_seeds_along_it(before):
 
 
 def test_a_needle_in_the_patient_gets_seeds_of_its_own_strength_alone():
-    """Found by the property test: with two strengths in stock, two seeds lay at each place of a measured needle."""
+    """Solution by the property test: with two strengths in stock, two seeds lay at each place of a measured needle."""
     mixed = plan(sphere(), change(QUICK, source={"activities_mCi": (0.8, 0.6)}), direction=(0, 0))
     lines = {
         (n.template, n.hole): (tuple(np.add(n.tip_mm, (1.0, 0.5, 0.0))), n.skin_mm)

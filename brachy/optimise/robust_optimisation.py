@@ -1,13 +1,13 @@
-"""Robust planning: a loading that covers the target also when needles and seeds deviate.
+"""Robust optimisation: a loading that covers the target also when needles and seeds deviate.
 
-A fixed set of scenarios is drawn for all candidates at once (`brachy.evaluation.scenarios.draw`, the figures of
-brachy/data/uncertainty.toml), and the objective gets, for every scenario, the underdose of each target in it:
+A fixed set of scenarios is drawn for all candidates at once (`brachy.evaluation.scenarios.draw`, uncertainties of
+brachy/data/uncertainty.toml). For every scenario the underdose of each target is added to the objective:
 
     F + robust * sum_s w_s <(Rx - D_s)+> / Rx,    sum_s w_s = 1
 
 The plan is judged by the conditional value at risk of D90: its mean over the worst 15 % of the scenarios, of the
-target that has the lowest D90 / Rx. The weights w_s grow on those and `robust` grows for all, until the mean is
-at least the prescription.
+target that has the lowest D90 / Rx. From round to round the weights w_s of those scenarios and the weight `robust`
+of all are raised, until the mean is at least the prescription.
 
 References
 ----------
@@ -28,47 +28,51 @@ from brachy.optimise.control import SearchControl
 from brachy.optimise.objective import hinge_terms
 from brachy.optimise.points import SCAN, Samples
 from brachy.optimise.preparation import Prepared
-from brachy.optimise.search import Found, Game, anneal, moves_for
+from brachy.optimise.search import SearchProblem, Solution, anneal, moves_for
 from brachy.patient.protocol import Protocol
 
 Float = NDArray[np.float64]
 
 SCENARIOS = 40
 WORST = 6
-"""Scenarios, and how many of them the measure is the mean of (engineering choice: the worst 15 %)."""
+"""Number of scenarios, and of the worst ones over which the measure is averaged (engineering choice: 15 %)."""
 
 FIRST = 0.1
-"""Weight of all scenarios in the first round, of that of underdose (engineering choice: no more dose than needed)."""
+"""Weight of all scenarios in the first round, relative to that of underdose (engineering choice: start low)."""
 
 OWN = 2_000_000
-"""Number of the first scenario: `brachy robust` takes those below 1,000,000, so it judges by others."""
+"""Number of the first scenario. `brachy robust` uses numbers below 1,000,000, so it judges on other scenarios."""
 
 ROUNDS = 12
 GROWTH = 1.4
-"""Growth of the weight of all scenarios and, once more, of the worst, from round to round (engineering choice)."""
+"""Factor per round of the weight of all scenarios, and again of the worst ones (engineering choice)."""
 
 MOST_POINTS = 800
 """Points of all targets together in each scenario (engineering choice)."""
 
 
 @dataclass(frozen=True, eq=False)
-class Hardened:
-    """A loading, valued on the game without scenarios, and what plan.json says of it."""
+class RobustSolution:
+    """A loading, valued without scenarios, and its summary for plan.json."""
 
-    found: Found
+    solution: Solution
     summary: dict[str, Any]
 
 
-def harden(
-    found: Found, game: Game, prepared: Prepared, errors: Uncertainties, control: SearchControl
-) -> Hardened:
-    """Search on from a loading until the mean D90 of the worst scenarios is the prescription.
+def robust_optimisation(
+    solution: Solution,
+    problem: SearchProblem,
+    prepared: Prepared,
+    errors: Uncertainties,
+    control: SearchControl,
+) -> RobustSolution:
+    """Continue the search until the mean D90 of the worst scenarios is at least the prescription.
 
     Parameters
     ----------
-    found : Found
-        The plan without scenarios: the start, and kept where nothing better is found.
-    game : Game
+    solution : Solution
+        The plan without scenarios: the start, and kept where nothing better is solution.
+    problem : SearchProblem
         Its candidates and fine samples.
     prepared : Prepared
         Anchor, dose of one seed, weights and moves.
@@ -79,26 +83,26 @@ def harden(
 
     Returns
     -------
-    Hardened
+    RobustSolution
         The first loading that reaches it, else that with the best measure.
     """
     control.show("scenarios")
     protocol = prepared.protocol
-    trials = _Trials.of(game, prepared, errors, control.seed)
+    trials = _Trials.of(problem, prepared, errors, control.seed)
     weights = np.full(SCENARIOS, 1.0 / SCENARIOS)
     strength = FIRST * protocol.objective.underdose
-    first = trials.ratios(found.loading)
-    best, worst = found, _worst_mean(first)
-    here, ratios, rounds = found, first, 0
+    first = trials.ratios(solution.loading)
+    best, worst = solution, _worst_mean(first)
+    here, ratios, rounds = solution, first, 0
     while worst < 1.0 and rounds < ROUNDS and not control.stopped():
         control.show(f"robust {rounds + 1}/{ROUNDS}")
         low = np.argsort(ratios)[:WORST]
         weights[low] *= GROWTH
         weights /= weights.sum()
-        other = trials.game(strength * weights, protocol)
+        other = trials.problem(strength * weights, protocol)
         strength *= GROWTH
-        moves = moves_for(len(game.candidates), protocol.search.fine_moves)
-        start = Found(here.loading, float(sum(other.terms_of(here.loading).values())))
+        moves = moves_for(len(problem.candidates), protocol.search.fine_moves)
+        start = Solution(here.loading, float(sum(other.terms_of(here.loading).values())))
         rng = control.rng("robust", rounds)
         control.best_value = np.inf
         rule = protocol.search
@@ -107,17 +111,17 @@ def harden(
         if _worst_mean(ratios) > worst:
             best, worst = here, _worst_mean(ratios)
         rounds += 1
-    kept = Found(best.loading, float(sum(game.terms_of(best.loading).values())))
+    kept = Solution(best.loading, float(sum(problem.terms_of(best.loading).values())))
     after = trials.ratios(best.loading)
     summary = {
         "scenarios": SCENARIOS,
         "measure": f"mean of D90 / prescription over the worst {WORST} scenarios",
-        "before": _measured(first, found.loading),
+        "before": _measured(first, solution.loading),
         "after": _measured(after, best.loading),
         "rounds": rounds,
         "reached": bool(worst >= 1.0),
     }
-    return Hardened(kept, summary)
+    return RobustSolution(kept, summary)
 
 
 def _worst_mean(ratios: Float) -> float:
@@ -134,26 +138,26 @@ def _measured(ratios: Float, loading: NDArray[np.int8]) -> dict[str, float | int
 
 @dataclass(frozen=True, eq=False)
 class _Trials:
-    """Influence of every candidate as displaced in each scenario, on coarse points of the targets."""
+    """Influence of every candidate at its displaced place in each scenario, on coarse points of the targets."""
 
-    plain: Game
+    plain: SearchProblem
     parts: tuple[Samples, ...]
-    """Targets' points as parts of a game: scenario by scenario, in the order of `targets`."""
+    """Points of the targets as samples, scenario by scenario, in the order of `targets`."""
     targets: tuple[tuple[str, float, float, int], ...]
     """(name, prescription in Gy, share, points) of each part of a scenario."""
     influence: NDArray[np.float32]
     """(n + 1, scenarios * points)"""
 
     @staticmethod
-    def of(game: Game, prepared: Prepared, errors: Uncertainties, seed: int) -> "_Trials":
-        own = [part for part in game.samples if part.kind == "target" and part.counts[SCAN]]
+    def of(problem: SearchProblem, prepared: Prepared, errors: Uncertainties, seed: int) -> "_Trials":
+        own = [part for part in problem.samples if part.kind == "target" and part.counts[SCAN]]
         available = sum(part.counts[SCAN] for part in own)
         thin = min(1.0, MOST_POINTS / available)
         counts = [max(int(part.counts[SCAN] * thin), min(part.counts[SCAN], 8)) for part in own]
         points = np.concatenate([part.points_mm[:n] for part, n in zip(own, counts, strict=True)])
-        layout = layout_of(game.candidates, prepared.anchor_mm)
+        layout = layout_of(problem.candidates, prepared.anchor_mm)
         stock = np.array(prepared.protocol.source.stock_mCi)
-        share = (stock / stock[0])[game.candidates.strength[game.candidates.needle_of]]
+        share = (stock / stock[0])[problem.candidates.strength[problem.candidates.needle_of]]
         blocks = []
         for number in range(SCENARIOS):
             drawn = draw(layout, errors, seed, OWN + number)
@@ -173,27 +177,27 @@ class _Trials:
         targets = tuple(
             (part.name, part.prescription_gy, part.share, n) for part, n in zip(own, counts, strict=True)
         )
-        return _Trials(game, parts, targets, np.concatenate(blocks, axis=1))
+        return _Trials(problem, parts, targets, np.concatenate(blocks, axis=1))
 
-    def game(self, weights: Float, protocol: Protocol) -> Game:
-        """The game with the underdose of every scenario, (scenarios,) weights, beside its own terms."""
+    def problem(self, weights: Float, protocol: Protocol) -> SearchProblem:
+        """The search problem with the underdose of every scenario added, for weights (scenarios,)."""
         weighed = [
             replace(part, weight=float(weights[k // len(self.targets)]) * part.share / part.prescription_gy)
             for k, part in enumerate(self.parts)
         ]
         samples = (*self.plain.samples, *weighed)
-        board = self.plain.board
-        matrix = np.concatenate([board.influence, self.influence], axis=1)
-        base = np.concatenate([board.base, np.zeros(self.influence.shape[1])])
+        arrays = self.plain.arrays
+        matrix = np.concatenate([arrays.influence, self.influence], axis=1)
+        base = np.concatenate([arrays.base, np.zeros(self.influence.shape[1])])
         terms = hinge_terms(samples, protocol.objective, self.plain.level)
         return replace(
-            self.plain, samples=samples, board=board._replace(influence=matrix, base=base), terms=terms
+            self.plain, samples=samples, arrays=arrays._replace(influence=matrix, base=base), terms=terms
         )
 
     def ratios(self, loading: NDArray[np.int8]) -> Float:
         """(scenarios,) lowest D90 / prescription of the targets in each scenario."""
         dose = exact_dose(
-            self.plain.board._replace(influence=self.influence, base=np.zeros(self.influence.shape[1])),
+            self.plain.arrays._replace(influence=self.influence, base=np.zeros(self.influence.shape[1])),
             loading,
         ).reshape(SCENARIOS, -1)
         found = np.full(SCENARIOS, np.inf)
@@ -215,7 +219,7 @@ class _Trials:
 
 
 def layout_of(candidates: Candidates, anchor_mm: Float) -> Layout:
-    """All candidates as if they were loaded: a needle's tip is that of its deepest place."""
+    """Seeds at all candidates, as a layout to draw scenarios of; each needle's tip is that of its deepest place."""
     needles = candidates.needles
     direction = np.array([needle.direction for needle in needles], dtype=np.float64).reshape(-1, 3)
     holes = np.array([needle.hole_mm for needle in needles], dtype=np.float64).reshape(-1, 3)
@@ -234,4 +238,4 @@ def layout_of(candidates: Candidates, anchor_mm: Float) -> Layout:
     )
 
 
-__all__ = ["Hardened", "harden", "layout_of"]
+__all__ = ["RobustSolution", "layout_of", "robust_optimisation"]
