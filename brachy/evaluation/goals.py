@@ -39,7 +39,7 @@ def evaluate(
     external: Structure | None = None,
     goals: Sequence[Goal] = (),
 ) -> dict[str, Any]:
-    """Evaluation of an implant, as it stands in plan.json.
+    """Evaluation of an implant, in the form of plan.json.
 
     With several targets a point belongs to the one that holds it, to the smallest of those that do, else to
     the nearest. D90, V100 and the doses are of a target as drawn; V150, V200, CI, EI and HI are of what

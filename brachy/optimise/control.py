@@ -31,7 +31,7 @@ class Progress(Protocol):
 
 @dataclass
 class SearchControl:
-    """What a caller decides about one search, and how the search stands. One object a search: its clock starts at once.
+    """Settings of one search and its state. Make one object for each search: its clock starts when it is made.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ class SearchControl:
         return entries, notes
 
     def show(self, stage: str) -> None:
-        """Show the caller where the search stands."""
+        """Report the stage of the search to the caller."""
         if self.progress is not None:
             self.progress(stage, self.best)
 

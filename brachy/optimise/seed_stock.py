@@ -48,7 +48,7 @@ class SeedStock:
         )
 
     def record(self, kind: int) -> PlanSource:
-        """The entry of plan.json for one strength, with the TG-43 tables, so that a plan stands alone."""
+        """The entry of plan.json for one strength, with the TG-43 tables, so that a plan is self-contained."""
         stated, implanted = (
             "" if day is None else day.isoformat() for day in (self.strength_on, self.implant_on)
         )

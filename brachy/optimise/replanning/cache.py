@@ -1,7 +1,7 @@
-"""The influence matrix beside a plan: a file that may be deleted at any time, and is used only if it is the right one.
+"""Cache of the influence matrix in the folder of a plan; the file may be deleted at any time.
 
-It holds the hash of all that the matrix follows from (places, samples, the seed's dose) and one of its own content; a
-file that fits neither is computed again and replaced.
+It holds a hash of everything the matrix is computed from (places, samples, dose of one seed) and a hash of its content.
+If either differs, the matrix is computed again and the file replaced.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Edits by hand on a finished plan: evaluated as they are, or fixed while the rest is optimised again."""
+"""Manual edits of a finished plan: evaluated as given, or kept fixed while the other needles are optimised again."""
 
 from collections.abc import Sequence
 
