@@ -4,6 +4,7 @@ import numpy as np
 
 from brachy.geometry.structures import Structure
 from brachy.needles.candidates import NeedleCandidates
+from brachy.needles.channel import Axis
 from brachy.patient.plan import PlanNeedle, PlanSeed, PlanTemplate
 from brachy.patient.protocol import change, load_protocol
 
@@ -55,7 +56,46 @@ def plan_template(layout):
         columns=layout.columns,
         rows=layout.rows,
         central_row=layout.central_row,
+        cone_deg=layout.cone_deg,
     )
+
+
+def cone_axes(layout, low, high, count, seed=3):
+    """Lines from random holes of a template to random points of a box: each has a direction of its own."""
+    random = np.random.default_rng(seed)
+    holes = [
+        layout.holes[k] for k in random.choice(len(layout.holes), count, replace=count > len(layout.holes))
+    ]
+    found = []
+    for hole in holes:
+        way = random.uniform(low, high) - layout.hole_mm(*hole)
+        found.append(Axis(layout.hole_label(*hole), layout.hole_mm(*hole), way / np.linalg.norm(way)))
+    return found
+
+
+def to_box(points, low, high):
+    """Distance (n,) of points (n, 3) from a box, 0 inside."""
+    return np.linalg.norm(np.maximum(np.maximum(low - points, points - np.asarray(high)), 0.0), axis=1)
+
+
+def to_segment(points, start, end):
+    """Distance (n,) of points (n, 3) from a segment."""
+    way = np.asarray(end) - start
+    part = np.clip((points - start) @ way / (way @ way), 0.0, 1.0)
+    return np.linalg.norm(points - start - part[:, None] * way, axis=1)
+
+
+def through_box(start, direction, low, high):
+    """Depths at which a line enters and leaves a box; the first is the larger where it misses it."""
+    with np.errstate(divide="ignore"):
+        ends = (np.array([low, high]) - start) / direction
+    return float(ends.min(axis=0).max()), float(ends.max(axis=0).min())
+
+
+def apart(one, other, step=0.05):
+    """Least distance of two channels between hole and tip: one is sampled, the other taken exactly."""
+    points = one.at(np.append(np.arange(0.0, one.tip_depth_mm, step), one.tip_depth_mm))
+    return float(to_segment(points, other.hole_mm, other.tip_mm).min())
 
 
 def plan_needles(candidates: NeedleCandidates, loaded, template=0):

@@ -1,5 +1,7 @@
 """Directions, lattice and place of the template, and axes against skin, target and obstacles: closed forms."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from brachy.errors import BrachyError, UsageError
 from brachy.geometry.structures import Structure
 from brachy.needles.needle_path import AIR_GAP_MM, contact_depth, segment_distances, skin_entry, target_span
 from brachy.needles.template import (
+    TemplateLayout,
     column_letters,
     largest_section_centroid,
     lay_out,
@@ -17,6 +20,7 @@ from brachy.needles.template import (
     parse_hole,
     template_axes,
 )
+from brachy.patient.plan import PlanTemplate
 from tests.needle_cases import SHIFT, box, ellipsoid, shifted
 
 WATER = box("Body", (-150, -100, -100), (150, 100, 100), "external")
@@ -202,6 +206,23 @@ def test_insertion_goes_from_the_centre_outwards():
     layers = [layout.layer(row) for row in layout.insertion_order()]
     assert layers[:3] == [0, 1, -1]
     assert [abs(layer) for layer in layers] == sorted(abs(layer) for layer in layers)
+
+
+@pytest.mark.parametrize("cone", [0.0, 30.0])
+def test_a_layout_is_the_same_after_plan_json(cone):
+    layout = replace(lay_out(egg(), WATER, needle_direction(25, 10), **SIZE), cone_deg=cone)
+    written = layout.to_plan().model_dump(mode="json")
+    assert ("cone_deg" in written) == (cone > 0)
+    again = TemplateLayout.of(PlanTemplate.model_validate(written))
+    assert again.cone_deg == cone
+    assert again.holes == layout.holes
+    for hole in layout.holes:
+        place = layout.hole_mm(*hole)
+        assert again.hole_mm(*hole) == pytest.approx(place, abs=2e-3)  # 6 significant digits
+        assert layout.to_plate([place])[0] == pytest.approx([*layout.on_plate(*hole), 0.0], abs=1e-9)
+    assert [axis.hole for axis in layout.axes()] == [layout.hole_label(*hole) for hole in layout.holes]
+    assert not layout.has_hole(layout.columns, 1)
+    assert not layout.has_hole(0, 0)
 
 
 # ---- axes against structures -------------------------------------------------------------------------------------
