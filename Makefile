@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: .venv demo test lint validation bench bench-planner bench-cohort fuzz reliability mutants coverage peers audit docs lock clean
+.PHONY: .venv demo test test-fast property lint validation bench bench-planner bench-cohort fuzz reliability mutants coverage peers audit docs lock clean
 
 .venv: $(STAMP)
 
@@ -27,6 +27,14 @@ lint: $(STAMP)
 test: lint
 	NUMBA_CACHE_DIR="$$(mktemp -d)" sh -c '$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder; code=$$?; rm -rf "$$NUMBA_CACHE_DIR"; exit $$code'
 	NUMBA_DISABLE_JIT=1 $(BIN)/pytest -q -m kernel tests
+
+# All but what is marked slow, with the kernels that are in the cache already.
+test-fast: $(STAMP)
+	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+
+# The property tests of plan and replan on 100 new random cases each. About half an hour.
+property: $(STAMP)
+	PROPERTY_EXAMPLES=100 $(BIN)/pytest -q -s tests/property
 
 # docs/validation.md from the commissioning report; DATA holds the public clinical data sets.
 DATA ?= ../shared/data

@@ -24,11 +24,14 @@ SLOW = (
     "test_verify",
     "test_examples",
 )
-"""Files that take longest: they are run first, so that no worker is left alone with one at the end."""
+"""Files that take longest: they are marked slow and run first, so that no worker is left alone with one at the end."""
 
 
 def pytest_collection_modifyitems(items):
-    """Slow files first, all else as it was."""
+    """Slow files first and marked, all else as it was."""
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker("slow")
     items.sort(key=lambda item: item.path.stem not in SLOW)
 
 
