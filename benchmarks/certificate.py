@@ -52,8 +52,8 @@ def main() -> None:
         case = load_case(phantom) if "/" in phantom else load_phantom(phantom)
         made = planner.plan(case, protocol, direction=direction, certify=True).optimiser
         print(
-            f"| {name} | {Path(phantom).name} | {made['candidates']} | {made['samples']} | {made['objective']:.4f} "
-            f"| {made['lower_bound']:.4f} | {100 * made['gap_relative']:.1f} | {seconds[0]:.1f} |",
+            f"| {name} | {Path(phantom).name} | {made.candidates} | {made.samples} | {made.objective:.4f} "
+            f"| {made.lower_bound:.4f} | {100 * made.gap_relative:.1f} | {seconds[0]:.1f} |",
             flush=True,
         )
 

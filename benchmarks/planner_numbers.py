@@ -79,7 +79,7 @@ def measured(row: Row, seed: int = 0) -> tuple[Plan, dict[str, float]]:
     values["seeds"], values["needles"] = made.seed_count, len(made.needles)
     values["search_s"] = sum(clock.seconds.get(stage, 0.0) for stage in SEARCH_STAGES)
     values["whole_s"] = time.perf_counter() - start
-    values["objective"] = made.optimiser["objective"]
+    values["objective"] = made.optimiser.objective
     return made, values
 
 

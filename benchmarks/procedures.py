@@ -115,7 +115,7 @@ def changed(plan: Plan, opened: Opened, number: int) -> tuple[Plan, int]:
         standing = stand(now, here, placed)
         problem, found, _, raised = search_rest(now, standing, SearchControl(number))
         needles, sources = continued(now, standing, problem, found)
-        effort = {**now.optimiser, "raised_for_goals": raised}
+        effort = now.optimiser.having(raised_for_goals=raised)
         now = now.model_copy(
             update={"needles": tuple(needles), "sources": tuple(sources), "optimiser": effort}
         )

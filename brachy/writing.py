@@ -4,6 +4,7 @@ import json
 import math
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def rounded(value: Any, digits: int = 6) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written to JSON")
 
 
-def canonical(data: dict[str, Any]) -> str:
+def canonical(data: Mapping[str, object]) -> str:
     """JSON text: indented by two spaces, order of keys kept, not escaped to ASCII, with a final newline."""
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -42,13 +42,14 @@ def show_plan(plan: Plan, folder: Path | None) -> None:
         say(f"assumed: {sentence}")
     for sentence in plan.limits:
         say(f"limit: {sentence}")
-    if "lower_bound" in plan.optimiser:
-        found, bound, gap = (plan.optimiser[key] for key in ("objective", "lower_bound", "gap_relative"))
+    search = plan.optimiser
+    found, bound, gap = search.objective, search.lower_bound, search.gap_relative
+    if found is not None and bound is not None and gap is not None:
         say(
             f"certificate: objective {found:.4g}, bound {bound:.4g}: at most {100 * gap:.1f} % of it could be saved"
         )
-        say(f"certificate: {plan.optimiser['certificate']}")
-    if plan.optimiser.get("interrupted"):
+        say(f"certificate: {search.certificate}")
+    if search.interrupted:
         say("interrupted: this is the best plan found until then")
     say("Not a medical device: for research and education.")
     if folder is not None:
@@ -57,23 +58,29 @@ def show_plan(plan: Plan, folder: Path | None) -> None:
 
 def show_replan(plan: Plan) -> None:
     """Where the target stands, what the old plan would still reach and what the new one does; the changes in words."""
-    figures = plan.optimiser["replan"]
-    names = list(dict.fromkeys(name for values in figures["new"].values() for name in values))
-    shown = table("In the operating room (on the samples of the search)", "ROI", "", *map(unit, names))
-    for roi in figures["new"]:
-        for key, title in (("now", "in now"), ("old", "old plan"), ("new", "new plan")):
-            shown.add_row(text(roi), text(title), *(cell(figures[key][roi][name]) for name in names))
-    console.show(shown, space=False)
-    if plan.optimiser.get("carried_on"):
+    search = plan.optimiser
+    if search.replan is not None:
+        figures = search.replan
+        names = list(dict.fromkeys(name for values in figures.new.values() for name in values))
+        shown = table("In the operating room (on the samples of the search)", "ROI", "", *map(unit, names))
+        for roi in figures.new:
+            for each, title in (
+                (figures.now, "in now"),
+                (figures.old, "old plan"),
+                (figures.new, "new plan"),
+            ):
+                shown.add_row(text(roi), text(title), *(cell(each[roi][name]) for name in names))
+        console.show(shown, space=False)
+    if search.carried_on:
         say("nothing better was found: the old plan is carried on")
-    for sentence in plan.optimiser["changes"]:
+    for sentence in search.changes:
         say(f"change: {sentence}")
-    for roi, short in plan.optimiser.get("short_by", {}).items():
+    for roi, short in search.short_by.items():
         say(
-            f"'{roi}' is short of its goals by {short['V100_pct']:.3g} % of V100 and {short['D90_gy']:.3g} Gy of D90"
+            f"'{roi}' is short of its goals by {short.V100_pct:.3g} % of V100 and {short.D90_gy:.3g} Gy of D90"
         )
-    if "helps_most" in plan.optimiser:
-        say(f"what would help most: {plan.optimiser['helps_most']}")
+    if search.helps_most is not None:
+        say(f"what would help most: {search.helps_most}")
     say()
 
 

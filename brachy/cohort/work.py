@@ -134,7 +134,7 @@ def _plan(case: str, given: dict[str, str], folder: Path | None) -> _Found:
             "seeds": made.seed_count,
             "needles": len(made.needles),
             "activity_mCi": sum(made.sources[s.source].apparent_activity_mCi for n in made.needles for s in n.seeds),
-            "objective": made.optimiser.get("objective"),
+            "objective": made.optimiser.objective,
             "goals_met": not missed,
             "rules_kept": all(rule.met for rule in made.rules),
         },

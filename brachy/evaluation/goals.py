@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,9 @@ from brachy.dosimetry.shown_metrics import UNCERTAIN, evaluated_metrics
 from brachy.errors import UsageError
 from brachy.geometry.grid import Dose, Grid
 from brachy.geometry.structures import Structure
-from brachy.patient.plan import GoalResult
+from brachy.patient.evaluation_record import Evaluation, GoalResult, RegionGrid, Sampling
 from brachy.patient.protocol import Goal
+from brachy.patient.records import vector
 from brachy.patient.target import Target
 
 Float = NDArray[np.float64]
@@ -38,7 +39,7 @@ def evaluate(
     targets: Sequence[Target],
     external: Structure | None = None,
     goals: Sequence[Goal] = (),
-) -> dict[str, Any]:
+) -> Evaluation:
     """Evaluation of an implant, in the form of plan.json.
 
     With several targets a point belongs to the one that holds it, to the smallest of those that do, else to
@@ -60,10 +61,10 @@ def evaluate(
 
     Returns
     -------
-    dict
-        `formalism`; `grid`, on which CI and EI were counted; `sampling` of each structure; `structures`,
-        metrics by name, None where a structure has none; `uncertainty` of D90 and V100 of the targets with
-        their parts; `other_formalism`, D90 of the targets under the model's counterpart, where it has one.
+    Evaluation
+        Without goals: metrics by structure and name, None where a structure has none; how they were sampled;
+        uncertainty of D90 and V100 of the targets with its parts; D90 of the targets under the model's counterpart,
+        where it has one.
 
     Raises
     ------
@@ -83,7 +84,7 @@ def evaluate(
     >>> ring = 8 * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
     >>> ball = Structure("ball", [ring + [0, 0, z] for z in (-4, -2, 0, 2, 4)])
     >>> seed = Implant(load_source("amersham_6711"), [[0, 0, 0]], strength_U=6.0)
-    >>> found = evaluate(dose_model(seed), [], [Target(ball, 120.0)])["structures"]["ball"]
+    >>> found = evaluate(dose_model(seed), [], [Target(ball, 120.0)]).structures["ball"]
     >>> found["V100_pct"] > 95, 0 < found["CI"] < 1
     (True, True)
     """
@@ -98,14 +99,10 @@ def evaluate(
     hot = [name for name in evaluated_metrics() if _is_hot(name)]
     highest = max(targets, key=lambda target: target.prescription_gy)
     region = _Region.around(model, targets, external)
-    result: dict[str, Any] = {
-        "formalism": model.formalism,
-        "grid": region.description,
-        "sampling": {},
-        "structures": {},
-        "uncertainty": {},
-        "other_formalism": {},
-    }
+    sampling: dict[str, Sampling] = {}
+    metrics: dict[str, dict[str, float | None]] = {}
+    uncertainty: dict[str, dict[str, float]] = {}
+    other_formalism: dict[str, dict[str, float | None]] = {}
     other = model.counterpart()
     for target in targets:
         name, rx = target.name, target.prescription_gy
@@ -114,21 +111,26 @@ def evaluate(
         values = _values(found, names, rx)
         values.update(_values(own, hot, rx))
         values.update(_indices(own, rx, region.outside_cc[name]))
-        result["structures"][name] = values
-        result["sampling"][name] = _sampling(found)
-        result["uncertainty"][name] = _uncertainty(found, rx)
+        metrics[name] = values
+        sampling[name] = _sampling(found)
+        uncertainty[name] = _uncertainty(found, rx)
         if other is not None:
             under = on_lattice_of(found, target.structure, other)
-            result["other_formalism"][name] = {"D90_gy": _known(under.D(90))}
+            other_formalism[name] = {"D90_gy": _known(under.D(90))}
     for structure in others:
         found = histogram_of(model, structure, prescription_gy=highest.prescription_gy, organ=True)
-        result["structures"][structure.name] = _values(found, names, highest.prescription_gy)
-        result["sampling"][structure.name] = {
-            **_sampling(found),
-            "prescription_gy": highest.prescription_gy,
-            "prescription_of": highest.structure.name,
-        }
-    return result
+        metrics[structure.name] = _values(found, names, highest.prescription_gy)
+        sampling[structure.name] = _sampling(found).having(
+            prescription_gy=highest.prescription_gy, prescription_of=highest.structure.name
+        )
+    return Evaluation(
+        formalism=model.formalism,
+        grid=region.grid,
+        sampling=sampling,
+        structures=metrics,
+        uncertainty=uncertainty,
+        other_formalism=other_formalism,
+    )
 
 
 def _known(value: float) -> float | None:
@@ -151,16 +153,11 @@ def _is_hot(name: str) -> bool:
     return parsed.kind == "V" and parsed.value > 100.0 and parsed.unit == "pct"
 
 
-def _sampling(found: DVH) -> dict[str, Any]:
-    described: dict[str, Any] = {
-        "samples": found.samples,
-        "cell_mm": found.step_mm,
-        "widest_cell_mm": found.widest_mm,
-        "settled": found.settled,
-    }
-    if found.notes:
-        described["notes"] = list(found.notes)
-    return described
+def _sampling(found: DVH) -> Sampling:
+    made = Sampling(
+        samples=found.samples, cell_mm=found.step_mm, widest_cell_mm=found.widest_mm, settled=found.settled
+    )
+    return made.having(notes=found.notes) if found.notes else made
 
 
 def _uncertainty(found: DVH, prescription_gy: float) -> dict[str, float]:
@@ -209,7 +206,7 @@ class _Region(NamedTuple):
     """Where the dose outside the targets reaches their prescriptions: cc for each target, and the lattice."""
 
     outside_cc: dict[str, float]
-    description: dict[str, Any]
+    grid: RegionGrid
 
     @staticmethod
     def around(model: DoseModel, targets: Sequence[Target], external: Structure | None) -> "_Region":
@@ -237,8 +234,8 @@ class _Region(NamedTuple):
             target.name: float(reached[i][owner == i].sum()) * grid.voxel_cc
             for i, target in enumerate(targets)
         }
-        description = {"spacing_mm": spacing, "shape": list(grid.shape), "origin_mm": grid.origin_mm.tolist()}
-        return _Region(counted, description)
+        lattice = RegionGrid(spacing_mm=spacing, shape=grid.shape, origin_mm=vector(grid.origin_mm))
+        return _Region(counted, lattice)
 
 
 def _share(gy: Float, slope: Float, level: float) -> Float:
@@ -308,7 +305,7 @@ def _local_box(frame: Structure, structure: Structure) -> Float:
 
 
 def judge(
-    evaluation: Mapping[str, Any],
+    evaluation: Evaluation,
     goals: Sequence[Goal],
     targets: Sequence[Target],
     structures: Sequence[Structure] = (),
@@ -318,7 +315,7 @@ def judge(
 
     Parameters
     ----------
-    evaluation : mapping
+    evaluation : Evaluation
         From `evaluate` with the same goals.
     goals : sequence of Goal
         A goal's ROI is a name, or a role: "target" means every target.
@@ -342,7 +339,7 @@ def judge(
 
     Examples
     --------
-    >>> found = {"structures": {"GTV": {"D90_gy": 131.0}}}
+    >>> found = Evaluation(formalism="1D", structures={"GTV": {"D90_gy": 131.0}})
     >>> target = Target(Structure("GTV", []), 120.0)
     >>> goal = Goal(roi="target", metric="D90_gy", op=">=", limit="Rx")
     >>> [(result.limit, result.value, result.met) for result in judge(found, [goal], [target])]
@@ -353,10 +350,10 @@ def judge(
     results = []
     for goal in goals:
         name = parse_metric(goal.metric).name
-        for roi in _rois(goal.roi, evaluation["structures"], prescriptions, structures):
-            if name not in evaluation["structures"][roi]:
+        for roi in _rois(goal.roi, evaluation.structures, prescriptions, structures):
+            if name not in evaluation.structures[roi]:
                 raise UsageError(f"the evaluation of '{roi}' has no {name}: evaluate it with this goal")
-            value = evaluation["structures"][roi][name]
+            value = evaluation.structures[roi][name]
             if value is None:
                 continue
             limit = prescriptions.get(roi, highest) if goal.limit == "Rx" else float(goal.limit)
@@ -376,7 +373,10 @@ def judge(
 
 
 def _rois(
-    wanted: str, evaluated: Mapping[str, Any], targets: Mapping[str, float], structures: Sequence[Structure]
+    wanted: str,
+    evaluated: Mapping[str, object],
+    targets: Mapping[str, float],
+    structures: Sequence[Structure],
 ) -> list[str]:
     """Names of the structures that a goal speaks of."""
     named = [roi for roi in evaluated if roi.casefold() == wanted.casefold()]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from brachy.optimise.blocked import closed_holes, reported_holes
 from brachy.optimise.candidates import Candidates
 from brachy.optimise.preparation import Prepared
 from brachy.patient.case import Case
+from brachy.patient.optimiser_record import OptimiserRecord
 from brachy.patient.plan import (
     Evaluation,
     Plan,
@@ -45,7 +45,7 @@ class Chosen:
     loading: NDArray[np.int8]
 
 
-def assemble(chosen: Chosen, prepared: Prepared, notes: Sequence[str], optimiser: dict[str, Any]) -> Plan:
+def assemble(chosen: Chosen, prepared: Prepared, notes: Sequence[str], optimiser: OptimiserRecord) -> Plan:
     """Build the plan; every number in it follows from the positions as they will be written.
 
     Parameters
@@ -56,8 +56,8 @@ def assemble(chosen: Chosen, prepared: Prepared, notes: Sequence[str], optimiser
         Case, targets and seeds that were searched with.
     notes : sequence of str
         What was assumed besides the case's own notes.
-    optimiser : dict
-        Entries of plan.json under that name.
+    optimiser : OptimiserRecord
+        What the search reports.
     """
     protocol, used = prepared.protocol, _strengths_used(chosen)
     plan = Plan(
@@ -100,7 +100,7 @@ def judged(plan: Plan, prepared: Prepared, assumed: Sequence[str]) -> Plan:
     return plan.model_copy(
         update={
             "assumed": tuple(assumed),
-            "evaluation": Evaluation.model_validate({**found, "goals": goals}),
+            "evaluation": found.model_copy(update={"goals": goals}),
             "rules": rules,
         }
     ).sealed()

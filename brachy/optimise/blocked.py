@@ -17,7 +17,7 @@ Hole = tuple[int, str]
 
 def reported_holes(plan: Plan) -> frozenset[Hole]:
     """Holes reported as blocked during the implantation, as plan.json keeps them."""
-    return frozenset((int(each["template"]), str(each["hole"])) for each in plan.optimiser.get("blocked", ()))
+    return frozenset((each.template, each.hole) for each in plan.optimiser.blocked)
 
 
 def closed_holes(plan: Plan, reported: Collection[Hole]) -> frozenset[Hole]:

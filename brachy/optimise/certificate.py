@@ -179,7 +179,7 @@ def lower_bound(arrays: SearchArrays, terms: Terms, iterations: int = ITERATIONS
     return best
 
 
-def certificate(arrays: SearchArrays, terms: Terms, value: float) -> dict[str, Any]:
+def certificate(arrays: SearchArrays, terms: Terms, value: float) -> dict[str, float | str]:
     """Bound and gaps for plan.json, for a plan whose objective has that value.
 
     Examples

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from brachy.optimise.control import SearchControl
 from brachy.optimise.points import SCAN, Samples
 from brachy.optimise.preparation import Prepared
 from brachy.optimise.search import SearchProblem, anneal, greedy
+from brachy.patient.optimiser_record import DirectionRow
 from brachy.patient.protocol import Protocol
 from brachy.patient.target import Target
 
@@ -217,29 +217,36 @@ def _nothing_reached(around: Surroundings, found: Sequence[Scored]) -> str:
 
 def table_of(
     found: Sequence[Scored], chosen: TemplatePose, full: dict[TemplatePose, float]
-) -> list[dict[str, Any]]:
-    """For plan.json: each direction at its best offset, its needles, its score and why another was chosen."""
-    rows: dict[tuple[float, float], dict[str, Any]] = {}
+) -> tuple[DirectionRow, ...]:
+    """For plan.json: each direction at its best offset, its candidate needles, its score and why it was not chosen."""
+    rows: dict[tuple[float, float], DirectionRow] = {}
     for each in found:
         key = (each.pose.azimuth_deg, each.pose.tilt_deg)
         if key in rows:
             continue
         same = [full[pose] for pose in full if (pose.azimuth_deg, pose.tilt_deg) == key]
-        row: dict[str, Any] = {"azimuth_deg": key[0], "tilt_deg": key[1], "offset_mm": each.pose.offset_mm}
-        if each.candidates is not None:
-            row["needles_offered"] = len(each.candidates.needles)
-            row["blocked"] = each.blocked
-            row["edge_points_out_of_reach"] = each.out_of_reach
-        row["score"] = each.value if np.isfinite(each.value) else None
-        row["optimised"] = min(same) if same else None
-        if key == (chosen.azimuth_deg, chosen.tilt_deg):
-            row["offset_mm"] = chosen.offset_mm
-            row["outcome"] = "chosen"
+        here = key == (chosen.azimuth_deg, chosen.tilt_deg)
+        if here:
+            outcome = "chosen"
         elif not np.isfinite(each.value):
-            row["outcome"] = each.reason
+            outcome = each.reason
         elif same:
-            row["outcome"] = f"optimised, but {min(same) / full[chosen] - 1:+.1%} against the chosen"
+            outcome = f"optimised, but {min(same) / full[chosen] - 1:+.1%} against the chosen"
         else:
-            row["outcome"] = f"quick score {each.value / found[0].value - 1:+.1%} against the best"
+            outcome = f"quick score {each.value / found[0].value - 1:+.1%} against the best"
+        row = DirectionRow(
+            azimuth_deg=key[0],
+            tilt_deg=key[1],
+            offset_mm=(chosen if here else each.pose).offset_mm,
+            score=each.value,
+            optimised=min(same) if same else None,
+            outcome=outcome,
+        )
+        if each.candidates is not None:
+            row = row.having(
+                needles_offered=len(each.candidates.needles),
+                blocked=each.blocked,
+                edge_points_out_of_reach=each.out_of_reach,
+            )
         rows[key] = row
-    return sorted(rows.values(), key=lambda row: (row["azimuth_deg"], row["tilt_deg"]))
+    return tuple(sorted(rows.values(), key=lambda row: (row.azimuth_deg, row.tilt_deg)))

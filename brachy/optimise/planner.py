@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from brachy.optimise.search import SearchProblem, Solution
 from brachy.optimise.seed_stock import stock_of_protocol
 from brachy.optimise.targets import Asked
 from brachy.patient.case import Case
+from brachy.patient.optimiser_record import OptimiserRecord, RobustSummary, TriedDirections
 from brachy.patient.plan import Plan
 from brachy.patient.protocol import Protocol, change
 
@@ -103,12 +103,11 @@ def plan(
     """
     control = SearchControl.of(control, seed=seed, threads=threads, time_limit=time_limit, progress=progress)
     solved = solve(case, protocol, control, targets, strength_on, implant_on, direction)
-    extra: dict[str, Any] = {"raised_for_goals": solved.raised}
     if not robust:
-        return solved.plan(solved.solution, extra, certify)
+        return solved.plan(solved.solution, solved.raised, certify)
     errors = uncertainties if uncertainties is not None else load_uncertainties()
     made_robust = robust_optimisation(solved.solution, solved.problem, solved.prepared, errors, control)
-    return solved.plan(made_robust.solution, extra | {"robust": made_robust.summary}, certify)
+    return solved.plan(made_robust.solution, solved.raised, certify, robust=made_robust.summary)
 
 
 def plan_alternatives(
@@ -161,12 +160,11 @@ def plan_alternatives(
         raise UsageError(f"{count} alternatives: ask for 1 or more plans")
     control = SearchControl.of(control, seed=seed, threads=threads, time_limit=time_limit, progress=progress)
     solved = solve(case, protocol, control, targets, strength_on, implant_on, direction)
-    named = [("balanced", solved.plan(solved.solution, {"raised_for_goals": solved.raised}, certify))]
+    named = [("balanced", solved.plan(solved.solution, solved.raised, certify))]
     if count > 1:
         control.show("alternatives")
         for each in different(solved.solution, solved.problem, solved.prepared.protocol, count - 1, control):
-            extra = {"raised_for_goals": each.raised, "alternative": each.name}
-            named.append((each.name, solved.plan(each.solution, extra, certify)))
+            named.append((each.name, solved.plan(each.solution, each.raised, certify, alternative=each.name)))
     return named
 
 
@@ -180,18 +178,31 @@ class Solved:
     solution: Solution
     raised: float
     notes: list[str]
-    effort: dict[str, Any]
-    """Entries of plan.json's `optimiser` that are the same for every loading."""
+    effort: OptimiserRecord
+    """What is the same for every loading."""
 
-    def plan(self, solution: Solution, extra: dict[str, Any], certify: bool) -> Plan:
+    def plan(
+        self,
+        solution: Solution,
+        raised: float,
+        certify: bool,
+        *,
+        robust: RobustSummary | None = None,
+        alternative: str | None = None,
+    ) -> Plan:
         """The finished plan of a loading."""
         values = self.problem.terms_of(solution.loading)
-        optimiser: dict[str, Any] = {"objective": sum(values.values()), "terms": values} | extra | self.effort
+        objective = sum(values.values())
+        optimiser = self.effort.having(objective=objective, terms=values, raised_for_goals=raised)
+        if robust is not None:
+            optimiser = optimiser.having(robust=robust)
+        if alternative is not None:
+            optimiser = optimiser.having(alternative=alternative)
         if certify:
             self.control.show("certificate")
-            optimiser |= certificate(self.problem.arrays, self.problem.terms, optimiser["objective"])
+            optimiser = optimiser.having(**certificate(self.problem.arrays, self.problem.terms, objective))
         early, ended = self.control.early_end()
-        optimiser |= early
+        optimiser = optimiser.having(**early)
         self.control.show("evaluation")
         return assemble(
             Chosen(self.problem.candidates, solution.loading), self.prepared, [*self.notes, *ended], optimiser
@@ -230,20 +241,20 @@ def solve(
     strongest = int(np.argmax(protocol.source.stock_mCi))
     unreached = out_of_reach(problem, prepared.targets, prepared.anchor_mm, strongest)
     notes += [part.sentence for part in unreached]
-    effort: dict[str, Any] = {
-        "seed": control.seed,
-        "starts": protocol.search.starts,
-        "moves": moves_made(scans, len(problem.candidates), protocol),
-        "candidates": len(problem.candidates),
-        "samples": int(problem.terms.start[-1]),
-        "out_of_reach": [part.to_dict() for part in unreached],
-        "directions": [
-            {"target": target.name, "tried": table_of(tried, best.pose, values)}
+    effort = OptimiserRecord(
+        seed=control.seed,
+        starts=protocol.search.starts,
+        moves=moves_made(scans, len(problem.candidates), protocol),
+        candidates=len(problem.candidates),
+        samples=int(problem.terms.start[-1]),
+        out_of_reach=tuple(part.record for part in unreached),
+        directions=tuple(
+            TriedDirections(target=target.name, tried=table_of(tried, best.pose, values))
             for target, tried, best, values in zip(
                 outer, scans, searched.arrangement.scored, searched.values, strict=True
             )
-        ],
-    }
+        ),
+    )
     return Solved(prepared, control, problem, found, raised, notes, effort)
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brachy.optimise.search import SearchProblem
+from brachy.patient.optimiser_record import UnreachedPart
 from brachy.patient.target import Target
 
 Float = NDArray[np.float64]
@@ -35,9 +35,10 @@ class OutOfReach:
             f"{self.prescription_gy:g} Gy by any loading of the clear holes"
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    @property
+    def record(self) -> UnreachedPart:
         """For plan.json."""
-        return {"roi": self.roi, "volume_cc": self.volume_cc, "centre_mm": list(self.centre_mm)}
+        return UnreachedPart(roi=self.roi, volume_cc=self.volume_cc, centre_mm=self.centre_mm)
 
 
 def out_of_reach(

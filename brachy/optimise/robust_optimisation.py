@@ -16,7 +16,6 @@ doi:10.21314/JOR.2000.038: the measure. The growing weights are an engineering c
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +28,7 @@ from brachy.optimise.objective import hinge_terms
 from brachy.optimise.points import SCAN, Samples
 from brachy.optimise.preparation import Prepared
 from brachy.optimise.search import SearchProblem, Solution, anneal, moves_for
+from brachy.patient.optimiser_record import RobustMeasure, RobustSummary
 from brachy.patient.protocol import Protocol
 
 Float = NDArray[np.float64]
@@ -56,7 +56,7 @@ class RobustSolution:
     """A loading, valued without scenarios, and its summary for plan.json."""
 
     solution: Solution
-    summary: dict[str, Any]
+    summary: RobustSummary
 
 
 def robust_optimisation(
@@ -113,14 +113,14 @@ def robust_optimisation(
         rounds += 1
     kept = Solution(best.loading, float(sum(problem.terms_of(best.loading).values())))
     after = trials.ratios(best.loading)
-    summary = {
-        "scenarios": SCENARIOS,
-        "measure": f"mean of D90 / prescription over the worst {WORST} scenarios",
-        "before": _measured(first, solution.loading),
-        "after": _measured(after, best.loading),
-        "rounds": rounds,
-        "reached": bool(worst >= 1.0),
-    }
+    summary = RobustSummary(
+        scenarios=SCENARIOS,
+        measure=f"mean of D90 / prescription over the worst {WORST} scenarios",
+        before=_measured(first, solution.loading),
+        after=_measured(after, best.loading),
+        rounds=rounds,
+        reached=bool(worst >= 1.0),
+    )
     return RobustSolution(kept, summary)
 
 
@@ -128,12 +128,12 @@ def _worst_mean(ratios: Float) -> float:
     return float(np.sort(ratios)[:WORST].mean())
 
 
-def _measured(ratios: Float, loading: NDArray[np.int8]) -> dict[str, float | int]:
-    return {
-        "measure": _worst_mean(ratios),
-        "share_with_d90": float((ratios >= 1.0).mean()),
-        "seeds": int(loading.sum()),
-    }
+def _measured(ratios: Float, loading: NDArray[np.int8]) -> RobustMeasure:
+    return RobustMeasure(
+        measure=_worst_mean(ratios),
+        share_with_d90=float((ratios >= 1.0).mean()),
+        seeds=int(loading.sum()),
+    )
 
 
 @dataclass(frozen=True, eq=False)

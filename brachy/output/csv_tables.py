@@ -136,7 +136,7 @@ def alternatives_csv(named: Sequence[tuple[str, Plan]]) -> str:
                     *(_known(values[m]) for m in metrics),
                     safe_text(organ),
                     _known(plan.evaluation.structures[organ]["D2cc_gy"]) if organ else "",
-                    number(plan.optimiser["objective"]),
+                    _known(plan.optimiser.objective),
                 )
             )
     return table(header, rows)

@@ -8,6 +8,7 @@ and files that name the checksum stay right when a second opinion is added; `che
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,8 @@ from brachy.dosimetry.source import Source
 from brachy.errors import BrachyError
 from brachy.messages import first_problem
 from brachy.patient.check_report import CheckReport
+from brachy.patient.evaluation_record import Evaluation, GoalResult, RuleResult
+from brachy.patient.optimiser_record import OptimiserRecord
 from brachy.patient.protocol import Protocol
 from brachy.patient.records import Record, Vector
 from brachy.patient.target import Target, planned_name
@@ -64,6 +67,7 @@ class PlanSource(Record):
     half_life_days: float
     strength_on: str = Field("", description="ISO date at which the strength was stated")
     implant_on: str = Field("", description="ISO date of implantation")
+    # a source file, whose form `Source.from_dict` checks
     data: dict[str, Any] = Field(
         default_factory=dict, description="the source file, so that a plan stands alone"
     )
@@ -118,12 +122,12 @@ class PlanTemplate(Record):
     )
 
     @model_serializer(mode="wrap")
-    def _brief(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _brief(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         return _without_false(handler(self), "cone_deg")
 
 
-def _without_false(data: dict[str, Any], name: str) -> dict[str, Any]:
-    """Keys that speak of the room alone are left out of a plan that has not been there."""
+def _without_false(data: dict[str, object], name: str) -> dict[str, object]:
+    """Omit a field that is false or 0: those of a plan not used in the operating room, or without angled needles."""
     if not data.get(name):
         data.pop(name, None)
     return data
@@ -138,7 +142,7 @@ class PlanSeed(Record):
     placed: bool = False
 
     @model_serializer(mode="wrap")
-    def _brief(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _brief(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         return _without_false(handler(self), "placed")
 
 
@@ -161,58 +165,13 @@ class PlanNeedle(Record):
     in_place: bool = False
 
     @model_serializer(mode="wrap")
-    def _brief(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _brief(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         return _without_false(handler(self), "in_place")
 
     @property
     def begun(self) -> bool:
         """Whether it is in place, or some of its seeds are."""
         return self.in_place or any(seed.placed for seed in self.seeds)
-
-
-class GoalResult(Record):
-    """A goal of the protocol and what came of it."""
-
-    roi: str
-    metric: str
-    op: str
-    limit: float
-    value: float
-    met: bool
-    required: bool = True
-    source: str = ""
-
-
-class RuleResult(Record):
-    """A rule of the protocol, its worst case and where that is."""
-
-    rule: str
-    limit: str
-    worst: float | None
-    unit: str = "mm"
-    where: str = ""
-    met: bool
-
-    @property
-    def verdict(self) -> str:
-        """ "met", "reported" (out of reach, named with place and cause, as the protocol allows) or "BROKEN"."""
-        if not self.met:
-            return "BROKEN"
-        return "reported" if self.where.startswith("reported:") else "met"
-
-
-class Evaluation(Record):
-    """DVH metrics, in Gy, % and cc by their names."""
-
-    formalism: Literal["1D", "2D"]
-    grid: dict[str, Any] = Field(
-        default_factory=dict, description="lattice on which V_Rx, CI and EI were counted"
-    )
-    sampling: dict[str, Any] = Field(default_factory=dict, description="samples of each structure")
-    structures: dict[str, dict[str, float | None]] = Field(default_factory=dict)
-    uncertainty: dict[str, dict[str, float]] = Field(default_factory=dict)
-    other_formalism: dict[str, dict[str, float | None]] = Field(default_factory=dict)
-    goals: tuple[GoalResult, ...] = ()
 
 
 class Plan(Record):
@@ -234,7 +193,7 @@ class Plan(Record):
     evaluation: Evaluation
     rules: tuple[RuleResult, ...] = ()
     check: CheckReport = Field(CheckReport(), description="the independent check of the written files")
-    optimiser: dict[str, Any] = Field(default_factory=dict)
+    optimiser: OptimiserRecord = OptimiserRecord()
 
     @model_validator(mode="after")
     def _indices_exist(self) -> "Plan":
@@ -346,18 +305,18 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
-def checksum_of(data: dict[str, Any]) -> str:
+def checksum_of(data: Mapping[str, object]) -> str:
     """SHA-256 of the canonical text of the data without its `checksum` and its `check`."""
     rest = {key: value for key, value in data.items() if key not in ("checksum", "check")}
     return hashlib.sha256(canonical(rest).encode("utf-8")).hexdigest()
 
 
-def _check_checksum(check: dict[str, Any], of: str) -> str:
+def _check_checksum(check: Mapping[str, object], of: str) -> str:
     """SHA-256 of a second opinion together with the checksum of the plan it is on."""
     return hashlib.sha256((of + canonical(check)).encode("utf-8")).hexdigest()
 
 
-def _check_unchanged(data: dict[str, Any]) -> bool:
+def _check_unchanged(data: Mapping[str, object]) -> bool:
     check = data.get("check")
     if not check:
         return True
@@ -365,3 +324,20 @@ def _check_unchanged(data: dict[str, Any]) -> bool:
         return False
     rest = {key: value for key, value in check.items() if key != "checksum"}
     return bool(check.get("checksum") == _check_checksum(rest, str(data.get("checksum"))))
+
+
+__all__ = [
+    "Evaluation",
+    "GoalResult",
+    "Plan",
+    "PlanCase",
+    "PlanInput",
+    "PlanNeedle",
+    "PlanSeed",
+    "PlanSource",
+    "PlanTarget",
+    "PlanTemplate",
+    "RuleResult",
+    "Vector",
+    "checksum_of",
+]

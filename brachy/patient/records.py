@@ -95,6 +95,14 @@ class SparseRecord(Record):
     ({'found': 2}, {'found': 2, 'missing': None})
     """
 
+    def only(self, *names: str) -> Self:
+        """The record with some of its fields, as far as they were given."""
+        return self.model_validate({key: value for key, value in self.model_dump().items() if key in names})
+
+    def having(self, **fields: object) -> Self:
+        """The record with further or other fields."""
+        return self.model_validate({**self.model_dump(), **fields})
+
     @model_serializer(mode="wrap")
     def _given(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         return {key: value for key, value in handler(self).items() if key in self.model_fields_set}

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from brachy.evaluation.goals import evaluate, judge
 from brachy.geometry.structures import Structure
 from brachy.patient.anatomy import prepare
 from brachy.patient.case import Case
+from brachy.patient.evaluation_record import Evaluation
 from brachy.patient.protocol import Goal, Protocol, load_protocol
 from brachy.patient.records import vector
 from brachy.patient.roles import SOFT_OBSTACLES, guess_role
@@ -126,7 +126,7 @@ def assess(ask: Question, tell: Callable[[str], None]) -> PostImplant:
     errors = _errors(ask, case, carried)
     spread = {
         target.name: intervals(
-            target, ask.model, errors, told["structures"][target.name], seed=ask.seed,
+            target, ask.model, errors, told.structures[target.name], seed=ask.seed,
         )
         for target in targets
     }  # fmt: skip
@@ -147,8 +147,8 @@ def assess(ask: Question, tell: Callable[[str], None]) -> PostImplant:
         evaluation=ImplantEvaluation(
             formalism=ask.model.formalism,
             structures=beside,
-            uncertainty=told["uncertainty"],
-            other_formalism=told["other_formalism"],
+            uncertainty=told.uncertainty,
+            other_formalism=told.other_formalism,
         ),
         goals=judged,
         intervals={roi: found.of for roi, found in spread.items()},
@@ -334,7 +334,7 @@ def _must_hold(case: Case, targets: Sequence[Structure]) -> None:
 
 def _planned_values(
     ask: Question,
-    told: dict[str, Any],
+    told: Evaluation,
     organs: Sequence[Structure],
     targets: Sequence[Target],
     external: Structure | None,
@@ -362,12 +362,12 @@ def _planned_values(
         moved = _moved(planned.implants, ask.registration)
         model = dose_model_where_known(moved, ask.model.formalism)
         found = evaluate(model, organs, targets, external, asked)
-        before = {name.casefold(): values for name, values in found["structures"].items()}
+        before = {name.casefold(): values for name, values in found.structures.items()}
         said.append(
             "planned metrics are those of the planned seeds on the structures of the CT after the implant"
         )
     beside: dict[str, dict[str, Compared]] = {}
-    for roi, values in told["structures"].items():
+    for roi, values in told.structures.items():
         old = before.get(roi.casefold(), {})
         beside[roi] = {}
         for name, actual in values.items():

@@ -61,11 +61,11 @@ def test_a_tilt_finds_the_way_below_a_rib_that_shuts_the_axial_one():
     found = plan(shut, oblique)
     assert {round(float(np.degrees(np.arcsin(t.direction[2])))) for t in found.templates} == {40}
     assert all(rule.met for rule in found.rules)
-    (table,) = found.optimiser["directions"]
-    lost = [row for row in table["tried"] if row["tilt_deg"] == 0.0]
+    (table,) = found.optimiser.directions
+    lost = [row for row in table.tried if row.tilt_deg == 0.0]
     assert len(lost) == 4
-    assert all(row["outcome"] and row["outcome"] != "chosen" for row in lost)
-    assert sum(row["outcome"] == "chosen" for row in table["tried"]) == 1
+    assert all(row.outcome and row.outcome != "chosen" for row in lost)
+    assert sum(row.outcome == "chosen" for row in table.tried) == 1
 
 
 def test_a_part_behind_a_vessel_is_named_with_its_volume():
@@ -74,11 +74,11 @@ def test_a_part_behind_a_vessel_is_named_with_its_volume():
     wall = box("Vena", (-60, -2, -60), (60, 2, 60), "vessel")
     fixed = change(QUICK, direction={"azimuth_deg": 0.0})
     found = plan(case(target, wall), fixed)
-    (part,) = found.optimiser["out_of_reach"]
+    (part,) = found.optimiser.out_of_reach
     volume = found.targets[0].volume_cc
     # behind the wall lie 58 of 72 mm; what seeds before it reach is some 15 mm at most
-    assert 0.5 * volume < part["volume_cc"] < 58 / 72 * volume
-    assert part["centre_mm"][1] > 20
+    assert 0.5 * volume < part.volume_cc < 58 / 72 * volume
+    assert part.centre_mm[1] > 20
     assert any("cc of 'GTV' round" in sentence for sentence in found.assumed)
     missed = [goal for goal in found.evaluation.goals if goal.required and not goal.met]
     assert missed  # under-coverage is said
@@ -90,8 +90,8 @@ def test_freed_layers_search_both_axes():
     sphere = load_phantom("sphere-35mm")
     found, kept = plan(sphere, free), plan(sphere, bound)
     assert all(rule.met for rule in found.rules)
-    assert found.optimiser["objective"] <= kept.optimiser["objective"] * 1.03
-    offsets = [row["offset_mm"] for row in kept.optimiser["directions"][0]["tried"]]
+    assert found.optimiser.objective <= kept.optimiser.objective * 1.03
+    offsets = [row.offset_mm for row in kept.optimiser.directions[0].tried]
     assert all(across == 0 for _, across in offsets)
 
 

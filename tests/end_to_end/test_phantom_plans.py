@@ -55,7 +55,7 @@ def test_a_moved_rib_changes_needles_and_no_obstacles_never_worsen_the_plan():
     assert {needle.hole for needle in moved.needles} != used
     free = replace(case, structures=tuple(s for s in case.structures if s.name in ("GTV", "Body")))
     without = plan(free, change(QUICK, obstacles={"roles": []}), direction=(azimuth, 0.0))
-    assert without.optimiser["objective"] <= with_ribs.optimiser["objective"] * (1 + 1e-9)
+    assert without.optimiser.objective <= with_ribs.optimiser.objective * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(("gy", "mci"), [(110.0, 0.6), (145.0, 0.7), (180.0, 0.8)])

@@ -51,16 +51,16 @@ def test_each_is_what_its_name_says_and_no_two_are_the_same(named):
         "most homogeneous": lambda p: figure(p, "V150_pct") < figure(base, "V150_pct") - 0.5,
         "most conformal": lambda p: figure(p, "CI") > figure(base, "CI"),
         "best covered": lambda p: figure(p, "V100_pct") > figure(base, "V100_pct"),
-        "organs best spared": lambda p: p.optimiser["terms"]["organ"] < base.optimiser["terms"]["organ"],
+        "organs best spared": lambda p: p.optimiser.terms["organ"] < base.optimiser.terms["organ"],
     }
     for name, other in plans.items():
         assert better[name](other), name
-        assert other.optimiser["alternative"] == name
+        assert other.optimiser.alternative == name
         assert all(rule.met for rule in other.rules)
         assert all(goal.met for goal in other.evaluation.goals if goal.required)
         assert other.templates == base.templates
         # with the same weights the search's own optimum is not beaten by what was searched for something else by much
-        assert other.optimiser["objective"] > 0.97 * base.optimiser["objective"]
+        assert other.optimiser.objective > 0.97 * base.optimiser.objective
 
 
 def test_any_number_of_threads_gives_the_same(named):

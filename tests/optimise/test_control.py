@@ -42,7 +42,7 @@ def test_a_cancelled_search_ends_with_its_best_and_says_so(plain):
 
     control = SearchControl(seed=5, progress=cancel)
     made = brachy.plan(sphere(), QUICK, direction=(0, 0), control=control)
-    assert made.optimiser["interrupted"] is True
+    assert made.optimiser.interrupted is True
     assert any("interrupted" in note for note in made.assumed)
     assert made.seed_count > 0
     assert stages.index("structures") == 0

@@ -87,5 +87,5 @@ def test_a_weight_lowers_what_it_is_given_to_and_is_named_in_the_plan():
         plan(sphere(), protocol({**goal, **extra}), direction=(0, 0)) for extra in ({}, {"weight": 60.0})
     )
     assert weighed.evaluation.structures["GTV"]["V200_pct"] < plain.evaluation.structures["GTV"]["V200_pct"]
-    assert set(weighed.optimiser["terms"]) - set(plain.optimiser["terms"]) == {"goal GTV V200_pct <= 15"}
-    assert sum(weighed.optimiser["terms"].values()) == pytest.approx(weighed.optimiser["objective"], rel=1e-5)
+    assert set(weighed.optimiser.terms) - set(plain.optimiser.terms) == {"goal GTV V200_pct <= 15"}
+    assert sum(weighed.optimiser.terms.values()) == pytest.approx(weighed.optimiser.objective, rel=1e-5)

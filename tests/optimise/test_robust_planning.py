@@ -34,9 +34,9 @@ def probability(made, seed):
 
 def test_d90_holds_more_often_on_unseen_scenarios_at_the_cost_in_seeds_that_is_told(plain):
     made = brachy.plan(sphere(), QUICK, direction=(0, 0), robust=True)
-    told = made.optimiser["robust"]
-    assert told["before"]["seeds"] == plain.seed_count
-    assert told["after"]["seeds"] == made.seed_count
+    told = made.optimiser.robust
+    assert told.before.seeds == plain.seed_count
+    assert told.after.seeds == made.seed_count
     for seed in (11, 12):  # none of the scenarios of the plan, whose numbers begin at 2,000,000
         before, after = probability(plain, seed), probability(made, seed)
         assert after > before + 0.2
@@ -45,7 +45,7 @@ def test_d90_holds_more_often_on_unseen_scenarios_at_the_cost_in_seeds_that_is_t
 
 def test_without_errors_nothing_is_changed(plain):
     made = brachy.plan(sphere(), QUICK, direction=(0, 0), robust=True, uncertainties=Uncertainties())
-    assert made.optimiser["robust"]["rounds"] == 0
+    assert made.optimiser.robust.rounds == 0
     assert made.needles == plain.needles
 
 
@@ -87,4 +87,4 @@ def test_an_interrupted_search_keeps_the_plan(plain, opened):
     errors = of_errors(needle={"tip_mm": 5.0})
     found = robust_optimisation(Solution(loading, value), problem, opened.prepared, errors, control)
     assert np.array_equal(found.solution.loading, loading)
-    assert found.summary["reached"] is False
+    assert found.summary.reached is False

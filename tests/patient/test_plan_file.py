@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from brachy.errors import BrachyError
 from brachy.patient import plan as plan_file
+from brachy.patient.optimiser_record import OptimiserRecord
 from brachy.patient.plan import Plan, PlanSeed, checksum_of
 from brachy.writing import canonical, rounded, write_bytes_whole
 from tests.small_plan import small_plan
@@ -142,8 +143,11 @@ def test_no_number_that_is_none(plan, tmp_path, bad):
         rounded({"a": [1.0, bad]})
     with pytest.raises(ValidationError):
         PlanSeed(position_mm=(0.0, bad, 0.0), depth_mm=1.0)
+    with pytest.raises(ValidationError):
+        OptimiserRecord(objective=bad)
+    unchecked = OptimiserRecord.model_construct({"objective"}, objective=bad)
     with pytest.raises(ValueError, match="not finite"):
-        small_plan(optimiser={"objective": bad}).save(tmp_path / "plan.json")
+        small_plan(optimiser=unchecked).save(tmp_path / "plan.json")
     assert list(tmp_path.iterdir()) == []
 
 

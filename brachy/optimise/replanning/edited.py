@@ -69,9 +69,7 @@ def plan_edited(
     closed = touched | {(needle.template, needle.hole) for needle in begun}
     rest = [needle for needle in plan.needles if (needle.template, needle.hole) not in closed]
     sources = list(plan.sources)
-    optimiser = {
-        key: value for key, value in plan.optimiser.items() if key in ("seed", "directions", "blocked")
-    }
+    optimiser = plan.optimiser.only("seed", "directions", "blocked")
     notes = ["changed by hand: " + "; ".join(sorted(_sentence(edit) for edit in edits))]
     if optimise_rest:
         control = SearchControl.of(
@@ -89,15 +87,16 @@ def plan_edited(
         found, raised = reach_goals(found, problem, plan.protocol, control)
         rest, sources = searched_needles(opened, problem, found.loading, sources)
         terms = problem.terms_of(found.loading)
-        optimiser |= {"objective": sum(terms.values()), "terms": terms, "raised_for_goals": raised}
         early, ended = control.early_end()
-        optimiser |= early
+        optimiser = optimiser.having(
+            objective=sum(terms.values()), terms=terms, raised_for_goals=raised, **early
+        )
         notes += ended
     if not (fixed or rest):
         raise BrachyError("no needle is left: a plan without seeds has no dose")
     child = completed(opened, [*fixed, *rest], sources, optimiser, notes)
     return child.model_copy(
-        update={"optimiser": {**child.optimiser, "changes": list(in_words(plan, child))}}
+        update={"optimiser": child.optimiser.having(changes=in_words(plan, child))}
     ).sealed()
 
 

@@ -7,7 +7,6 @@ would cross a fixed needle, are taken out; a fixed needle is counted as used.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ from brachy.optimise.search import SearchProblem
 from brachy.optimise.seed_stock import decay_since_stated, stock_of_plan
 from brachy.patient.case import Case
 from brachy.patient.check_report import CheckReport
+from brachy.patient.optimiser_record import OptimiserRecord
 from brachy.patient.plan import Plan, PlanNeedle, PlanSeed, PlanSource
 from brachy.patient.protocol import change
 
@@ -257,7 +257,7 @@ def completed(
     opened: Opened,
     needles: Sequence[PlanNeedle],
     sources: Sequence[PlanSource],
-    optimiser: dict[str, Any],
+    optimiser: OptimiserRecord,
     notes: Sequence[str] = (),
 ) -> Plan:
     """A child of the plan with other needles, evaluated and judged; it names its parent."""

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from brachy.optimise.replanning.reopen import completed, dose_of, loading_of, pr
 from brachy.optimise.replanning.state import Key, Standing, opened_for, stand
 from brachy.optimise.search import SearchProblem, Solution, anneal, moves_for
 from brachy.patient.case import Case
+from brachy.patient.optimiser_record import BlockedHole, Figures, Shortfall
 from brachy.patient.plan import Plan, PlanNeedle, PlanSource
 from brachy.patient.protocol import Protocol
 
@@ -33,8 +33,6 @@ MOST_AIMED_PCT = 99.5
 
 KEPT_D90 = 0.995
 """Part of the D90 of the old plan carried on that the new one must keep."""
-
-Figures = dict[str, dict[str, float]]
 
 
 def replan(
@@ -114,7 +112,8 @@ def search_rest(
     points = np.concatenate([part.points_mm[: part.counts[problem.level]] for part in problem.samples])
     carried = problem.arrays.base + dose_of(opened, every, points)
     figures = {"now": figures_of(problem, problem.arrays.base), "old": figures_of(problem, carried)}
-    raised = float(plan.optimiser.get("raised_for_goals", 1.0))
+    raised = plan.optimiser.raised_for_goals
+    raised = 1.0 if raised is None else raised
     rule = protocol.search
     to_come = len(standing.rest) / max(len(standing.rest) + len(standing.fixed), 1)
     least = min(least_v100_pct(protocol) + protocol.replan.reserve_pct * to_come, MOST_AIMED_PCT)
@@ -160,34 +159,33 @@ def concluded(
     needles, sources = continued(plan, standing, problem, solution)
     if not any(needle.seeds for needle in needles):
         raise BrachyError("no seed is placed and none can be: there is nothing to plan")
-    optimiser: dict[str, Any] = {
-        key: value for key, value in plan.optimiser.items() if key in ("seed", "directions")
-    }
-    optimiser |= {"raised_for_goals": raised, "replan": figures, "carried_on": solution is None}
     out = sorted(standing.blocked - standing.measured)
-    optimiser["blocked"] = [{"template": template, "hole": hole} for template, hole in out]
+    optimiser = plan.optimiser.only("seed", "directions").having(
+        raised_for_goals=raised,
+        replan=figures,
+        carried_on=solution is None,
+        blocked=[BlockedHole(template=template, hole=hole) for template, hole in out],
+    )
     least = least_v100_pct(plan.protocol, required=True) - SURE_PCT
     short = {
-        roi: {
-            "V100_pct": round(max(least - values["V100_pct"], 0.0), 3),
-            "D90_gy": round(max(_rx(plan, roi) - values["D90_gy"], 0.0), 3),
-        }
+        roi: Shortfall(
+            V100_pct=round(max(least - values["V100_pct"], 0.0), 3),
+            D90_gy=round(max(_rx(plan, roi) - values["D90_gy"], 0.0), 3),
+        )
         for roi, values in figures["new"].items()
         if values["V100_pct"] < least or values["D90_gy"] < _rx(plan, roi)
     }
     if short:
-        optimiser["short_by"] = short
         loading = (
             solution.loading if solution is not None else loading_of(standing.rest, problem.candidates, plan)
         )
-        optimiser["helps_most"] = helps_most(problem, loading, standing)
+        optimiser = optimiser.having(short_by=short, helps_most=helps_most(problem, loading, standing))
     notes = ["replanned in the room: placed seeds stand where they were placed"]
     early, ended = control.early_end()
-    optimiser |= early
     notes += ended
-    child = completed(standing.opened, needles, sources, optimiser, notes)
-    words = list(in_words(plan, child))
-    return child.model_copy(update={"optimiser": {**child.optimiser, "changes": words}}).sealed()
+    child = completed(standing.opened, needles, sources, optimiser.having(**early), notes)
+    words = child.optimiser.having(changes=in_words(plan, child))
+    return child.model_copy(update={"optimiser": words}).sealed()
 
 
 def continued(

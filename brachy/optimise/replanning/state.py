@@ -132,7 +132,7 @@ def _has_news(plan: Plan, placed: Placed) -> bool:
         and all(_same(place, seeds.get(name)) for name, place in placed.seeds.items())
         and all(_same(line, lines.get(key)) for key, line in placed.lines.items())
     )
-    return not known or bool(plan.optimiser.get("time_limit_s") or plan.optimiser.get("interrupted"))
+    return not known or plan.optimiser.ended_early
 
 
 def _same(given: Sequence[Any], known: Sequence[Any] | None) -> bool:

@@ -253,13 +253,13 @@ def _layers(plan: Plan) -> list[dict[str, int]]:
     ]
 
 
-def _weights(plan: Plan) -> dict[str, Any]:
+def _weights(plan: Plan) -> dict[str, object]:
     """Weights of the objective's terms, by name, as the protocol has them."""
-    found = plan.protocol.model_dump(mode="json").get("objective", {})
-    return found if isinstance(found, dict) else {}
+    found: dict[str, object] = plan.protocol.objective.model_dump(mode="json")
+    return found
 
 
-def _optimiser(plan: Plan) -> list[tuple[str, Any]]:
+def _optimiser(plan: Plan) -> list[tuple[str, int | float | str]]:
     """What the search reports in single values, other than its terms."""
     words = {
         "objective": "objective",
@@ -268,31 +268,41 @@ def _optimiser(plan: Plan) -> list[tuple[str, Any]]:
         "gap_relative": "gap to the bound, as a part of the objective",
         "raised_for_goals": "weights raised for required goals, factor",
     }
-    found = [(word, plan.optimiser[key]) for key, word in words.items() if key in plan.optimiser]
-    for key, value in plan.optimiser.items():
-        known = key in words or key in ("terms", "helps_most")
-        if not known and isinstance(value, (int, float, str)):
-            found.append((key.replace("_", " "), value))
-    return found
+    single = {
+        key: value
+        for key, value in plan.optimiser.model_dump(mode="json").items()
+        if key != "helps_most" and isinstance(value, (int, float, str))
+    }
+    found = [(word, single[key]) for key, word in words.items() if key in single]
+    return found + [(key.replace("_", " "), value) for key, value in single.items() if key not in words]
 
 
-def _directions(plan: Plan) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class _DirectionLine:
+    """A direction that was tried, as the page shows it."""
+
+    target: str
+    azimuth: float
+    tilt: float
+    offered: int | None
+    blocked: str
+    outcome: str
+
+
+def _directions(plan: Plan) -> list[_DirectionLine]:
     """Directions that the search looked at, one row each."""
-    rows = []
-    for tried in plan.optimiser.get("directions", []):
-        for row in tried.get("tried", []) if isinstance(tried, dict) else []:
-            blocked = row.get("blocked") or {}
-            rows.append(
-                {
-                    "target": tried.get("target", ""),
-                    "azimuth": row.get("azimuth_deg"),
-                    "tilt": row.get("tilt_deg"),
-                    "offered": row.get("needles_offered"),
-                    "blocked": ", ".join(f"{name} {count}" for name, count in blocked.items()),
-                    "outcome": row.get("outcome", ""),
-                }
-            )
-    return rows
+    return [
+        _DirectionLine(
+            each.target,
+            row.azimuth_deg,
+            row.tilt_deg,
+            row.needles_offered,
+            ", ".join(f"{name} {count}" for name, count in row.blocked.items()),
+            row.outcome,
+        )
+        for each in plan.optimiser.directions
+        for row in each.tried
+    ]
 
 
 def _citations(plan: Plan) -> list[tuple[str, str, str]]:

@@ -1,7 +1,6 @@
 """What a plan delivers when needles deviate, as a section of its report and as a page of its own."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from brachy.evaluation.robust_record import (
 from brachy.output.figures.curves import far_from_dose
 from brachy.output.report.charts import FONT, Figure, array, axis, prescription_line, text
 from brachy.output.report.rendering import render
+from brachy.patient.optimiser_record import RobustSummary
 from brachy.patient.palette import PAPER, PURPLE, curve_line
 from brachy.patient.plan import Plan
 
@@ -43,7 +43,7 @@ class RobustSection:
     needles: tuple[NeedleInfluence, ...]
     intervals: dict[str, dict[str, MetricSpread]]
     uncertainties: tuple[tuple[str, float, str], ...]
-    planned: Any
+    planned: RobustSummary | None
     figure: Figure
 
 
@@ -70,7 +70,7 @@ def robust_section(found: RobustRecord, plan: Plan) -> RobustSection:
             for key, value in row.items()
             if not key.endswith("_source")
         ),
-        planned=plan.optimiser.get("robust"),
+        planned=plan.optimiser.robust,
         figure=band_figure(found, plan),
     )
 

@@ -60,7 +60,7 @@ def test_a_seed_that_is_removed_is_gone_and_nothing_else(tmp_path, before):
         dose(point, lost.implants())[0], rel=1e-5
     )
     assert any("changed by hand" in sentence for sentence in found.assumed)
-    assert found.optimiser["changes"] == [
+    assert list(found.optimiser.changes) == [
         f"needle {needle.hole}: {len(needle.seeds) - 1} seed{'s' if len(needle.seeds) > 2 else ''}, "
         f"was {len(needle.seeds)}"
     ]
@@ -86,7 +86,7 @@ def test_a_whole_needle_moves_and_goes(tmp_path, before):
     moved = np.array(places(found, one.hole)) - np.array(places(before, one.hole))
     assert moved == pytest.approx(np.tile(-2 * np.array(one.direction), (len(moved), 1)), abs=1e-3)
     assert other.hole not in {n.hole for n in found.needles}
-    assert set(found.optimiser["changes"]) == {
+    assert set(found.optimiser.changes) == {
         f"needle {one.hole}: seeds moved",
         f"needle {other.hole} is left out",
     }
@@ -100,7 +100,7 @@ def test_a_new_needle_enters_through_the_skin(tmp_path, before):
     assert {r.rule: r.met for r in found.rules}["skin entry"]
     assert needle.skin_mm == pytest.approx(before.needles[0].skin_mm, abs=1e-3)
     assert needle.depth_mm == pytest.approx(90 + 2.25, abs=1e-6)
-    assert found.optimiser["changes"] == [f"new needle {hole}: 2 seeds"]
+    assert found.optimiser.changes == (f"new needle {hole}: 2 seeds",)
 
 
 def test_the_rest_is_optimised_round_what_is_fixed(tmp_path, before):
@@ -125,7 +125,7 @@ def test_an_opened_plan_has_its_own_dose_and_value(before):
     problem = problem_with(opened, ())
     loading = loading_of(before.needles, problem.candidates, before)
     assert loading.sum() == before.seed_count
-    assert sum(problem.terms_of(loading).values()) == pytest.approx(before.optimiser["objective"], rel=1e-4)
+    assert sum(problem.terms_of(loading).values()) == pytest.approx(before.optimiser.objective, rel=1e-4)
     # half of the needles fixed: the same dose, seen from the other side
     half = before.needles[::2]
     split = problem_with(opened, half)

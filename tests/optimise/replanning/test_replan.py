@@ -24,6 +24,7 @@ from brachy.optimise.replanning.state import opened_for, stand
 from brachy.output.csv_tables import placed_csv
 from brachy.output.plan_folder import write_outputs
 from brachy.patient import lineage
+from brachy.patient.optimiser_record import BlockedHole
 from brachy.patient.plan import Plan
 from brachy.patient.protocol import change
 from brachy.patient.target import Target
@@ -87,17 +88,17 @@ def test_new_seeds_keep_their_distance_and_the_target_is_made_up_for(before):
         for name, place in all_of(needle).items():
             seeds[name] = tuple(np.add(place, (4.0, 0, 0)).tolist())
     found = replan(before, sphere(), Placed(seeds, frozenset(), frozenset(), {}))
-    told = found.optimiser["replan"]
-    assert told["now"]["GTV"]["V100_pct"] < told["old"]["GTV"]["V100_pct"]
-    assert found.optimiser["carried_on"] or no_worse(told["new"], told["old"])
+    told = found.optimiser.replan
+    assert told.now["GTV"]["V100_pct"] < told.old["GTV"]["V100_pct"]
+    assert found.optimiser.carried_on or no_worse(told.new, told.old)
     fixed = np.array(placed_of(found))
     new = np.array([s.position_mm for n in found.needles for s in n.seeds if not s.placed])
-    if not found.optimiser["carried_on"]:
+    if not found.optimiser.carried_on:
         assert np.linalg.norm(new[:, None] - fixed[None], axis=2).min() >= 5 - 0.01
         gaps = np.linalg.norm(new[:, None] - new[None], axis=2)[np.triu_indices(len(new), 1)]
         assert gaps.min() >= 5 - 0.01
     # what is told of the new plan on the samples is what its evaluation says, within the samples' own error
-    assert told["new"]["GTV"]["V100_pct"] == pytest.approx(
+    assert told.new["GTV"]["V100_pct"] == pytest.approx(
         found.evaluation.structures["GTV"]["V100_pct"], abs=1.0
     )
 
@@ -107,7 +108,7 @@ def test_a_blocked_needle_is_out_with_its_neighbours(before):
     blocked = Placed({}, frozenset(), frozenset({(0, hole)}), {})
     found = replan(before, sphere(), blocked)
     assert hole not in {n.hole for n in found.needles}
-    assert any(hole in words for words in found.optimiser["changes"])
+    assert any(hole in words for words in found.optimiser.changes)
     wide = before.model_copy(
         update={"protocol": change(before.protocol, replan={"blocked_radius_mm": 10.0})}
     ).sealed()
@@ -135,7 +136,7 @@ def test_replanning_again_with_nothing_new_changes_nothing(before, tmp_path):
     one = {(0, second.hole, 1): tuple(np.add(second.seeds[0].position_mm, 0.3).tolist())}
     reported = Placed(one, frozenset(), blocked, line)
     start = replan(wide, sphere(), reported)
-    assert start.optimiser["blocked"] == [{"template": 0, "hole": first.hole}]
+    assert start.optimiser.blocked == (BlockedHole(template=0, hole=first.hole),)
     closed = stand(start, opened_for(start, sphere()), NOTHING).closed
     assert closed == stand(wide, opened_for(wide, sphere()), reported).closed
     chain = [start]
@@ -148,8 +149,8 @@ def test_replanning_again_with_nothing_new_changes_nothing(before, tmp_path):
         assert new.parent == old.checksum
         for part in ("needles", "sources", "templates", "evaluation", "rules", "assumed", "protocol"):
             assert getattr(new, part) == getattr(old, part), part
-        assert new.optimiser["blocked"] == old.optimiser["blocked"]
-        assert (new.optimiser["changes"], new.optimiser["carried_on"]) == ([], True)
+        assert new.optimiser.blocked == old.optimiser.blocked
+        assert (new.optimiser.changes, new.optimiser.carried_on) == ((), True)
     texts = [plan.to_json().splitlines() for plan in chain[1:]]
     for text in texts[1:]:
         differing = [a.split(":")[0].strip() for a, b in zip(texts[0], text, strict=True) if a != b]
@@ -182,7 +183,7 @@ def test_seeds_along_a_measured_line_keep_their_distance(before):
 def test_a_replan_that_ends_early_says_so(before):
     found = replan(before, sphere(), NOTHING, time_limit=1e-9)
     assert any("time limit" in words for words in found.assumed)
-    assert found.optimiser["time_limit_s"] == 1e-9
+    assert found.optimiser.time_limit_s == 1e-9
 
 
 def test_seeds_to_come_through_a_needle_that_is_begun_are_judged(before):
@@ -242,7 +243,7 @@ def test_a_needle_in_the_patient_gets_seeds_of_its_own_strength_alone():
         for n in mixed.needles[::2]
     }
     found = replan(mixed, sphere(), Placed({}, frozenset(), frozenset(), lines))
-    assert not found.optimiser["carried_on"]
+    assert not found.optimiser.carried_on
     places = np.array(seeds_of(found))
     gaps = np.linalg.norm(places[:, None] - places, axis=2)[np.triu_indices(len(places), 1)]
     assert gaps.min() >= 5.0 - 0.01
