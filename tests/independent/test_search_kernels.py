@@ -119,17 +119,29 @@ def test_after_a_descent_no_swap_addition_or_removal_is_better(everywhere):
             assert value(board, terms, other) > here - 1e-5
 
 
-def test_bookkeeping_of_random_seeds_that_come_and_go():
-    """Cost, counts, conflicts and cover after each step are those of the loading set anew."""
-    board, terms = board_and_terms(2, 0.2, **ruled())
+def crowded():
+    """`ruled`, but all places of a needle may be used, at unequal distances, and the most seeds are soon reached."""
+    free = {"seed_conflict_first": np.zeros(SIZE + 1, np.int64), "seed_conflicts": np.zeros(0, np.int64)}
+    depth = np.tile([0.0, 5.0, 12.0], NEEDLES)
+    return {**ruled(), **free, "depth": depth, "limits": np.array([0, 5, 3])}
+
+
+@pytest.mark.parametrize(("rules", "places"), [(ruled, SIZE), (crowded, 2 * DEEP)])
+def test_bookkeeping_of_random_seeds_that_come_and_go(rules, places):
+    """Cost, counts, conflicts and cover after each step are those of the loading set anew, and what is allowed next."""
+    board, terms = board_and_terms(2, 0.2, **rules())
     rng = np.random.default_rng(0)
     state = opened(board, terms)
+    no_least = board._replace(limits=np.array([0, *board.limits[1:]]))
+    most, between = 0, 0
     for _ in range(60):
-        j = int(rng.integers(SIZE))
-        if state.chosen[j]:
+        j = int(rng.integers(places))
+        if state.chosen[j] and rng.uniform() < 0.5:
             loadings.remove_seed(board, state, j)
         elif loadings.allowed(board, state, j):
             loadings.add_seed(board, state, j)
+            between += j % DEEP == 1 and state.chosen[j - 1] and state.chosen[j + 1]
+        most = max(most, state.chosen.sum())
         anew = opened(board, terms, state.chosen.copy())
         for name in ("needle_seeds", "covered", "conflicting_seeds", "conflicting_needles"):
             assert np.array_equal(getattr(state, name), getattr(anew, name)), name
@@ -138,6 +150,11 @@ def test_bookkeeping_of_random_seeds_that_come_and_go():
         doseless = board._replace(influence=np.zeros_like(board.influence))
         free = terms._replace(weight=np.zeros_like(terms.weight))
         assert state.cost[1] == pytest.approx(value(doseless, free, state.chosen), abs=1e-9)
+        for k in np.flatnonzero(state.chosen == 0):
+            more = state.chosen + np.eye(SIZE, dtype=np.int8)[k]
+            assert loadings.allowed(board, state, k) == keeps_rules(no_least, more)
+    assert most >= 5
+    assert between or rules is ruled
 
 
 def test_hinge_sums_and_dose_against_numpy():

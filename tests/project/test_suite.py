@@ -1,9 +1,11 @@
-"""The tests themselves: nothing costly is done when they are collected."""
+"""The tests themselves: nothing costly is done when they are collected, and the mutants are still in the tree."""
 
 import ast
 from pathlib import Path
 
 import pytest
+
+from tests.mutants import MUTANTS, times_found
 
 TESTS = Path(__file__).resolve().parents[1]
 COSTLY = {"load_phantom", "load_case", "load_volume", "prepare", "plan", "replan", "sphere", "quick_plan"}
@@ -39,3 +41,11 @@ def test_calls_at_import_are_seen():
 @pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: str(path.relative_to(TESTS)))
 def test_no_case_is_built_and_nothing_planned_at_import(path):
     assert called_at_import(path.read_text("utf-8")) & COSTLY == set()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.what)
+def test_a_mutant_breaks_a_formula_that_is_there(mutant):
+    """Where a line was rewritten, tests/mutants.py follows."""
+    assert times_found(mutant) == 1
+    assert mutant.old != mutant.new
+    assert all((TESTS.parent / test).exists() for test in mutant.tests)
