@@ -126,8 +126,8 @@ MUTANTS = (
     Mutant(
         "tip that covers an edge point, sign: as far behind it as before it",
         "brachy/needles/lateral.py",
-        "depth[:, None] - np.sqrt(",
-        "depth[:, None] + np.sqrt(",
+        "depth - np.sqrt(",
+        "depth + np.sqrt(",
         (NEEDLES, OFFERS),
     ),
     Mutant(

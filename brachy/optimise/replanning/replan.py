@@ -1,5 +1,6 @@
 """Planning again during the implantation: what is in stays, the rest makes up for it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,14 @@ from brachy.optimise.goals import SURE_PCT, least_v100_pct
 from brachy.optimise.objective import hinge_terms
 from brachy.optimise.replanning.edits import in_words
 from brachy.optimise.replanning.implanted_so_far import Placed
-from brachy.optimise.replanning.reopen import completed, dose_of, loading_of, problem_with, searched_needles
+from brachy.optimise.replanning.reopen import (
+    SAME_MM,
+    completed,
+    dose_of,
+    loading_of,
+    problem_with,
+    searched_needles,
+)
 from brachy.optimise.replanning.state import Key, Standing, opened_for, stand
 from brachy.optimise.search import SearchProblem, Solution, anneal, moves_for
 from brachy.patient.case import Case
@@ -214,9 +222,8 @@ def joined(fixed: Sequence[PlanNeedle], added: Sequence[PlanNeedle]) -> list[Pla
         if old is None:
             found[key] = needle
             continue
-        if not old.in_place and needle.depth_mm > old.depth_mm:  # again through the same hole, and deeper
-            same = {name: getattr(needle, name) for name in ("tip_mm", "depth_mm", "depth_from_skin_mm")}
-            old = old.model_copy(update=same)
+        if not old.in_place:
+            old = _inserted_again(old, needle)
         tip = np.array(old.tip_mm)
         every = [
             seed.model_copy(update={"depth_mm": float(np.linalg.norm(tip - np.array(seed.position_mm)))})
@@ -225,6 +232,19 @@ def joined(fixed: Sequence[PlanNeedle], added: Sequence[PlanNeedle]) -> list[Pla
         seeds = sorted(every, key=lambda each: each.depth_mm)
         found[key] = old.model_copy(update={"seeds": tuple(seeds)})
     return [needle for needle in found.values() if needle.seeds]
+
+
+def _inserted_again(old: PlanNeedle, needle: PlanNeedle) -> PlanNeedle:
+    """A withdrawn needle whose hole is used again: as deep as the deeper of the two, and where the new one goes.
+
+    A needle that was measured lay on a line of its own; the new one goes straight through the hole.
+    """
+    names = ["tip_mm", "depth_mm", "depth_from_skin_mm"]
+    if math.dist(old.hole_mm, needle.hole_mm) > SAME_MM or math.dist(old.direction, needle.direction) > 1e-4:
+        names += ["hole_mm", "skin_mm", "direction"]
+    elif needle.depth_mm <= old.depth_mm:
+        return old
+    return old.model_copy(update={name: getattr(needle, name) for name in names})
 
 
 def _preferring(problem: SearchProblem, old: NDArray[np.int8], protocol: Protocol) -> SearchProblem:

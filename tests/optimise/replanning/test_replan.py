@@ -19,7 +19,7 @@ from brachy.errors import BrachyError, UsageError
 from brachy.evaluation.rules import check_rules
 from brachy.optimise import plan, replan
 from brachy.optimise.replanning.implanted_so_far import PLACED_HEADER, Placed, read_placed
-from brachy.optimise.replanning.replan import no_worse
+from brachy.optimise.replanning.replan import joined, no_worse
 from brachy.optimise.replanning.state import opened_for, stand
 from brachy.output.csv_tables import placed_csv
 from brachy.output.plan_folder import write_outputs
@@ -28,6 +28,7 @@ from brachy.patient.optimiser_record import BlockedHole
 from brachy.patient.plan import Plan
 from brachy.patient.protocol import change
 from brachy.patient.target import Target
+from tests import small_plan
 from tests.sphere_case import QUICK, quick_plan, sphere
 
 NOTHING = Placed({}, frozenset(), frozenset(), {})
@@ -252,6 +253,26 @@ def test_a_needle_in_the_patient_gets_seeds_of_its_own_strength_alone():
         strengths = {found.sources[seed.source].air_kerma_strength_U for seed in needle.seeds}
         (strength,) = strengths
         assert strength == pytest.approx(planned.get(needle.hole, strength), rel=1e-5)
+
+
+def test_a_hole_that_is_used_again_has_the_axis_of_the_new_needle():
+    """Found by the property test: the new seeds were told on the line of a measured needle that had been withdrawn."""
+    ahead, aslant = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.8, 0.6])
+    new = small_plan.needle("A1", 0, (0, 0, 0), ahead, 100.0, (2.25, 12.25), (0, 0))
+    deep, shallow, measured = (
+        small_plan.needle("A1", 0, (0, 0, 0), way, length, (2.25,), (0,))
+        for way, length in ((ahead, 110.0), (ahead, 90.0), (aslant, 110.0))
+    )
+    for old, tip in ((deep, deep.tip_mm), (shallow, new.tip_mm), (measured, new.tip_mm)):
+        inside = old.model_copy(
+            update={"seeds": tuple(s.model_copy(update={"placed": True}) for s in old.seeds)}
+        )
+        (found,) = joined([inside], [new])
+        assert found.tip_mm == tip
+        assert found.direction == new.direction
+        assert sorted(s.position_mm for s in found.seeds if s.placed) == [old.seeds[0].position_mm]
+        for seed in found.seeds:
+            assert seed.depth_mm == pytest.approx(math.dist(seed.position_mm, tip))
 
 
 def test_the_chain_leads_back_and_every_state_can_be_written_again(tmp_path, before):
