@@ -27,7 +27,7 @@ def check(
     force: ForceFlag = False,
     as_json: JsonFlag = False,
 ) -> int:
-    """Give a second opinion on a written plan, or commission the engine; exit 1 if a check fails.
+    """Check a written plan independently, or commission the engine; exit 1 if a check fails.
 
     Example: brachy check plan-liver
     """
@@ -44,7 +44,7 @@ def check(
     if as_json:
         print_json(report.data())
     else:
-        show(report, "Commissioning" if commission else "Second opinion")
+        show(report, "Commissioning" if commission else "Independent check")
         if out is not None:
             print(f"wrote {out}")
     return 0 if report.verdict == "pass" else 1

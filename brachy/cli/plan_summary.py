@@ -164,6 +164,6 @@ def _show_second_opinion(plan: Plan) -> None:
         return
     failed = [item for item in plan.check.checks if not item.passed]
     if not failed:
-        say(f"second opinion: pass, {len(plan.check.checks)} checks of the files written")
+        say(f"independent check: pass, {len(plan.check.checks)} checks of the files written")
     for item in failed:
-        say(f"SECOND OPINION FAILED: {item.name}: expected {item.expected}, found {item.found}")
+        say(f"INDEPENDENT CHECK FAILED: {item.name}: expected {item.expected}, found {item.found}")

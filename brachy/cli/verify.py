@@ -151,7 +151,7 @@ def show(found: "PostImplant", folder: Path | None) -> None:
         for sentence in sentences:
             say(f"{word}: {sentence}")
     if found.check.made:
-        say(f"second opinion on the files: {found.check.verdict}")
+        say(f"independent check on the files: {found.check.verdict}")
     say("Not a medical device: for research and education.")
     if folder is not None:
         say(f"wrote {folder}")

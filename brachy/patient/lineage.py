@@ -87,7 +87,7 @@ def approve(folder: str | Path, by: str) -> Path:
     if is_approved(place):
         raise UsageError(f"{place} is approved already by {approval(place)['by']}")
     if plan.check.failed:
-        raise BrachyError(f"the second opinion on {place} failed: see `brachy check {place}`")
+        raise BrachyError(f"the independent check on {place} failed: see `brachy check {place}`")
     file = place / APPROVAL
     write_text_whole(
         file, canonical({"format": "brachy-approval", "version": 1, "plan": plan.checksum, "by": by.strip()})

@@ -2,7 +2,7 @@
 
 Floats are rounded to 6 significant digits on the way out, keys keep the order of the fields, and `checksum` is the
 SHA-256 of the canonical text without the checksum itself and without `check`, so that the same plan is the same bytes
-and files that name the checksum stay right when a second opinion is added; `check` has a checksum of its own.
+and files that name the checksum stay right when an independent check is added; `check` has a checksum of its own.
 """
 
 import hashlib
@@ -312,7 +312,7 @@ def checksum_of(data: Mapping[str, object]) -> str:
 
 
 def _check_checksum(check: Mapping[str, object], of: str) -> str:
-    """SHA-256 of a second opinion together with the checksum of the plan it is on."""
+    """SHA-256 of an independent check together with the checksum of the plan it is on."""
     return hashlib.sha256((of + canonical(check)).encode("utf-8")).hexdigest()
 
 

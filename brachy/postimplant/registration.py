@@ -46,7 +46,7 @@ WINDOW_HU = (-150.0, 250.0)
 
 WORSE_CORRELATION = 0.05
 """A start of the registration by image that correlates worse than the best by more than this has ended in a local
-optimum, and is no second opinion (engineering choice)."""
+optimum, and is no independent comparison (engineering choice)."""
 
 SAMPLING_SEED = 1
 """The voxels that are compared are drawn with it; without one SimpleITK takes the clock."""
@@ -133,8 +133,8 @@ def by_seeds(planned_mm: ArrayLike, found_mm: ArrayLike, gate_mm: float = GATE_M
 
     Examples
     --------
-    >>> dice = np.random.default_rng(1)
-    >>> planned = dice.uniform(-25, 25, (30, 3))
+    >>> rng = np.random.default_rng(1)
+    >>> planned = rng.uniform(-25, 25, (30, 3))
     >>> found = by_seeds(planned, planned + [40.0, -3.0, 100.0])
     >>> found.residual_mm < 1e-6, np.round(found.transform[:3, 3])
     (True, array([ 40.,  -3., 100.]))

@@ -323,7 +323,7 @@ def test_the_command_of_the_clinical_case(day1, tmp_path):
     assert {path.name for path in (tmp_path / "v").iterdir()} >= {
         "verification.json", "RTPLAN.dcm", "RTDOSE.dcm", "seeds.csv",
     }  # fmt: skip
-    for word in ("54 seeds", "as implanted", "second opinion on the files: pass", "MISSED"):
+    for word in ("54 seeds", "as implanted", "independent check on the files: pass", "MISSED"):
         assert word in run.output
 
 

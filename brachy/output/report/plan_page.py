@@ -54,7 +54,7 @@ def render_report(
     Parameters
     ----------
     plan : Plan
-        A plan, with its second opinion where there is one.
+        A plan, with its independent check where there is one.
     case : Case
         CT and identity.
     structures : sequence of Structure
@@ -178,9 +178,9 @@ def _summary(plan: Plan) -> list[tuple[str, bool | None, str]]:
         checks = plan.check.checks
         passed = sum(item.passed for item in checks)
         good = not plan.check.failed
-        said.append(("second opinion", good, f"{passed} of {len(checks)} checks passed"))
+        said.append(("independent check", good, f"{passed} of {len(checks)} checks passed"))
     else:
-        said.append(("second opinion", None, "not asked"))
+        said.append(("independent check", None, "not asked"))
     return said
 
 
