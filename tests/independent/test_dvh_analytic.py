@@ -9,12 +9,12 @@ import json
 import numpy as np
 import pytest
 
-from brachy.dosimetry import dvh as histograms
-from brachy.dosimetry.dvh import dvh
+from brachy.dosimetry.dvh import dvh, histogram_of
 from brachy.dosimetry.implant import Implant
 from brachy.dosimetry.source import load_source
 from brachy.geometry.grid import Dose, Grid
 from brachy.geometry.structures import Structure
+from tests.dosimetry.test_dose_volume import K, NearestSeed
 
 R, H = 12.0, 24.0
 RANGE = 24.0
@@ -116,20 +116,15 @@ def test_the_uncertainty_covers_the_true_shape(case, spacing, phase, shared):
 
 
 @pytest.mark.parametrize("centre", [(0.0, 0.0, 0.0), (13.31, -7.12, 4.93)])
-def test_volumes_round_one_point_follow_the_inverse_square(monkeypatch, centre):
+def test_volumes_round_one_point_follow_the_inverse_square(centre):
     """D = k / r^2 with k = 14 500 Gy mm^2: V(D) = 4/3 pi (k / D)^1.5 (data/analytic_dvh.json)."""
-
-    def inverse_square(points, implants, formalism="1D", days=None, method="auto"):
-        away2 = ((np.asarray(points)[:, None] - implants[0].positions_mm[None]) ** 2).sum(axis=2)
-        return (14_500.0 / away2).sum(axis=1)
-
-    monkeypatch.setattr(histograms.tg43, "dose", inverse_square)
+    assert K == 14_500.0
     angle = 2 * np.pi * np.arange(360) / 360
     unit = np.column_stack([np.cos(angle), np.sin(angle), 0 * angle])
     z = np.arange(-17.5, 18, 1.0)
     contours = [unit * np.sqrt(18**2 - h**2) + [0, 0, h] + np.array(centre) for h in z]
     seed = Implant(load_source("amersham_6711"), [centre], strength_U=1.0)
-    found = dvh(seed, Structure("ball", contours))
+    found = histogram_of(NearestSeed((seed,)), Structure("ball", contours))
     for gy, cc in ((72.5, 11.84769), (145.0, 4.18879), (290.0, 1.48096)):
         assert found.V(gy) == pytest.approx(cc, rel=5e-3)
 
