@@ -116,7 +116,7 @@ def _worst(name: str, difference: float, tolerance: float, source: str, kind: st
     )
 
 
-def _tables() -> dict[str, Any]:
+def _tables() -> dict[str, Any]:  # a TOML file of printed tables of several forms
     path = resources.folder("sources").parent / "commissioning.toml"
     return tomllib.loads(path.read_text(encoding="utf-8"))
 

@@ -145,7 +145,7 @@ def _source_data(plan: Plan) -> list[CheckItem]:
     return items
 
 
-def _shipped(model: str) -> dict[str, Any] | None:
+def _shipped(model: str) -> dict[str, Any] | None:  # a source file before it is checked
     for folder in (resources.folder("sources"), resources.folder("sources") / "unverified"):
         path = folder / f"{model}.toml"
         if path.is_file():

@@ -135,7 +135,7 @@ def histogram_of(
     >>> histogram_of(dose_model(seed), box).D(90) == dvh(seed, box).D(90)
     True
     """
-    base: dict[str, Any] = {"structure_notes": structure.notes}
+    base: dict[str, Any] = {"structure_notes": structure.notes}  # keywords of DVH
     if isinstance(dose, Dose):
         seeds, dose_at = None, cast(DoseAt, partial(interpolated, dose))
         base |= {"half_life_days": I125_HALF_LIFE_DAYS, "formalism": "", "interpolated": True}

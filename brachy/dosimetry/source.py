@@ -106,7 +106,7 @@ class Source:
         """
         return _from_file(parse(data, name), name)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:  # content of a source file: text, numbers and tables
         """The whole source file as plain JSON values; `Source.from_dict` reads it back."""
         return SourceFile.model_validate(self._data).model_dump(exclude_none=True)
 

@@ -1,4 +1,4 @@
-"""The folder of `brachy verify`, whole or not at all: verification.json, RT Plan and Dose, CSV, report."""
+"""Output folder of `brachy verify`, written whole or not at all: verification.json, RT Plan and Dose, CSV, report."""
 
 import math
 import os
@@ -64,7 +64,7 @@ def anonymised_post_implant(found: PostImplant) -> PostImplant:
 
 
 def _anonymous_row(case: Case) -> ImplantCase:
-    """Identity of an anonymised case: without structure set and date."""
+    """Identity of an anonymised case, without structure set and date."""
     return case_row(case).model_copy(update={"structure_set_uid": "", "ct_date": ""})
 
 

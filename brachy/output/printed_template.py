@@ -106,7 +106,7 @@ def printed_template_options(
         "wall": "wall_mm",
         "standoff": "standoff_mm",
     }
-    chosen: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}  # keywords of the options, of several types
     for part in given.split(","):
         name, equals, value = part.strip().partition("=")
         if name == "all" and not equals:

@@ -46,11 +46,13 @@ class DoseResult:
         """Highest dose of the grid in Gy."""
         return float(self.dose.gy.max())
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:  # plain JSON data
         """The object printed by --json."""
         from brachy.writing import rounded
 
-        data: dict[str, Any] = rounded({"output": self.output, "max_gy": self.max_gy, "seeds": self.seeds})
+        data: dict[str, Any] = rounded(  # plain JSON data
+            {"output": self.output, "max_gy": self.max_gy, "seeds": self.seeds}
+        )
         return data
 
 

@@ -1,4 +1,4 @@
-"""Where a plan comes from: the plans before it, kept beside it, and the mark of one that is approved.
+"""History of a plan: its ancestors, kept in its folder, and its approval.
 
 A folder of a child holds chain/HASH.json, the plan.json of every ancestor, so that each state can be written again.
 approval.json marks a folder as approved: it is never replaced, and what changes its plan makes a child.
@@ -42,7 +42,7 @@ def chain_of(folder: str | Path) -> tuple[Plan, ...]:
 
 
 def ancestors_for_child(folder: str | Path) -> tuple[Plan, ...]:
-    """What the folder of a child of this plan must keep: the plan and its ancestors, as far as they are here."""
+    """The plan and its ancestors, as far as they are here: what the folder of a child plan must keep."""
     place = Path(folder)
     if place.is_file():
         place = place.parent
@@ -53,7 +53,7 @@ def ancestors_for_child(folder: str | Path) -> tuple[Plan, ...]:
 
 
 def write_chain(folder: Path, ancestors: Sequence[Plan]) -> None:
-    """Write the plans before one into the folder that is being built for it."""
+    """Write the ancestors of a plan into its folder."""
     if not ancestors:
         return
     (folder / CHAIN).mkdir()

@@ -1,8 +1,8 @@
-"""The plan as a record: plan.json, version 1, in and out. It is the one truth; everything else is made from it.
+"""The plan as a record, and plan.json, version 1. All other output is made from it.
 
 Floats are rounded to 6 significant digits on the way out, keys keep the order of the fields, and `checksum` is the
 SHA-256 of the canonical text without the checksum itself and without `check`, so that the same plan is the same bytes
-and files that name the checksum stay right when an independent check is added; `check` has a checksum of its own.
+and files that name the checksum stay right when the independent check is added; `check` has a checksum of its own.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ class PlanInput(Record):
 
 
 class PlanCase(Record):
-    """Whose plan it is. Patient name and dates are not kept here."""
+    """Identity of the case. Patient name and dates are not kept here."""
 
     patient_id: str = ""
     study_uid: str = ""
@@ -74,7 +74,7 @@ class PlanSource(Record):
 
 
 class PlanTarget(Record):
-    """A target and what it gets."""
+    """A target and its prescription."""
 
     roi: str
     prescription_gy: float
@@ -312,7 +312,7 @@ def checksum_of(data: Mapping[str, object]) -> str:
 
 
 def _check_checksum(check: Mapping[str, object], of: str) -> str:
-    """SHA-256 of an independent check together with the checksum of the plan it is on."""
+    """SHA-256 of an independent check together with the checksum of its plan."""
     return hashlib.sha256((of + canonical(check)).encode("utf-8")).hexdigest()
 
 

@@ -426,7 +426,7 @@ def load_protocol(name: str | Path) -> Protocol:
         raise UsageError(f"protocol {path.name}: {first_problem(error)}") from None
 
 
-def change(protocol: Protocol, **tables: dict[str, Any]) -> Protocol:
+def change(protocol: Protocol, **tables: dict[str, Any]) -> Protocol:  # fields of several types
     """Return a copy with some fields of some tables changed; the whole protocol is checked again.
 
     Raises

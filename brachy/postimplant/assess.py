@@ -1,4 +1,4 @@
-"""The second half of `brachy.verify`: targets on the CT after the implant, dose, goals, cold spots, intervals."""
+"""Assessment of an implant: targets on the post-implant CT, dose, goals, cold spots, sectors, intervals."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -61,7 +61,7 @@ LIMITS = (
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What `assess` is asked: the implant as it is, and against what."""
+    """Input of `assess`: the implanted seeds, the plan to compare with, and options."""
 
     case: Case
     planned: Planned | None
@@ -77,7 +77,7 @@ class Question:
     sectors: str
     seed: int
     count: int | None
-    said: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def formalism_of(planned: Planned | None, given: str | None) -> str:
@@ -91,13 +91,13 @@ def formalism_of(planned: Planned | None, given: str | None) -> str:
 
 def assess(ask: Question, tell: Callable[[str], None]) -> PostImplant:
     """Dose, metrics beside the plan's, goals, cold spots, sectors, places and intervals of an implant."""
-    said = [*ask.said, *ask.made.assumed]
-    case, targets, carried, protocol = _structures(ask, said)
+    notes = [*ask.notes, *ask.made.assumed]
+    case, targets, carried, protocol = _structures(ask, notes)
     _must_hold(case, [target.structure for target in targets])
     if ask.seeds.imported is not None and ask.seeds.imported.frame_of_reference_uid:
         mine = case.identity.frame_of_reference_uid
         if mine and mine != ask.seeds.imported.frame_of_reference_uid:
-            said.append(
+            notes.append(
                 f"{ask.seeds.origin} has another frame of reference than the CT; its positions are taken as given"
             )
     implants = list(ask.made.implants)
@@ -113,7 +113,7 @@ def assess(ask: Question, tell: Callable[[str], None]) -> PostImplant:
     tell("dose-volume metrics")
     told = evaluate(ask.model, organs, targets, external, asked)
     judged = judge(told, goals, targets, organs, source=protocol.citations.get("goals", ""))
-    beside = _planned_values(ask, told, organs, targets, external, asked, said)
+    beside = _planned_values(ask, told, organs, targets, external, asked, notes)
     tell("cold spots and sectors")
     forbidden = [s for s in organs if s.role in SOFT_OBSTACLES]
     cold, sectors, further = {}, {}, {}
@@ -170,7 +170,7 @@ def assess(ask: Question, tell: Callable[[str], None]) -> PostImplant:
         margin_mm=ask.margin_mm,
         doubts=tuple(DoubtRow(position_mm=vector(at), reason=why, seed=k) for at, why, k in ask.seeds.doubts),
         warnings=_warnings(ask),
-        assumed=tuple(dict.fromkeys([*case.assumed, *said])),
+        assumed=tuple(dict.fromkeys([*case.assumed, *notes])),
         limits=LIMITS,
     )
     return PostImplant(
@@ -182,7 +182,7 @@ def assess(ask: Question, tell: Callable[[str], None]) -> PostImplant:
 # ---- structures and targets ------------------------------------------------------------------------------------
 
 
-def likely_targets(case: Case, said: list[str]) -> list[Structure]:
+def likely_targets(case: Case, notes: list[str]) -> list[Structure]:
     """Structures that are targets by role, type or name; a prostate where nothing else is.
 
     Raises
@@ -195,26 +195,26 @@ def likely_targets(case: Case, said: list[str]) -> list[Structure]:
     if not found:
         found = [s for s in drawn if coverage.is_prostate(s.name)]
         if len(found) == 1:
-            said.append(f"'{found[0].name}' is taken as the target (no ROI says that it is one)")
+            notes.append(f"'{found[0].name}' is taken as the target (no ROI says that it is one)")
     listed = ", ".join(s.name for s in case.structures) or "none"
     if not found:
         raise UsageError(f"no ROI is a target: name it with --target ROI; the ROIs are: {listed}")
     if len(found) > 1:
         named = ", ".join(s.name for s in found)
         raise UsageError(f"{len(found)} ROIs could be the target ({named}): choose with --target ROI")
-    if not any("is taken as the target" in sentence for sentence in said):
-        said.append(f"no target was named: '{found[0].name}' is the only ROI that can be one")
+    if not any("is taken as the target" in sentence for sentence in notes):
+        notes.append(f"no target was named: '{found[0].name}' is the only ROI that can be one")
     return found
 
 
-def _structures(ask: Question, said: list[str]) -> tuple[Case, list[Target], bool, Protocol]:
+def _structures(ask: Question, notes: list[str]) -> tuple[Case, list[Target], bool, Protocol]:
     """Case with roles, targets with prescriptions, whether a target was carried over, protocol."""
     planned = ask.planned
     if planned is None or planned.plan is None:
-        return _without_our_plan(ask, said)
+        return _without_our_plan(ask, notes)
     plan, protocol = planned.plan, planned.plan.protocol
     wanted = ask.targets or [(target.roi, None) for target in plan.targets]
-    case, carried = _carried(ask, [name for name, _ in wanted], said)
+    case, carried = _carried(ask, [name for name, _ in wanted], notes)
     case = prepare(case, protocol, [case.structure(name).name for name, _ in wanted])
     by_roi = {target.roi.casefold(): target for target in plan.targets}
     targets = []
@@ -231,8 +231,8 @@ def _structures(ask: Question, said: list[str]) -> tuple[Case, list[Target], boo
     return case, targets, carried, protocol
 
 
-def _carried(ask: Question, wanted: Sequence[str], said: list[str]) -> tuple[Case, bool]:
-    """The case with what it lacks of the plan's structures, moved by the transform."""
+def _carried(ask: Question, wanted: Sequence[str], notes: list[str]) -> tuple[Case, bool]:
+    """Add to the case the plan's structures that it lacks, moved by the registration."""
     planned, case = ask.planned, ask.case
     assert planned is not None
     there = {s.name.casefold() for s in case.structures if not s.is_empty}
@@ -255,14 +255,14 @@ def _carried(ask: Question, wanted: Sequence[str], said: list[str]) -> tuple[Cas
         for name, s in known.items()
         if name not in there and name not in expanded and s.name != "Bone (from CT)"
     ]
-    said.append(
+    notes.append(
         f"carried over from the plan by the transform, not drawn on the CT after the implant: "
         f"{', '.join(s.name for s in moved)}"
     )
     return replace(case, structures=(*case.structures, *moved)), True
 
 
-def _without_our_plan(ask: Question, said: list[str]) -> tuple[Case, list[Target], bool, Protocol]:
+def _without_our_plan(ask: Question, notes: list[str]) -> tuple[Case, list[Target], bool, Protocol]:
     case = ask.case
     protocol = load_protocol(STANDARD)
     protocol = protocol.model_copy(
@@ -276,7 +276,7 @@ def _without_our_plan(ask: Question, said: list[str]) -> tuple[Case, list[Target
                     f"target '{structure.name}' has no contours on the CT after the implant: draw it"
                 )
     else:
-        chosen = [(structure, None) for structure in likely_targets(case, said)]
+        chosen = [(structure, None) for structure in likely_targets(case, notes)]
     names = {structure.name for structure, _ in chosen}
     structures = []
     for structure in case.structures:
@@ -286,14 +286,14 @@ def _without_our_plan(ask: Question, said: list[str]) -> tuple[Case, list[Target
     case = replace(case, structures=tuple(structures))
     targets = []
     for structure, gy in chosen:
-        rx = ask.prescription_gy or gy or _known_prescription(ask, structure, said)
+        rx = ask.prescription_gy or gy or _known_prescription(ask, structure, notes)
         targets.append(Target(case.structure(structure.name), rx))
     if len({t.name for t in targets}) < len(targets):
         raise UsageError("a target is given twice: give it once")
     return case, targets, False, protocol
 
 
-def _known_prescription(ask: Question, target: Structure, said: list[str]) -> float:
+def _known_prescription(ask: Question, target: Structure, notes: list[str]) -> float:
     """Gy of a target from the vendor's plan, or the usual one of a prostate."""
     if ask.planned is not None:
         for roi, gy in ask.planned.prescriptions.items():
@@ -301,10 +301,10 @@ def _known_prescription(ask: Question, target: Structure, said: list[str]) -> fl
                 return gy
     imported = ask.seeds.imported
     if imported is not None and imported.prescription_gy is not None:
-        said.append(f"prescription {imported.prescription_gy:g} Gy as in {ask.seeds.origin}")
+        notes.append(f"prescription {imported.prescription_gy:g} Gy as in {ask.seeds.origin}")
         return imported.prescription_gy
     if coverage.is_prostate(target.name):
-        said.append(
+        notes.append(
             f"no prescription is known: {PROSTATE_GY:g} Gy, the 125I monotherapy of a prostate (TG-64, "
             "doi:10.1118/1.598721), is used; --prescription GY says another"
         )
@@ -339,7 +339,7 @@ def _planned_values(
     targets: Sequence[Target],
     external: Structure | None,
     asked: Sequence[Goal],
-    said: list[str],
+    notes: list[str],
 ) -> dict[str, dict[str, Compared]]:
     """Metrics of each structure by name, as planned and as implanted."""
     before: dict[str, dict[str, float | None]] = {}
@@ -355,7 +355,7 @@ def _planned_values(
                 if share is not None and volume is not None:
                     values.setdefault(f"{name}_cc", share * volume / 100.0)
         if planned.plan.evaluation.formalism != ask.model.formalism:
-            said.append(
+            notes.append(
                 f"the plan's metrics are {planned.plan.evaluation.formalism}, those as implanted {ask.model.formalism}"
             )
     elif planned is not None and ask.registration is not None:
@@ -363,7 +363,7 @@ def _planned_values(
         model = dose_model_where_known(moved, ask.model.formalism)
         found = evaluate(model, organs, targets, external, asked)
         before = {name.casefold(): values for name, values in found.structures.items()}
-        said.append(
+        notes.append(
             "planned metrics are those of the planned seeds on the structures of the CT after the implant"
         )
     beside: dict[str, dict[str, Compared]] = {}
@@ -433,8 +433,8 @@ def _shifts(ask: Question) -> ShiftReport | None:
 
 
 def _warnings(ask: Question) -> tuple[str, ...]:
-    said = list(ask.seeds.warnings)
+    notes = list(ask.seeds.warnings)
     known = ask.count if ask.count is not None else len(ask.planned) if ask.planned is not None else None
-    if known is not None and known != len(ask.seeds) and not any(f"of {known}" in line for line in said):
-        said.append(f"{len(ask.seeds)} of {known} seeds found")
-    return tuple(said)
+    if known is not None and known != len(ask.seeds) and not any(f"of {known}" in line for line in notes):
+        notes.append(f"{len(ask.seeds)} of {known} seeds found")
+    return tuple(notes)

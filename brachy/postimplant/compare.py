@@ -1,4 +1,4 @@
-"""Found seeds beside planned ones, seed by seed and needle by needle, and the implant they make."""
+"""Comparison of found with planned seeds, by seed and by needle, and the implant with source and strength."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -79,7 +79,7 @@ def shift_report(planned: Planned, comparison: Comparison) -> ShiftReport:
 
 @dataclass(frozen=True, eq=False)
 class Implanted:
-    """The implant as it is.
+    """Implanted seeds with source and strength.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def implanted(
     BrachyError
         If the dose model needs axes and a seed has none.
     """
-    said: list[str] = []
+    notes: list[str] = []
     count = len(seeds)
     if planned is not None and comparison is not None:
         kinds = list(planned.implants)
@@ -132,7 +132,7 @@ def implanted(
         stated, planned_on = _day(planned.implant_on), _day(planned.planned_on)
         date_assumed = planned.date_assumed
         if len(comparison.matching.extra) and len(kinds) > 1:
-            said.append("seeds that match no planned one have the strength and model of the commonest kind")
+            notes.append("seeds that match no planned one have the strength and model of the commonest kind")
     elif seeds.imported is not None and (seeds.imported.sources):
         kinds = seeds.imported.implants(
             source=source, accept_unverified=accept_unverified, accept_strength=accept_strength
@@ -142,7 +142,7 @@ def implanted(
         reference = next((s.reference for s in seeds.imported.sources if s.reference is not None), None)
         stated, planned_on = None if reference is None else reference.date(), seeds.imported.plan_date
         date_assumed = False
-        said += list(seeds.imported.assumed)
+        notes += list(seeds.imported.assumed)
     else:
         if source is None or strength_U is None:
             raise UsageError(
@@ -154,16 +154,16 @@ def implanted(
         question_strength(strength_U, accept_strength, "--strength")
     when = implant_date(implant_on, planned_on, date_assumed, post_implant_ct)
     if strength_U is None:
-        kinds, notes = decayed(kinds, stated, when)
-        said += notes
+        kinds, decay_notes = decayed(kinds, stated, when)
+        notes += decay_notes
         if when.on is None or stated is None:
-            said.append(
+            notes.append(
                 f"source and strength of {'the plan' if planned is not None else seeds.origin} hold at implantation"
             )
     if when.on is not None and post_implant_ct is not None and when.on != post_implant_ct:
-        said.append(f"implanted on {when.on} ({when.origin}); the CT is of {post_implant_ct}")
+        notes.append(f"implanted on {when.on} ({when.origin}); the CT is of {post_implant_ct}")
     model = None if source is None else load_source(source, accept_unverified)
-    positions, axes = seeds.positions_mm, _axes(seeds, comparison, needs_axes, said)
+    positions, axes = seeds.positions_mm, _axes(seeds, comparison, needs_axes, notes)
     implants, order = [], list[int]()
     for kind, entry in enumerate(kinds):
         mine = np.flatnonzero(of == kind)
@@ -181,8 +181,8 @@ def implanted(
         )
         order += mine.tolist()
     for implant in implants:
-        said += [note for note in source_warnings(implant.source) if note not in said]
-    return Implanted(tuple(implants), tuple(order), tuple(dict.fromkeys(said)))
+        notes += [note for note in source_warnings(implant.source) if note not in notes]
+    return Implanted(tuple(implants), tuple(order), tuple(dict.fromkeys(notes)))
 
 
 def _day(text: str) -> date | None:
@@ -190,7 +190,7 @@ def _day(text: str) -> date | None:
     return date.fromisoformat(text[:10]) if text else None
 
 
-def _axes(seeds: GivenSeeds, comparison: Comparison | None, needed: bool, said: list[str]) -> Float | None:
+def _axes(seeds: GivenSeeds, comparison: Comparison | None, needed: bool, notes: list[str]) -> Float | None:
     """Axes (m, 3) of all seeds, those of the needles where a seed's own is unknown; None where one stays unknown."""
     axes = seeds.axes.copy()
     unknown = np.array([not np.isfinite(axis).all() for axis in axes], dtype=bool)
@@ -200,7 +200,7 @@ def _axes(seeds: GivenSeeds, comparison: Comparison | None, needed: bool, said: 
                 axes[f] = comparison.carried_axes[p]
         filled = unknown & np.array([np.isfinite(axis).all() for axis in axes], dtype=bool)
         if filled.any():
-            said.append(f"{int(filled.sum())} seeds without an axis lie along their planned needles")
+            notes.append(f"{int(filled.sum())} seeds without an axis lie along their planned needles")
         unknown &= ~filled
     if not unknown.any():
         return axes

@@ -1,4 +1,4 @@
-"""Where the target is cold, where a further seed helps most, and the dose sector by sector."""
+"""Coverage of a target: cold spots, the most useful place of a further seed, dose by sector."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

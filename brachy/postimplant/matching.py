@@ -1,4 +1,4 @@
-"""Which planned seed became which found one: gated one-to-one assignment, and what moved how.
+"""Matching of planned and found seeds: one-to-one assignment within a gate, and the shifts.
 
 A seed is matched to at most one other and never across more than the gate, so that a lost or migrated seed is
 missing or extra and never a displacement of several centimetres.

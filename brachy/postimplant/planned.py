@@ -1,4 +1,4 @@
-"""What was planned: seeds with their names and needles, strengths, prescriptions; from our plan or any vendor's."""
+"""The planned implant: seeds with names and needles, strengths, prescriptions; from plan.json or a vendor's RTPLAN."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +108,7 @@ def planned_of(plan: Plan, folder: Path | None = None) -> Planned:
         drawn = read_structure_set(folder / "RTSTRUCT.dcm")
         structures = drawn.structures
         frame = frame or drawn.frame_of_reference_uid
-    said = [note for implant in plan.implants() for note in source_warnings(implant.source)]
+    notes = [note for implant in plan.implants() for note in source_warnings(implant.source)]
     return Planned(
         labels=tuple(row[0] for row in rows),
         needles=tuple(row[1] for row in rows),
@@ -126,7 +126,7 @@ def planned_of(plan: Plan, folder: Path | None = None) -> Planned:
         planned_on=plan.sources[0].implant_on,
         date_assumed=plan.implant_date_assumed,
         structures=structures,
-        assumed=tuple(dict.fromkeys(said)),
+        assumed=tuple(dict.fromkeys(notes)),
         folder=folder,
     )
 
@@ -149,7 +149,7 @@ def _of_vendor(file: Path, source: str | None, accept_unverified: bool) -> Plann
         needles.append(needle)
     if len(set(labels)) < len(labels):
         labels = [f"{label} (#{n})" for n, label in enumerate(labels, 1)]
-    said = dict.fromkeys(note for implant in implants for note in source_warnings(implant.source))
+    notes = dict.fromkeys(note for implant in implants for note in source_warnings(implant.source))
     reference = next((s.reference for s in read.sources if s.reference is not None), None)
     return Planned(
         labels=tuple(labels),
@@ -166,6 +166,6 @@ def _of_vendor(file: Path, source: str | None, accept_unverified: bool) -> Plann
         identifier=read.uid,
         implant_on="" if reference is None else reference.date().isoformat(),
         planned_on="" if read.plan_date is None else read.plan_date.isoformat(),
-        assumed=(*read.assumed, *said),
+        assumed=(*read.assumed, *notes),
         folder=file.parent,
     )

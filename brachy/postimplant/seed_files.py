@@ -1,4 +1,4 @@
-"""Seeds that are given, not found: a CSV (ours, a reviewed one, or anyone's) or a vendor's RTPLAN."""
+"""Seeds read from a file instead of found on CT: a CSV or a vendor's RTPLAN."""
 
 import csv
 import io

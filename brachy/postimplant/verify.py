@@ -1,4 +1,4 @@
-"""`brachy.verify`: an implant after the fact, from the CT and the plan to dose, shifts and what is missing."""
+"""`brachy.verify`: post-implant dosimetry and comparison with the plan."""
 
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -64,7 +64,7 @@ def verify(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> PostImplant:
-    """Dose and geometry of an implant as it is, beside the plan if there is one.
+    """Dose and geometry of an implant, compared with its plan if there is one.
 
     Parameters
     ----------
@@ -158,10 +158,10 @@ def verify(
     _same_seeds(given, case, other_patient)
     _plausible_count(given, planned, count)
     registration, comparison = None, None
-    said = list(planned.assumed) if planned is not None else []
+    notes = list(planned.assumed) if planned is not None else []
     if planned is not None:
         tell("registering")
-        registration = _register(planned, case, given, register, planning_case, gate_mm, said)
+        registration = _register(planned, case, given, register, planning_case, gate_mm, notes)
         comparison = compare.compare(planned, given, registration, gate_mm)
         if not len(comparison.matching.pairs):
             raise BrachyError(
@@ -179,7 +179,8 @@ def verify(
         assess.Question(
             case=case, planned=planned, registration=registration, comparison=comparison, seeds=given, made=made,
             model=dose_model(made.implants, chosen), prescription_gy=prescription_gy, targets=targets,
-            margin_mm=margin_mm, contour_sd_mm=contour_sd_mm, sectors=sectors, seed=seed, count=count, said=tuple(said),
+            margin_mm=margin_mm, contour_sd_mm=contour_sd_mm, sectors=sectors, seed=seed, count=count,
+            notes=tuple(notes),
         ),
         tell,
     )  # fmt: skip
@@ -220,7 +221,7 @@ def _known_beforehand(
     source: str | None,
     strength_U: float | None,
 ) -> None:
-    """Refuse what cannot be dosed before minutes are spent on finding its seeds."""
+    """Refuse input without source, strength or target before seeds are searched, which takes minutes."""
     if seeds is None and (source is None or strength_U is None):
         raise UsageError(
             "without a plan give the seeds' model and air-kerma strength: --source MODEL --strength U"
@@ -235,7 +236,7 @@ def _known_beforehand(
 def _registrable(
     planned: Planned, case: Case, register: str | Path, planning_case: Case | str | Path | None
 ) -> None:
-    """Refuse what cannot be registered before minutes are spent on finding seeds."""
+    """Refuse input that cannot be registered before seeds are searched, which takes minutes."""
     how = str(register)
     if how not in METHODS:
         by_file(register)
@@ -284,7 +285,7 @@ def _given(seeds: GivenSeeds | ArrayLike | str | Path) -> GivenSeeds:
 
 
 def _beside(seeds: Any, post: Case | str | Path) -> Any:
-    """The file that is meant: one that is not there by its name is looked for beside the CT."""
+    """Path of the file with the seeds; a relative name that does not exist is looked for beside the CT."""
     if not isinstance(seeds, (str, Path)) or isinstance(post, Case) or Path(seeds).exists():
         return seeds
     place = Path(post) if Path(post).is_dir() else Path(post).parent
@@ -357,7 +358,7 @@ def _register(
     register: str | Path,
     planning_case: Case | str | Path | None,
     gate_mm: float,
-    said: list[str],
+    notes: list[str],
 ) -> Registration:
     how = str(register)
     if how not in METHODS:
@@ -381,7 +382,7 @@ def _register(
         if how == "image":
             raise UsageError(NO_PLANNING_CT)
     found = by_seeds(planned.positions_mm, given.positions_mm, gate_mm)
-    said.append(
+    notes.append(
         "registered by the seeds themselves: a shift of the whole implant within the organ is taken for a move of "
         "the patient"
     )
@@ -415,7 +416,7 @@ def _planning_case(planned: Planned, given: Case | str | Path | None) -> Case | 
 
 
 def _organ(planned: Planned, before: Case, after: Case) -> tuple[Structure, Structure | None]:
-    """What must fit: an ROI that both CTs have (liver first, then the targets), else the planned target."""
+    """Structure to register on: an ROI that both CTs have (liver first, then the targets), else the planned target."""
     mine = {s.name.casefold(): s for s in before.structures if not s.is_empty}
     theirs = {s.name.casefold(): s for s in after.structures if not s.is_empty}
     targets = [name.casefold() for name in planned.prescriptions if name]

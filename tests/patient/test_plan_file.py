@@ -251,3 +251,46 @@ def test_a_file_keeps_to_the_umask(tmp_path):
     finally:
         os.umask(old)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+
+
+FIGURES = {"GTV": {"D90_gy": 120.5, "V100_pct": 95.5}}
+MEASURE = {"measure": 0.9, "share_with_d90": 0.5, "seeds": 20}
+TRIED = {
+    "azimuth_deg": 0.0, "tilt_deg": 0.0, "offset_mm": [1.0, 0.0], "needles_offered": 9, "blocked": {"Ribs": 2},
+    "edge_points_out_of_reach": 0, "score": None, "optimised": 6.5, "outcome": "chosen",
+}  # fmt: skip
+SEARCHED = {"seed": 1, "directions": [{"target": "GTV", "tried": [TRIED]}]}
+
+
+@pytest.mark.parametrize(
+    "optimiser",
+    [
+        {},
+        {
+            "objective": 5.5, "terms": {"underdose": 5.5}, "raised_for_goals": 1.15,
+            "robust": {"scenarios": 40, "measure": "D90", "before": MEASURE, "after": MEASURE,
+                       "rounds": 3, "reached": True},
+            "seed": 1, "starts": 4, "moves": 1000, "candidates": 400, "samples": 3000,
+            "out_of_reach": [{"roi": "GTV", "volume_cc": 0.5, "centre_mm": [1.0, 2.0, 3.0]}],
+            "directions": SEARCHED["directions"], "lower_bound": 5.0, "gap_absolute": 0.5, "gap_relative": 0.1,
+            "certificate": "no loading is below", "time_limit_s": 5.0, "interrupted": True,
+        },
+        {
+            **SEARCHED, "blocked": [{"template": 0, "hole": "A2"}], "objective": 5.5, "terms": {"underdose": 5.5},
+            "raised_for_goals": 1.0, "changes": ["needle A1: 2 seeds, was 3"],
+        },
+        {
+            **SEARCHED, "raised_for_goals": 1.0, "replan": {"now": FIGURES, "old": FIGURES, "new": FIGURES},
+            "carried_on": False, "blocked": [], "short_by": {"GTV": {"V100_pct": 1.5, "D90_gy": 2.5}},
+            "helps_most": "a further seed in hole A1", "time_limit_s": 5.0, "changes": [],
+        },
+    ],
+    ids=["none", "planned", "edited", "replanned"],
+)  # fmt: skip
+def test_a_plan_of_an_earlier_release_loads_and_is_written_again_with_the_same_bytes(file, optimiser):
+    """Keys and their order as version 0.1.0 wrote them; keys that were not written stay away."""
+    data = {**json.loads(file.read_text(encoding="utf-8")), "optimiser": optimiser}
+    file.write_text(canonical({**data, "checksum": checksum_of(data)}), encoding="utf-8")
+    loaded = Plan.load(file)
+    assert loaded.to_json() == file.read_text(encoding="utf-8")
+    assert json.dumps(loaded.optimiser.model_dump(mode="json")) == json.dumps(optimiser)

@@ -17,6 +17,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
 
+# requests and replies are JSON between two processes
 def decompressed(request: dict[str, Any], frame: bytes) -> np.ndarray[Any, np.dtype[Any]]:
     """Stored values (rows, columns) of one compressed frame."""
     array, _ = get_decoder(UID(request["syntax"])).as_array(
@@ -36,7 +37,7 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
         try:
             array = np.ascontiguousarray(decompressed(request, frame))
         except Exception:
-            reply: dict[str, Any] = {"error": "damaged"}
+            reply: dict[str, Any] = {"error": "damaged"}  # JSON for the other process
             content = b""
         else:
             content = array.tobytes()

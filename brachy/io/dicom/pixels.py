@@ -149,6 +149,7 @@ class Decoder:
             raise BrachyError(f"{shown(name)} cannot be decompressed, it is damaged: copy or export it again")
         return np.frombuffer(content, dtype=np.dtype(reply["dtype"])).reshape(reply["shape"])
 
+    # request and reply are JSON between two processes
     def _ask(self, request: dict[str, Any], frame: bytes) -> tuple[dict[str, Any], bytes]:
         """Reply of the decoding process; if that has died or took too long, a reply with an error."""
         process = self._running()
@@ -159,6 +160,7 @@ class Decoder:
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n" + frame)
             process.stdin.flush()
+            # JSON of the other process, checked where it is used
             reply: dict[str, Any] = json.loads(process.stdout.readline())
             return reply, process.stdout.read(reply.get("length", 0))
         except (OSError, ValueError):

@@ -1,1 +1,1 @@
-"""Plans that change: edited by hand, or replanned during the implantation."""
+"""Change of a plan: edits by hand, and replanning during the implantation."""

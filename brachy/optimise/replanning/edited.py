@@ -36,7 +36,7 @@ def plan_edited(
     progress: Progress | None = None,
     control: SearchControl | None = None,
 ) -> Plan:
-    """The plan with edits by hand, evaluated anew; a child that names its parent.
+    """Apply edits by hand and evaluate the result: a new plan that names its parent.
 
     Parameters
     ----------
@@ -58,7 +58,8 @@ def plan_edited(
 
     Notes
     -----
-    Rules that an edit breaks are stated in `rules`, not refused: the hand goes before the rule, and the plan says so.
+    Rules that an edit breaks are stated in `rules`, not refused: an edit takes precedence over a rule, and the plan
+    states it.
     """
     opened = reopen(plan, case)
     changed = edited_needles(tuple(edits), plan)
@@ -101,7 +102,7 @@ def plan_edited(
 
 
 def _needle(each: EditedNeedle, opened: Opened) -> PlanNeedle:
-    """The needle of a hole of the template with seeds at given depths; its tip follows the deepest."""
+    """Needle through a template hole with seeds at given depths; the tip follows from the deepest seed."""
     made = opened.candidates.templates[each.template]
     layout = made.layout
     hole = layout.hole_mm(*parse_hole(each.hole))

@@ -1,4 +1,4 @@
-"""Changes by hand: edits.csv, read against the plan it changes.
+"""Edits by hand: reads edits.csv and checks each edit against the plan.
 
 A row adds, moves or removes a seed, or a whole needle where `seed` is empty. Depths are from the hole along the needle.
 """
@@ -37,7 +37,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class EditedNeedle:
-    """What a needle holds after the edits: depths of seed centres from the hole, mm, deepest first, and sources."""
+    """Seeds of a needle after the edits: depths of the centres from the hole, mm, deepest first, and sources."""
 
     template: int
     hole: str
@@ -173,7 +173,7 @@ def needle_at(plan: Plan, template: int, hole: str) -> PlanNeedle | None:
 
 
 def edited_needles(edits: tuple[Edit, ...], plan: Plan) -> tuple[EditedNeedle, ...]:
-    """What each needle that some edit names holds afterwards; without seeds where it is removed.
+    """Seeds of each edited needle after the edits; none where the needle is removed.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What was placed: placed.csv or JSON, read against the plan it belongs to (docs/formats.md).
+"""Report of what was implanted: placed.csv or JSON, checked against its plan (docs/formats.md).
 
 A row speaks for one seed, or for a whole needle where `seed` is empty. Each seed is in one state; a file that
 contradicts the plan or itself is refused by its line.
@@ -42,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Placed:
-    """What a file says.
+    """Placed and lost seeds, blocked holes and measured needles of a report.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def _must_be_near(row: Row, needle: PlanNeedle | None) -> None:
 
 
 def _judged(rows: list[Row], plan: Plan, where: str) -> Placed:
-    """What the rows say together; refuse two states of one thing."""
+    """Combine the rows; refuse two states of one seed or needle."""
     seen: dict[tuple[int, str, int | None], int] = {}
     lines: dict[tuple[int, str], list[Row]] = {}
     by_needle: dict[tuple[int, str], list[Row]] = {}

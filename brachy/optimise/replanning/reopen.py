@@ -1,4 +1,4 @@
-"""A finished plan opened again: its needles on the same lattice, some of them fixed, the rest to be searched.
+"""Prepare a finished plan for another search: the same template holes, some needles fixed, the others to be searched.
 
 Fixed seeds give their dose to the base of the search; candidates that would come too near to them, and needles that
 would cross a fixed needle, are taken out; a fixed needle is counted as used.
@@ -260,7 +260,7 @@ def completed(
     optimiser: OptimiserRecord,
     notes: Sequence[str] = (),
 ) -> Plan:
-    """A child of the plan with other needles, evaluated and judged; it names its parent."""
+    """New plan with other needles, evaluated; it names its parent."""
     order = {id(n): k for k, n in enumerate(needles)}
     sorted_needles = sorted(
         needles,

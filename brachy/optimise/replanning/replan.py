@@ -1,4 +1,4 @@
-"""Planning again during the implantation: what is in stays, the rest makes up for it."""
+"""Replanning during the implantation: placed seeds stay, the remaining ones are optimised again."""
 
 import math
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def replan(
     cache: Path | None = None,
     control: SearchControl | None = None,
 ) -> Plan:
-    """Plan the rest of an implantation round what is placed; a child that names its parent.
+    """Optimise the remaining seeds of an implantation: a new plan that names its parent.
 
     Parameters
     ----------
@@ -110,7 +110,11 @@ def replan(
 def search_rest(
     plan: Plan, standing: Standing, control: SearchControl
 ) -> tuple[SearchProblem, Solution | None, dict[str, Figures], float]:
-    """The best loading of what is left, or None where the old plan is carried on; and the figures of all three."""
+    """Search the remaining seeds.
+
+    Returns problem, best solution (None where the old plan is carried on), the figures of placed seeds, old and new
+    plan, and the factor on the weight of underdose.
+    """
     opened, protocol = standing.opened, plan.protocol
     control.show("influence")
     problem = problem_with(opened, standing.fixed, standing.closed, standing.present)
@@ -163,7 +167,7 @@ def concluded(
     raised: float,
     control: SearchControl,
 ) -> Plan:
-    """The new plan of a search, with what is in, evaluated and in words."""
+    """Evaluated plan of a search, with the placed seeds, the shortfall and the changes in words."""
     needles, sources = continued(plan, standing, problem, solution)
     if not any(needle.seeds for needle in needles):
         raise BrachyError("no seed is placed and none can be: there is nothing to plan")
@@ -199,7 +203,7 @@ def concluded(
 def continued(
     plan: Plan, standing: Standing, problem: SearchProblem, solution: Solution | None
 ) -> tuple[list[PlanNeedle], list[PlanSource]]:
-    """Needles of what is in and what is to come, and their sources; without a loading the old plan is carried on."""
+    """Needles with placed and remaining seeds, and their sources; without a solution the old plan is carried on."""
     sources = list(plan.sources)
     if not standing.news:
         return list(plan.needles), sources
@@ -214,7 +218,7 @@ def _rx(plan: Plan, roi: str) -> float:
 
 
 def joined(fixed: Sequence[PlanNeedle], added: Sequence[PlanNeedle]) -> list[PlanNeedle]:
-    """Needles with what is in and what is added; a needle that is in place and holds nothing is withdrawn."""
+    """Merge fixed and added seeds needle by needle; a needle in place without seeds has been withdrawn."""
     found: dict[Key, PlanNeedle] = {(n.template, n.hole): n for n in fixed}
     for needle in added:
         key = (needle.template, needle.hole)
@@ -248,7 +252,7 @@ def _inserted_again(old: PlanNeedle, needle: PlanNeedle) -> PlanNeedle:
 
 
 def _preferring(problem: SearchProblem, old: NDArray[np.int8], protocol: Protocol) -> SearchProblem:
-    """A price on every seed and needle that the old plan does not have."""
+    """Add the cost of a change to every seed and needle that the old plan does not have."""
     arrays = problem.arrays
     used = np.zeros(len(arrays.needle_cost), dtype=bool)
     used[arrays.needle_of[old > 0]] = True

@@ -65,7 +65,7 @@ def opened_for(plan: Plan, case: Case) -> Opened:
 
 
 def stand(plan: Plan, opened: Opened, placed: Placed) -> Standing:
-    """What is fixed, what is left and which holes are closed, from a plan and what was placed."""
+    """Fixed and remaining needles and closed holes, from a plan and a report of what was placed."""
     fixed: list[PlanNeedle] = []
     present: list[PlanNeedle] = []
     rest: list[PlanNeedle] = []
@@ -118,7 +118,7 @@ def stand(plan: Plan, opened: Opened, placed: Placed) -> Standing:
 
 
 def _has_news(plan: Plan, placed: Placed) -> bool:
-    """Whether anything was reported that the plan does not have already, or its own search was ended early."""
+    """Whether the report has anything that the plan does not have, or the search of the plan was ended early."""
     seeds = {
         (needle.template, needle.hole, k): seed.position_mm
         for needle in plan.needles

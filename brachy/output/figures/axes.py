@@ -198,6 +198,7 @@ def plot_slice(
         names: list[str] = []
         for structure in regions:
             line = line_of(structure, plan)
+            # keywords of Matplotlib
             style: dict[str, Any] = {"color": line.colour, "ls": line.pattern, "lw": line.width}
             style["zorder"] = _height(structure, plan)
             rings = [ring for ring in cuts.outlines_on(cut, structure) if _within(ring, box)]

@@ -1,4 +1,4 @@
-"""The report of an implant: what was planned beside what was found."""
+"""The report of an implant, planned and found values side by side."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -288,7 +288,7 @@ def _fullest(pictures: Sequence[Any]) -> int:
 
 
 def _summary(record: PostImplantRecord) -> list[tuple[str, bool | None, str]]:
-    """The verdicts of the first lines: what, whether good, in words."""
+    """First lines of the page: name, whether it holds (None if not judged), and text."""
     lines: list[tuple[str, bool | None, str]] = []
     goals = [goal for goal in record.goals if goal.required]
     if goals:
