@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from brachy.errors import BrachyError
+from brachy.needles.channel import Channel
 from brachy.needles.needle_path import skin_entry
 from brachy.needles.template import parse_hole
 from brachy.optimise.control import Progress, SearchControl
 from brachy.optimise.goals import reach_goals
-from brachy.optimise.replanning.edits import Edit, EditedNeedle, edited_needles, in_words
+from brachy.optimise.replanning.edits import Edit, EditedNeedle, edited_needles, in_words, needle_at
 from brachy.optimise.replanning.reopen import (
     Opened,
     completed,
@@ -102,28 +103,33 @@ def plan_edited(
 
 
 def _needle(each: EditedNeedle, opened: Opened) -> PlanNeedle:
-    """Needle through a template hole with seeds at given depths; the tip follows from the deepest seed."""
+    """Needle through a template hole with seeds at given depths; the tip follows from the deepest seed.
+
+    A needle of the plan keeps its own direction, a new one lies along the template's axis.
+    """
     made = opened.candidates.templates[each.template]
-    layout = made.layout
-    hole = layout.hole_mm(*parse_hole(each.hole))
-    entry = skin_entry(opened.prepared.external, hole, layout.direction, each.depths_mm[0])
+    old = needle_at(opened.plan, each.template, each.hole)
+    hole = made.layout.hole_mm(*parse_hole(each.hole))
+    direction = made.layout.direction if old is None else np.array(old.direction)
+    entry = skin_entry(opened.prepared.external, hole, direction, each.depths_mm[0])
     if entry is None or entry.depth_mm <= 0:
         raise BrachyError(
             f"the axis of hole {each.hole} does not enter the patient before {each.depths_mm[0]:g} mm"
         )
     tip = each.depths_mm[0] + made.tip_offset_mm
+    channel = Channel(each.hole, hole, direction, entry.depth_mm, tip)
     return PlanNeedle(
         hole=each.hole,
         template=each.template,
         hole_mm=_vector(hole),
-        skin_mm=_vector(hole + entry.depth_mm * layout.direction),
-        tip_mm=_vector(hole + tip * layout.direction),
-        direction=_vector(layout.direction),
+        skin_mm=_vector(channel.entry_mm),
+        tip_mm=_vector(channel.tip_mm),
+        direction=_vector(direction),
         depth_mm=tip,
         depth_from_skin_mm=tip - entry.depth_mm,
         seeds=tuple(
             PlanSeed(
-                position_mm=kept or _vector(hole + depth * layout.direction),
+                position_mm=kept or _vector(channel.at(depth)),
                 depth_mm=tip - depth,
                 source=kind,
             )

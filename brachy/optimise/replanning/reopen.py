@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from brachy.errors import BrachyError
 from brachy.needles.candidates import needle_candidates
+from brachy.needles.channel import Axis
 from brachy.needles.conflicts import segments_of
 from brachy.needles.needle_path import segment_distances
 from brachy.needles.template import TemplateLayout, parse_hole
@@ -81,11 +82,24 @@ def reopen(plan: Plan, case: Case, step_mm: float | None = None) -> Opened:
             TemplateLayout.of(template),
             rules,
             prepared.capsule_length_mm,
+            axes=_axes_of(plan, index),
         )
-        for template in plan.templates
+        for index, template in enumerate(plan.templates)
     )
     candidates = Candidates.of(templates, prepared.anchor_mm, protocol, len(protocol.source.stock_mCi))
     return Opened(plan, prepared, candidates)
+
+
+def _axes_of(plan: Plan, template: int) -> list[Axis] | None:
+    """Axes of the plan's own needles where they have directions of their own; None for the template's lattice."""
+    layout = TemplateLayout.of(plan.templates[template])
+    if not layout.cone_deg:
+        return None
+    return [
+        Axis(needle.hole, layout.hole_mm(*parse_hole(needle.hole)), np.array(needle.direction))
+        for needle in plan.needles
+        if needle.template == template and not needle.in_place
+    ]
 
 
 def _must_match(plan: Plan, case: Case) -> None:
