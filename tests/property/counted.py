@@ -1,4 +1,4 @@
-"""How many examples a property test of whole plans runs, and how many of them were refused."""
+"""How many examples a property test runs, and how many of them were refused."""
 
 import os
 import re
@@ -24,25 +24,24 @@ REASONS = (
 
 
 def examples(few):
-    """A test of one number, run for `few` numbers, always the same; with PROPERTY_EXAMPLES=N for N new ones.
+    """Settings: `few` examples, always the same; with PROPERTY_EXAMPLES=N in the environment, N new ones.
 
-    A failing case is not made smaller, because each takes seconds; its number is printed.
+    A failing example is printed and not made smaller, which would take minutes.
     """
     many = os.environ.get("PROPERTY_EXAMPLES")
+    return settings(
+        max_examples=int(many or few),
+        derandomize=not many,
+        database=None,
+        deadline=None,
+        print_blob=True,
+        phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+    )
 
-    def run(test):
-        return given(st.integers(0, 2**32 - 1))(
-            settings(
-                max_examples=int(many or few),
-                derandomize=not many,
-                database=None,
-                deadline=None,
-                phases=(Phase.generate,),
-                suppress_health_check=list(HealthCheck),
-            )(test)
-        )
 
-    return run
+numbers = given(st.integers(0, 2**32 - 1))
+"""Numbers from which a test draws a case of its own."""
 
 
 @dataclass

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from brachy.optimise import plan
-from tests.property.counted import Counted, examples
+from tests.property.counted import Counted, examples, numbers
 from tests.property.sampled_rules import broken_rules
 from tests.property.small_cases import body, protocol, small_case
 
@@ -30,6 +30,7 @@ def test_every_rule_holds_in_every_plan():
     counted = Counted()
 
     @examples(25)
+    @numbers
     def every_rule_holds(number):
         rng = np.random.default_rng(number)
         case, gtv, around = small_case(rng)

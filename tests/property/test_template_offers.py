@@ -5,7 +5,7 @@ The rules are recomputed by `brachy.evaluation.rules` from the plan's geometry a
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from brachy.dosimetry.source import load_source
@@ -19,10 +19,9 @@ from brachy.patient.plan import PlanNeedle, PlanTemplate
 from brachy.patient.target import Target
 from brachy.writing import rounded
 from tests.needle_cases import SHIFT, box, ellipsoid, plan_needles, plan_template, protocol, shifted
+from tests.property.counted import Counted, examples
 
 SEED = load_source("amersham_6711")
-NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
-"""A plan takes a tenth of a second: making a failing one smaller would take minutes."""
 BODY = ellipsoid("Body", (0, 0, 0), (160, 110, 130), "external", slices=5.0, points=72)
 
 
@@ -111,97 +110,121 @@ def legal_subset(found, chosen):
     return kept
 
 
-@settings(max_examples=40, deadline=None, phases=NO_SHRINKING)
-@given(bodies, directions, protocols(), offsets, st.randoms(use_true_random=False))
-def test_every_loading_that_is_offered_obeys_every_rule(body, direction, tables, offset, random):
-    target, obstacles = build(body)
-    rules = protocol(**tables)
-    try:
-        found = offered(target, obstacles, direction, rules, offset)
-    except BrachyError:
-        return  # no axis crosses so small a target
-    if not found.needles:
-        assert found.blocked
-        return
-    candidates = list(range(len(found.positions_mm)))
-    random.shuffle(candidates)
-    loaded = legal_subset(found, candidates[: random.randint(1, len(candidates))])
-    needles = [
-        PlanNeedle.model_validate(rounded(n.model_dump(mode="json"))) for n in plan_needles(found, loaded)
-    ]
-    template = PlanTemplate.model_validate(rounded(plan_template(found.layout).model_dump(mode="json")))
-    structures = [BODY, target, *obstacles]
-    results = check_rules(needles, [template], [Target(target, 120.0)], structures, rules, SEED)
-    broken = [result for result in results if not result.met and not result.rule.startswith("target edge")]
-    assert broken == []
+def test_every_loading_that_is_offered_obeys_every_rule():
+    counted = Counted()
+
+    @examples(40)
+    @given(bodies, directions, protocols(), offsets, st.randoms(use_true_random=False))
+    def obeys(body, direction, tables, offset, random):
+        target, obstacles = build(body)
+        rules = protocol(**tables)
+        found = counted(offered, target, obstacles, direction, rules, offset)
+        if found is None:
+            return  # no axis crosses so small a target
+        if not found.needles:
+            assert found.blocked
+            return
+        candidates = list(range(len(found.positions_mm)))
+        random.shuffle(candidates)
+        loaded = legal_subset(found, candidates[: random.randint(1, len(candidates))])
+        needles = [
+            PlanNeedle.model_validate(rounded(n.model_dump(mode="json"))) for n in plan_needles(found, loaded)
+        ]
+        template = PlanTemplate.model_validate(rounded(plan_template(found.layout).model_dump(mode="json")))
+        structures = [BODY, target, *obstacles]
+        results = check_rules(needles, [template], [Target(target, 120.0)], structures, rules, SEED)
+        broken = [
+            result for result in results if not result.met and not result.rule.startswith("target edge")
+        ]
+        assert broken == []
+
+    obeys()
+    counted.check()
 
 
-@settings(max_examples=25, deadline=None, phases=NO_SHRINKING)
-@given(bodies, directions, protocols(), offsets, st.randoms(use_true_random=False))
-def test_coverage_of_the_edge_is_as_offered(body, direction, tables, offset, random):
-    target, obstacles = build(body)
-    rules = protocol(**tables)
-    try:
-        found = offered(target, obstacles, direction, rules, offset)
-    except BrachyError:
-        return
-    if not found.needles:
-        return
-    used = sorted(random.sample(range(len(found.needles)), random.randint(1, len(found.needles))))
-    # the deepest candidate of each, so that a shortened needle counts as far as it was offered
-    loaded = [int(np.flatnonzero(found.needle_of == needle)[0]) for needle in used]
-    structures = [BODY, target, *obstacles]
-    template = plan_template(found.layout)
-    results = check_rules(
-        plan_needles(found, loaded), [template], [Target(target, 120.0)], structures, rules, SEED
-    )
-    covered = found.edge_covered_by[:, used].any(axis=1)
-    for result in results:
-        if result.rule.startswith("target edge"):
-            layer = int(result.rule.split()[-1])
-            if abs(result.worst - rules.template.lateral_margin_mm) > 2 * TOLERANCE_MM:
-                within = result.worst <= rules.template.lateral_margin_mm
-                assert within == covered[found.edge_layer == layer].all()
-            # a breach is only what some needle that was offered and left out would have served
-            left_out = found.edge_covered_by.any(axis=1) & ~covered
-            assert result.met or left_out[found.edge_layer == layer].any()
-    everything = [cause == "" for cause in found.edge_cause]
-    assert everything == found.edge_covered_by.any(axis=1).tolist()
+def test_coverage_of_the_edge_is_as_offered():
+    counted = Counted()
+
+    @examples(25)
+    @given(bodies, directions, protocols(), offsets, st.randoms(use_true_random=False))
+    def is_as_offered(body, direction, tables, offset, random):
+        target, obstacles = build(body)
+        rules = protocol(**tables)
+        found = counted(offered, target, obstacles, direction, rules, offset)
+        if found is None:
+            return
+        if not found.needles:
+            return
+        used = sorted(random.sample(range(len(found.needles)), random.randint(1, len(found.needles))))
+        # the deepest candidate of each, so that a shortened needle counts as far as it was offered
+        loaded = [int(np.flatnonzero(found.needle_of == needle)[0]) for needle in used]
+        structures = [BODY, target, *obstacles]
+        template = plan_template(found.layout)
+        results = check_rules(
+            plan_needles(found, loaded), [template], [Target(target, 120.0)], structures, rules, SEED
+        )
+        covered = found.edge_covered_by[:, used].any(axis=1)
+        for result in results:
+            if result.rule.startswith("target edge"):
+                layer = int(result.rule.split()[-1])
+                if abs(result.worst - rules.template.lateral_margin_mm) > 2 * TOLERANCE_MM:
+                    within = result.worst <= rules.template.lateral_margin_mm
+                    assert within == covered[found.edge_layer == layer].all()
+                # a breach is only what some needle that was offered and left out would have served
+                left_out = found.edge_covered_by.any(axis=1) & ~covered
+                assert result.met or left_out[found.edge_layer == layer].any()
+        everything = [cause == "" for cause in found.edge_cause]
+        assert everything == found.edge_covered_by.any(axis=1).tolist()
+
+    is_as_offered()
+    counted.check()
 
 
-@settings(max_examples=20, deadline=None, phases=NO_SHRINKING)
-@given(bodies, directions, protocols(), offsets)
-def test_a_patient_who_lies_elsewhere_gets_the_same_offer(body, direction, tables, offset):
-    target, obstacles = build(body)
-    rules = protocol(**tables)
-    try:
-        here = offered(target, obstacles, direction, rules, offset)
-    except BrachyError:
-        with pytest.raises(BrachyError):
-            offered(shifted(target), [], direction, rules, offset, shifted(BODY))
-        return
-    there = offered(shifted(target), [shifted(s) for s in obstacles], direction, rules, offset, shifted(BODY))
-    assert [needle.hole for needle in there.needles] == [needle.hole for needle in here.needles]
-    assert [(b.hole, b.cause) for b in there.blocked] == [(b.hole, b.cause) for b in here.blocked]
-    assert np.array_equal(there.needle_of, here.needle_of)
-    assert there.positions_mm - SHIFT == pytest.approx(here.positions_mm, abs=5e-3)
-    assert np.array_equal(there.seed_conflicts, here.seed_conflicts)
+def test_a_patient_who_lies_elsewhere_gets_the_same_offer():
+    counted = Counted()
+
+    @examples(20)
+    @given(bodies, directions, protocols(), offsets)
+    def is_the_same(body, direction, tables, offset):
+        target, obstacles = build(body)
+        rules = protocol(**tables)
+        here = counted(offered, target, obstacles, direction, rules, offset)
+        if here is None:
+            with pytest.raises(BrachyError):
+                offered(shifted(target), [], direction, rules, offset, shifted(BODY))
+            return
+        there = offered(
+            shifted(target), [shifted(s) for s in obstacles], direction, rules, offset, shifted(BODY)
+        )
+        assert [needle.hole for needle in there.needles] == [needle.hole for needle in here.needles]
+        assert [(b.hole, b.cause) for b in there.blocked] == [(b.hole, b.cause) for b in here.blocked]
+        assert np.array_equal(there.needle_of, here.needle_of)
+        assert there.positions_mm - SHIFT == pytest.approx(here.positions_mm, abs=5e-3)
+        assert np.array_equal(there.seed_conflicts, here.seed_conflicts)
+
+    is_the_same()
+    counted.check()
 
 
-@settings(max_examples=25, deadline=None, phases=NO_SHRINKING)
-@given(bodies, directions, protocols())
-def test_obstacles_never_add_a_needle_or_reach_further(body, direction, tables):
-    target, obstacles = build(body)
-    rules = protocol(**tables)
-    try:
-        free = offered(target, [], direction, rules, (0.0, 0.0))
-    except BrachyError:
-        return
-    hindered = offered(target, obstacles, direction, rules, (0.0, 0.0))
-    tips = {needle.hole: needle.tip_depth_mm for needle in free.needles}
-    for needle in hindered.needles:
-        assert needle.tip_depth_mm <= tips[needle.hole] + 1e-6
-    assert len(hindered.needles) + len(hindered.blocked) == len(free.needles) + len(free.blocked)
+def test_obstacles_never_add_a_needle_or_reach_further():
+    counted = Counted()
+
+    @examples(25)
+    @given(bodies, directions, protocols())
+    def never_further(body, direction, tables):
+        target, obstacles = build(body)
+        rules = protocol(**tables)
+        free = counted(offered, target, [], direction, rules, (0.0, 0.0))
+        if free is None:
+            return
+        hindered = offered(target, obstacles, direction, rules, (0.0, 0.0))
+        tips = {needle.hole: needle.tip_depth_mm for needle in free.needles}
+        for needle in hindered.needles:
+            assert needle.tip_depth_mm <= tips[needle.hole] + 1e-6
+        assert len(hindered.needles) + len(hindered.blocked) == len(free.needles) + len(free.blocked)
+
+    never_further()
+    counted.check()
 
 
 @pytest.mark.parametrize(("thick", "beyond"), [(0.4, False), (0.6, True)])
