@@ -109,7 +109,7 @@ class _Hole:
 
 @dataclass(frozen=True, eq=False)
 class LateralRule:
-    """The lateral margin of one plan; see `check`.
+    """Check of the lateral margin of one plan, see `check`.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ class LateralRule:
         target: Structure,
         number: int,
     ) -> tuple[list[str], NDArray[np.bool_]]:
-        """Why no needle passes near a missed point, (m,), and whether every hole that could serve it is barred."""
+        """Why no needle comes near each missed point, (m,), and whether every hole that could serve it is barred."""
         causes = [""] * len(points)
         barred = np.ones(len(points), dtype=bool)
         places = np.flatnonzero(missed)

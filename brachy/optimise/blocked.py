@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from brachy.needles.template import column_letters, parse_hole
+from brachy.needles.template import TemplateLayout, parse_hole
 from brachy.patient.plan import Plan
 
 Hole = tuple[int, str]
@@ -33,11 +33,9 @@ def closed_holes(plan: Plan, reported: Collection[Hole]) -> frozenset[Hole]:
     radius = plan.protocol.replan.blocked_radius_mm
     found = set(reported)
     for template, hole in reported:
-        lattice = plan.templates[template]
-        column, row = parse_hole(hole)
-        reach = int(radius / lattice.spacing_mm + 1e-9)
-        for c in range(max(column - reach, 0), min(column + reach, lattice.columns - 1) + 1):
-            for r in range(max(row - reach, 1), min(row + reach, lattice.rows) + 1):
-                if np.hypot(c - column, r - row) * lattice.spacing_mm <= radius + 1e-6:
-                    found.add((template, column_letters(c) + str(r)))
+        layout = TemplateLayout.of(plan.templates[template])
+        place = np.array(layout.on_plate(*parse_hole(hole)))
+        for other in layout.holes:
+            if np.linalg.norm(layout.on_plate(*other) - place) <= radius + 1e-6:
+                found.add((template, layout.hole_label(*other)))
     return frozenset(found)

@@ -31,10 +31,11 @@ LONGEST_MM = 250.0
 """The table of a seed's dose reaches this far; beyond, it ends on its last step (engineering choice)."""
 
 FORBIDDING = 1e4
-"""Price of what no plan may have, far above every other term."""
+"""Price of a forbidden arrangement, far above every other term of the objective (engineering choice)."""
 
 TABLE_PER_MM = 8.0
 ANGLES = 48
+"""Steps of the seed's dose table for each mm and from its axis to its equator (engineering choice)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +222,7 @@ class Candidates:
         )
 
     def only(self, kept: NDArray[np.bool_], closed: NDArray[np.bool_] | None = None) -> "Candidates":
-        """The same without the candidates that are not kept; needles stay, also where they are left empty.
+        """Copy with the kept candidates alone; needles are kept, also those left without candidates.
 
         Parameters
         ----------
@@ -245,7 +246,7 @@ class Candidates:
         )
 
     def stays(self, kept: NDArray[np.bool_], closed: NDArray[np.bool_] | None = None) -> Int:
-        """Indices of the candidates that `only` leaves."""
+        """Indices of the candidates that `only` keeps."""
         return np.flatnonzero(kept if closed is None else kept & ~closed[self.needle_of]).astype(np.int64)
 
     def __len__(self) -> int:
@@ -271,9 +272,16 @@ class Candidates:
 
     @cached_property
     def edges(self) -> tuple[Int, Int, Float]:
-        """Groups of edge points covered by the same candidates: CSR first and groups by candidate, points a group.
+        """Groups of edge points that are covered by the same candidates.
 
-        A candidate covers an edge point if the needle, loaded with it alone, lies within the lateral margin.
+        A candidate covers an edge point if its needle, loaded with it alone, comes within the lateral margin.
+
+        Returns
+        -------
+        first, groups : arrays
+            Groups that candidate i covers, in CSR form: `groups[first[i]:first[i + 1]]`.
+        points : array
+            Number of edge points of each group.
         """
         of_template = np.where(self.measured, -1, self.template_of)[self.needle_of]
         matrix = np.zeros((len(self), len(self._patterns)), dtype=bool)
@@ -334,7 +342,7 @@ class Candidates:
 
 
 def _nearest(points_mm: Float, count: int) -> Int:
-    """(n, k) nearest other points, ties by index, so that rounding never decides."""
+    """(n, k) nearest other points; distances equal to 1e-4 mm are ordered by index, so that rounding has no effect."""
     size = len(points_mm)
     asked = min(2 * count + 1, size)
     found = np.full((size, count), -1, dtype=np.int64)
@@ -349,7 +357,7 @@ def _nearest(points_mm: Float, count: int) -> Int:
 
 
 def pairs_to_lists(pairs: Int, size: int) -> tuple[Int, Int]:
-    """CSR lists (first, partners) of pairs, both ways round."""
+    """Partners of each item in CSR form: partners of i are `partners[first[i]:first[i + 1]]`."""
     both = np.concatenate([pairs, pairs[:, ::-1]])
     both = both[np.lexsort((both[:, 1], both[:, 0]))]
     first = np.searchsorted(both[:, 0], np.arange(size + 1)).astype(np.int64)
@@ -357,7 +365,17 @@ def pairs_to_lists(pairs: Int, size: int) -> tuple[Int, Int]:
 
 
 def search_arrays(candidates: Candidates, matrix: NDArray[np.float32], protocol: Protocol) -> SearchArrays:
-    """What the kernels search on, for an influence matrix (n + 1, points) of the candidates."""
+    """Arrays for the search kernels, from the candidates and their influence matrix (n + 1, points).
+
+    Parameters
+    ----------
+    candidates : Candidates
+        n candidates.
+    matrix : (n + 1, points) float32 array
+        Dose of a seed at each candidate, Gy; its last row is zero and stands for no seed.
+    protocol : Protocol
+        Prices of the objective and limits on seeds and needles.
+    """
     size, needles = len(candidates), len(candidates.needles)
     seed_conflict_first, seed_conflicts = pairs_to_lists(candidates.seed_conflicts, size)
     needle_conflict_first, needle_conflicts = pairs_to_lists(candidates.needle_conflicts, needles)
@@ -374,7 +392,7 @@ def search_arrays(candidates: Candidates, matrix: NDArray[np.float32], protocol:
         needle_conflicts=needle_conflicts,
         cover_first=cover_first,
         cover=cover,
-        # what no candidate covers is a constant of the layout: it tells directions apart, and moves nothing
+        # the cost of edge points that no candidate covers is a constant: it compares directions, not loadings
         cover_cost=np.where(np.isin(np.arange(len(points)), cover), price.lateral, price.out_of_reach)
         * points,
         near=candidates.near,

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from brachy.errors import UsageError
-from brachy.needles.template import parse_hole
+from brachy.needles.template import TemplateLayout, parse_hole
 from brachy.patient.plan import Plan, PlanNeedle
 
 _Place = tuple[float, int, tuple[float, float, float] | None]
@@ -122,10 +122,10 @@ def place_of(plan: Plan, template: str, hole: str, seed: str) -> tuple[int, str,
     number = int(template) if template.isdecimal() and len(template) < 6 else 0
     if not 1 <= number <= len(plan.templates):
         raise UsageError(f"template '{template[:20]}' is none of 1-{len(plan.templates)}")
-    lattice = plan.templates[number - 1]
+    layout = TemplateLayout.of(plan.templates[number - 1])
     column, row = parse_hole(hole.lstrip("'"))
     label = hole.lstrip("'").upper()
-    if column >= lattice.columns or row > lattice.rows:
+    if not layout.has_hole(column, row):
         raise UsageError(f"template {number} has no hole {label}")
     index = int(seed) if seed.isdecimal() and len(seed) < 6 else None
     if seed and not index:

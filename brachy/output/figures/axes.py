@@ -275,12 +275,12 @@ def _draw_needles(axes: "Axes", plan: Plan, cut: Grid, half_mm: float) -> tuple[
 
 
 def _height(structure: Structure, plan: Plan) -> float:
-    """What lies above what: targets over isodoses, which often run along them."""
+    """Drawing order: targets over isodoses, which often run along them."""
     return 2.1 if role_of(structure, plan) == "target" else 2.0
 
 
 def _mark_edges(axes: "Axes", cut: Grid) -> None:
-    """R, L, A, P ... outside the edges, a scale of 5 cm inside, the place of an axial cut as the title."""
+    """Mark the edges with R, L, A, P ..., draw a scale of 5 cm, and write the position of an axial cut as the title."""
     left, right, top, bottom = cuts.edge_letters(cut)
     for letter, x, y, side, height in (
         (left, -0.01, 0.5, "right", "center"),
@@ -301,7 +301,7 @@ def _mark_edges(axes: "Axes", cut: Grid) -> None:
 
 
 def _size(box: tuple[float, float, float, float], height: float, legend: bool) -> tuple[float, float]:
-    """Inches of a figure for a picture of that box (mm) with or without a legend beside it."""
+    """Width and height of a figure, inches, for a picture of a box (mm) with or without a legend beside it."""
     aspect = (box[1] - box[0]) / (box[3] - box[2])
     return float(np.clip(height * aspect, 3.0, 14.0)) + (3.2 if legend else 0.6), height + 0.6
 
@@ -435,7 +435,7 @@ def plot_template(
 
 
 def _from_origin(ring: Float, origin: Float) -> tuple[Float, Float]:
-    """Along columns and rows from hole A1."""
+    """Coordinates of a line along columns and rows, mm from hole A1."""
     return ring[:, 0] - origin[0], origin[1] - ring[:, 1]
 
 
@@ -459,7 +459,7 @@ def _draw_holes(axes: "Axes", plan: Plan, template: int, cut: Grid) -> list[Any]
 
 
 def _legend(axes: "Axes", handles: Sequence[Any], names: Sequence[str], **where: Any) -> None:
-    """Legend outside the picture; a name is text, whatever it holds."""
+    """Legend outside the picture; names are shown as plain text, also where they hold markup."""
     if not handles:
         return
     found = axes.legend(
@@ -475,7 +475,7 @@ def _legend(axes: "Axes", handles: Sequence[Any], names: Sequence[str], **where:
 
 @contextmanager
 def _drawing(axes: "Axes | None", size_inches: tuple[float, float]) -> Iterator["Axes"]:
-    """Axes to draw on: those given, or those of a figure of its own that no window shows."""
+    """Axes to draw on: the given ones, or those of a new figure that is not shown in a window."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
         if axes is None:

@@ -1,4 +1,4 @@
-"""Surfaces for 3D pictures: triangles of structures and of isodoses, from VTK's contour filter. Not for measuring."""
+"""Surfaces of structures and isodoses for 3D pictures, as triangles from VTK's contour filter; not for measurements."""
 
 from typing import Any, NamedTuple
 
@@ -11,13 +11,13 @@ from brachy.geometry.structures import Structure
 Float = NDArray[np.float64]
 
 MOST_VOXELS = 250_000
-"""Structures are sampled on lattices of at most about so many voxels (engineering choice)."""
+"""A structure is sampled on a lattice of about this many voxels at most (engineering choice)."""
 
 FINEST_MM = 1.5
-"""And no finer than this (engineering choice)."""
+"""Least spacing of that lattice (engineering choice)."""
 
 MOST_TRIANGLES = 6000
-"""Surfaces are thinned to about so many triangles (engineering choice)."""
+"""Surfaces are reduced to about this many triangles (engineering choice)."""
 
 
 class Surface(NamedTuple):
@@ -30,7 +30,7 @@ class Surface(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to show."""
+        """Whether there is no triangle."""
         return len(self.triangles) == 0
 
 
@@ -40,7 +40,21 @@ def structure_surface(
     most_triangles: int = MOST_TRIANGLES,
     most_voxels: int = MOST_VOXELS,
 ) -> Surface:
-    """Smoothed surface of a structure, of what lies in a box (2, 3) if one is given.
+    """Smoothed surface of a structure, or of its part in a box.
+
+    Parameters
+    ----------
+    structure : Structure
+        Structure.
+    box_mm : (2, 3) array, optional
+        Lowest and highest corner, patient frame (LPS), mm.
+    most_triangles, most_voxels : int
+        Limits on the size of the result and of the lattice that is sampled.
+
+    Returns
+    -------
+    Surface
+        Empty where the structure or its part in the box is.
 
     Examples
     --------
@@ -64,7 +78,7 @@ def structure_surface(
 
 
 def dose_surface(dose: Dose, level_gy: float, most_triangles: int = MOST_TRIANGLES) -> Surface:
-    """Isodose surface, from the grid's values."""
+    """Isodose surface at a level in Gy, from the values of the dose grid."""
     return _level(dose.grid, np.asarray(dose.gy), level_gy, most_triangles, smooth=0)
 
 
