@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: .venv demo test test-fast property lint validation bench bench-planner bench-cohort fuzz reliability mutants coverage peers audit docs lock clean
+.PHONY: .venv demo test test-fast property lint validation bench bench-planner bench-cohort fuzz reliability mutants coverage peers registration audit docs lock clean
 
 .venv: $(STAMP)
 
@@ -68,6 +68,10 @@ coverage: $(STAMP)
 	NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -q -m kernel tests
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --sort=cover --fail-under=95
+
+# The table of docs/verify.md: synthetic implants registered by their seeds, 200 of each kind. About eight minutes.
+registration: $(STAMP)
+	$(BIN)/python -m tests.postimplant.implants
 
 # Exported files read by other programs, in environments of their own under build/peers.
 peers: $(STAMP)

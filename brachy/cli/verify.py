@@ -138,7 +138,8 @@ def show(found: "PostImplant", folder: Path | None) -> None:
             rows.add_row(*map(cell, (row.sector, row.volume_cc, row.D90_gy, row.V100_pct, row.min_gy)))
         console.show(rows)
     for goal in record.goals:
-        met = "met" if goal.met else "MISSED" if goal.required else "missed (an aim)"
+        missed = "MISSED" if goal.required else "missed (an aim)"
+        met = "not judged" if goal.met is None else "met" if goal.met else missed
         say(f"goal: {goal.roi} {goal.metric} {goal.op} {goal.limit:g}: {goal.value:.4g}, {met}")
     for doubt in record.doubts:
         which = f"seed {doubt.seed + 1}" if doubt.seed is not None else "no seed"
@@ -163,6 +164,9 @@ def _show_seeds(record: "PostImplantRecord", say: Say) -> None:
         say(f"{len(record.seeds)} seeds; no plan to compare with")
     else:
         say(f"registration: {registration.method}, {registration.note}")
+        for other in registration.agreement:
+            apart = "refused" if other.apart_mm is None else f"{other.apart_mm:.1f} mm apart at most"
+            say(f"  by {other.method}: {apart}; {other.note}")
         say(
             f"seeds: {shifts.planned} planned, {shifts.found} found, {shifts.matched} matched; "
             f"{shifts.missing} missing, {shifts.extra} extra: {shifts.lost} lost, {shifts.migrated} migrated"
@@ -187,7 +191,7 @@ def _show_seeds(record: "PostImplantRecord", say: Say) -> None:
 def _show_target(record: "PostImplantRecord", roi: str, say: Say) -> None:
     from brachy.dosimetry.shown_metrics import UNCERTAIN, symbol_and_unit
 
-    found = record.intervals[roi]
+    found = record.intervals.get(roi, {})
     for name in UNCERTAIN:
         if name in found:
             _, unit = symbol_and_unit(name)

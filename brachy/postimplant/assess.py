@@ -16,7 +16,7 @@ from brachy.patient.case import Case
 from brachy.patient.evaluation_record import Evaluation
 from brachy.patient.protocol import Goal, Protocol, load_protocol
 from brachy.patient.records import vector
-from brachy.patient.roles import SOFT_OBSTACLES, guess_role
+from brachy.patient.roles import SOFT_OBSTACLES, UNDOSED, guess_role
 from brachy.patient.target import Target, target_of
 from brachy.postimplant import coverage
 from brachy.postimplant.compare import Comparison, Implanted, shift_report
@@ -31,7 +31,7 @@ from brachy.postimplant.record import (
     PostImplantRecord,
     ShiftReport,
 )
-from brachy.postimplant.registration import Registration
+from brachy.postimplant.registration import Registration, disagreements
 from brachy.postimplant.result import CarriedPlan, PostImplant
 from brachy.postimplant.rows import (
     case_row,
@@ -42,6 +42,7 @@ from brachy.postimplant.rows import (
     target_row,
 )
 from brachy.postimplant.seed_files import GivenSeeds
+from brachy.postimplant.withheld import goal_rows, sentence, withheld
 from brachy.version import __version__
 
 Float = NDArray[np.float64]
@@ -104,7 +105,7 @@ def assess(ask: Question, tell: Callable[[str], None]) -> PostImplant:
     externals = [s for s in case.with_role("external") if not s.is_empty]
     external = externals[0] if externals else None
     names = {target.name for target in targets}
-    organs = [s for s in case.structures if s.role != "ignore" and not s.is_empty and s.name not in names]
+    organs = [s for s in case.structures if s.role not in UNDOSED and not s.is_empty and s.name not in names]
     goals = protocol.goals
     asked = (
         *goals,
@@ -123,12 +124,15 @@ def assess(ask: Question, tell: Callable[[str], None]) -> PostImplant:
         sectors[target.name] = coverage.sector_table(cells, target, ask.sectors)
         further[target.name] = coverage.further_seed(cells, target, implants, forbidden, ask.sectors)
     tell("intervals")
-    errors = _errors(ask, case, carried)
+    without = withheld(ask.registration, carried)
+    errors = _errors(ask, case, bool(carried))
     spread = {
         target.name: intervals(
-            target, ask.model, errors, told.structures[target.name], seed=ask.seed,
+            target, ask.model, _errors(ask, case, target.name in carried),
+            told.structures[target.name], seed=ask.seed,
         )
         for target in targets
+        if target.name not in without
     }  # fmt: skip
     places = coverage.places_of(
         ask.seeds.positions_mm, [t.structure for t in targets], case.structures, ask.margin_mm
@@ -150,7 +154,8 @@ def assess(ask: Question, tell: Callable[[str], None]) -> PostImplant:
             uncertainty=told.uncertainty,
             other_formalism=told.other_formalism,
         ),
-        goals=judged,
+        goals=goal_rows(judged, without),
+        withheld=without,
         intervals={roi: found.of for roi, found in spread.items()},
         uncertainty=IntervalErrors(
             sd={roi: found.sd for roi, found in spread.items()},
@@ -169,7 +174,7 @@ def assess(ask: Question, tell: Callable[[str], None]) -> PostImplant:
         in_organs=held_by_organ(places),
         margin_mm=ask.margin_mm,
         doubts=tuple(DoubtRow(position_mm=vector(at), reason=why, seed=k) for at, why, k in ask.seeds.doubts),
-        warnings=_warnings(ask),
+        warnings=(*sentence([t.name for t in targets if t.name in without]), *_warnings(ask)),
         assumed=tuple(dict.fromkeys([*case.assumed, *notes])),
         limits=LIMITS,
     )
@@ -207,8 +212,8 @@ def likely_targets(case: Case, notes: list[str]) -> list[Structure]:
     return found
 
 
-def _structures(ask: Question, notes: list[str]) -> tuple[Case, list[Target], bool, Protocol]:
-    """Case with roles, targets with prescriptions, whether a target was carried over, protocol."""
+def _structures(ask: Question, notes: list[str]) -> tuple[Case, list[Target], frozenset[str], Protocol]:
+    """Case with roles, targets with prescriptions, names of structures that were carried over, protocol."""
     planned = ask.planned
     if planned is None or planned.plan is None:
         return _without_our_plan(ask, notes)
@@ -228,17 +233,19 @@ def _structures(ask: Question, notes: list[str]) -> tuple[Case, list[Target], bo
         if drawn.is_empty:
             raise BrachyError(f"target '{drawn.name}' has no contours on the CT after the implant: draw it")
         targets.append(target_of(case, protocol, drawn, rx, margin, clip_where_present=True))
+        if drawn.name in carried:
+            carried |= {targets[-1].name}
     return case, targets, carried, protocol
 
 
-def _carried(ask: Question, wanted: Sequence[str], notes: list[str]) -> tuple[Case, bool]:
-    """Add to the case the plan's structures that it lacks, moved by the registration."""
+def _carried(ask: Question, wanted: Sequence[str], notes: list[str]) -> tuple[Case, frozenset[str]]:
+    """The case with what it lacks of the plan's structures, moved by the transform, and the names of these."""
     planned, case = ask.planned, ask.case
     assert planned is not None
     there = {s.name.casefold() for s in case.structures if not s.is_empty}
     lacking = [name for name in wanted if name.casefold() not in there]
     if not lacking:
-        return case, False
+        return case, frozenset()
     known = {s.name.casefold(): s for s in planned.structures if not s.is_empty}
     unknown = [name for name in lacking if name.casefold() not in known]
     if unknown or ask.registration is None:
@@ -259,10 +266,10 @@ def _carried(ask: Question, wanted: Sequence[str], notes: list[str]) -> tuple[Ca
         f"carried over from the plan by the transform, not drawn on the CT after the implant: "
         f"{', '.join(s.name for s in moved)}"
     )
-    return replace(case, structures=(*case.structures, *moved)), True
+    return replace(case, structures=(*case.structures, *moved)), frozenset(s.name for s in moved)
 
 
-def _without_our_plan(ask: Question, notes: list[str]) -> tuple[Case, list[Target], bool, Protocol]:
+def _without_our_plan(ask: Question, notes: list[str]) -> tuple[Case, list[Target], frozenset[str], Protocol]:
     case = ask.case
     protocol = load_protocol(STANDARD)
     protocol = protocol.model_copy(
@@ -290,7 +297,7 @@ def _without_our_plan(ask: Question, notes: list[str]) -> tuple[Case, list[Targe
         targets.append(Target(case.structure(structure.name), rx))
     if len({t.name for t in targets}) < len(targets):
         raise UsageError("a target is given twice: give it once")
-    return case, targets, False, protocol
+    return case, targets, frozenset(), protocol
 
 
 def _known_prescription(ask: Question, target: Structure, notes: list[str]) -> float:
@@ -410,12 +417,13 @@ def _errors(ask: Question, case: Case, carried: bool) -> Errors:
     spread = np.where(np.isfinite(spread), spread, voxel)
     confidence = ask.seeds.confidence[order]
     presence = np.where(confidence < 0.5, confidence, 1.0)
-    residual = ask.registration.residual_mm if ask.registration is not None and carried else None
+    registered = ask.registration if carried else None
+    error = 0.0 if registered is None else registered.error_mm or registered.residual_mm or 0.0
     return Errors(
         spread,
         presence,
         uncertainties().strength_pct,
-        0.0 if residual is None else residual / np.sqrt(3.0),
+        error / np.sqrt(3.0),
         ask.contour_sd_mm,
     )
 
@@ -433,7 +441,7 @@ def _shifts(ask: Question) -> ShiftReport | None:
 
 
 def _warnings(ask: Question) -> tuple[str, ...]:
-    notes = list(ask.seeds.warnings)
+    notes = [*(disagreements(ask.registration) if ask.registration is not None else ()), *ask.seeds.warnings]
     known = ask.count if ask.count is not None else len(ask.planned) if ask.planned is not None else None
     if known is not None and known != len(ask.seeds) and not any(f"of {known}" in line for line in notes):
         notes.append(f"{len(ask.seeds)} of {known} seeds found")

@@ -293,8 +293,16 @@ def _spread(prefix: str, values: Float) -> dict[str, float | None]:
     }
 
 
-def rigid_fit(from_mm: ArrayLike, to_mm: ArrayLike) -> Float:
+def rigid_fit(from_mm: ArrayLike, to_mm: ArrayLike, stiffness_mm2: float = 0.0) -> Float:
     """Rigid 4 x 4 matrix that brings points (k, 3) nearest to others (k, 3), least squares.
+
+    Parameters
+    ----------
+    from_mm, to_mm : (k, 3) arrays
+        Row i of one belongs to row i of the other, mm.
+    stiffness_mm2 : float
+        Resistance to turning: variance of a point along an axis / (2 x variance of the turn about an axis, rad^2) makes
+        the fit the most probable one under a matrix Fisher prior about no turn.
 
     Raises
     ------
@@ -303,7 +311,8 @@ def rigid_fit(from_mm: ArrayLike, to_mm: ArrayLike) -> Float:
 
     References
     ----------
-    Kabsch, Acta Cryst. A 32, 922 (1976), doi:10.1107/S0567739476001873.
+    Kabsch, Acta Cryst. A 32, 922 (1976), doi:10.1107/S0567739476001873. Khatri and Mardia, J. R. Stat. Soc. B 39, 95
+    (1977): the matrix von Mises-Fisher distribution.
 
     Examples
     --------
@@ -315,7 +324,7 @@ def rigid_fit(from_mm: ArrayLike, to_mm: ArrayLike) -> Float:
     if len(start) != len(end) or len(start) < 3:
         raise UsageError(f"a rigid fit needs three pairs of points or more, not {len(start)} and {len(end)}")
     middle, aim = start.mean(axis=0), end.mean(axis=0)
-    left, _, right = np.linalg.svd((start - middle).T @ (end - aim))
+    left, _, right = np.linalg.svd((start - middle).T @ (end - aim) + stiffness_mm2 * np.eye(3))
     sign = np.sign(np.linalg.det(right.T @ left.T))
     turn = right.T @ np.diag([1.0, 1.0, sign]) @ left.T
     matrix = np.eye(4)

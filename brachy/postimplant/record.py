@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from brachy.errors import BrachyError
 from brachy.messages import first_problem
 from brachy.patient.check_report import CheckReport
-from brachy.patient.plan import GoalResult, PlanInput
+from brachy.patient.plan import PlanInput
 from brachy.patient.records import FileRecord, Number, Record, SparseRecord, Vector
 
 FORMAT = "brachy-verification"
@@ -63,15 +63,29 @@ class SeedRow(Record):
     place: SeedPlace = SeedPlace()
 
 
+class AgreementRow(Record):
+    """Another registration beside the one that was taken."""
+
+    method: str
+    residual_mm: Number = None
+    apart_mm: Number = Field(
+        None, description="largest distance at a planned seed from the chosen one; None where it was refused"
+    )
+    note: str = Field("", description="how good it is, or why it was refused")
+
+
 class RegistrationRow(Record):
     """How the plan lies on the CT after the implant."""
 
     method: str
     residual_mm: Number = Field(None, description="None where nothing was fitted")
+    error_mm: Number = Field(None, description="expected at the worst planned seed (RMS)")
     transform: tuple[tuple[float, float, float, float], ...] = Field(
         description="4 x 4, plan to post-implant frame, mm"
     )
     note: str = ""
+    uses_seeds: bool = Field(False, description="the seeds themselves were brought onto the plan")
+    agreement: tuple[AgreementRow, ...] = ()
 
 
 class ShiftStatistics(SparseRecord):
@@ -136,6 +150,20 @@ class ImplantTarget(Record):
     roi: str
     prescription_gy: float
     volume_cc: Number = None
+
+
+class ImplantGoal(Record):
+    """A goal and what came of it in the implant as it is."""
+
+    roi: str
+    metric: str
+    op: str
+    limit: float
+    value: float
+    met: bool | None = Field(description="None where there is no verdict")
+    required: bool = True
+    source: str = ""
+    reason: str = Field("", description="why there is no verdict")
 
 
 class Compared(Record):
@@ -242,7 +270,10 @@ class PostImplantRecord(FileRecord):
     sources: tuple[ImplantSource, ...] = ()
     targets: tuple[ImplantTarget, ...] = ()
     evaluation: ImplantEvaluation = ImplantEvaluation()
-    goals: tuple[GoalResult, ...] = ()
+    goals: tuple[ImplantGoal, ...] = ()
+    withheld: dict[str, str] = Field(
+        default_factory=dict, description="structures without goal verdict and interval, and why"
+    )
     intervals: dict[str, dict[str, Interval]] = Field(default_factory=dict)
     uncertainty: IntervalErrors | None = None
     cold_spots: dict[str, ColdSpots] = Field(default_factory=dict)
@@ -260,9 +291,10 @@ class PostImplantRecord(FileRecord):
     check: CheckReport = CheckReport()
 
     @property
-    def goals_met(self) -> bool:
-        """Whether every required goal is met."""
-        return all(goal.met for goal in self.goals if goal.required)
+    def goals_met(self) -> bool | None:
+        """Whether every required goal is met; None where none is missed and some have no verdict."""
+        verdicts = [goal.met for goal in self.goals if goal.required]
+        return False if False in verdicts else None if None in verdicts else True
 
     @staticmethod
     def load(path: str | Path) -> "PostImplantRecord":

@@ -84,8 +84,8 @@ class PostImplant:
         return self.record.check
 
     @property
-    def goals_met(self) -> bool:
-        """Whether every required goal is met."""
+    def goals_met(self) -> bool | None:
+        """Whether every required goal is met; None where none is missed and some have no verdict."""
         return self.record.goals_met
 
     @property

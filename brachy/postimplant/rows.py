@@ -1,6 +1,7 @@
 """Rows of verification.json, built from the objects that were computed."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from brachy.patient.target import Target
 from brachy.postimplant.compare import Comparison
 from brachy.postimplant.planned import Planned
 from brachy.postimplant.record import (
+    AgreementRow,
     ImplantCase,
     ImplantSource,
     ImplantTarget,
@@ -59,14 +61,17 @@ def seed_rows(
 
 
 def registration_row(found: Registration | None) -> RegistrationRow | None:
-    """Method, residual and transform of a registration."""
+    """Method, residual and transform of a registration, and the others it was compared with."""
     if found is None:
         return None
     return RegistrationRow(
         method=found.method,
         residual_mm=found.residual_mm,
+        error_mm=found.error_mm,
         transform=found.transform.tolist(),
         note=found.note,
+        uses_seeds=found.uses_seeds,
+        agreement=tuple(AgreementRow.model_validate(asdict(other)) for other in found.agreement),
     )
 
 

@@ -13,10 +13,10 @@ from brachy.errors import BrachyError, UsageError
 from brachy.geometry.structures import Structure
 from brachy.patient.case import Case
 from brachy.patient.plan import Plan
-from brachy.postimplant import assess, compare
+from brachy.postimplant import assess, compare, registration
 from brachy.postimplant.matching import GATE_MM
 from brachy.postimplant.planned import Planned, planned_from, planned_of
-from brachy.postimplant.registration import METHODS, Registration, by_file, by_frame, by_image, by_seeds
+from brachy.postimplant.registration import Registration
 from brachy.postimplant.result import PostImplant
 from brachy.postimplant.seed_files import GivenSeeds, of_findings, read_seeds
 
@@ -30,10 +30,6 @@ FAR_MORE = 2.0
 
 MARGIN_MM = 5.0
 """A seed farther than this from every target lies outside (engineering choice: one spacing of seeds)."""
-
-NO_PLANNING_CT = (
-    "registration by image needs the planning CT: give it with --planning-ct CASE, or register by seeds"
-)
 
 TARGETS = "target"
 """`region` that stands for the targets."""
@@ -80,8 +76,9 @@ def verify(
     region : str, optional
         ROI round which seeds are looked for, with 15 mm; "target" for the targets; by default the whole CT.
     register : str or path
-        "frame", "image", "seeds", a file (`brachy.postimplant.registration.by_file`), or "auto": a common frame of
-        reference, else the images where the planning CT is at hand, else the seeds.
+        "frame", "organ", "image", "seeds", a file (`brachy.postimplant.registration.by_file`), or "auto": the contours
+        of one organ on both CTs, else the images where the planning CT is at hand, else the seeds, compared with each
+        other; a common frame of reference is kept where organ or images do not put a seed more than 3 mm elsewhere.
     planning_case : Case or path, optional
         Planning CT with structures for the registration by image; by default the one in the plan's folder.
     source, strength_U, prescription_gy
@@ -157,12 +154,12 @@ def verify(
         given = _find(case, planned, search, count, source, accept_unverified, tell)
     _same_seeds(given, case, other_patient)
     _plausible_count(given, planned, count)
-    registration, comparison = None, None
+    registered, comparison = None, None
     notes = list(planned.assumed) if planned is not None else []
     if planned is not None:
         tell("registering")
-        registration = _register(planned, case, given, register, planning_case, gate_mm, notes)
-        comparison = compare.compare(planned, given, registration, gate_mm)
+        registered = _register(planned, case, given, register, planning_case, notes)
+        comparison = compare.compare(planned, given, registered, gate_mm)
         if not len(comparison.matching.pairs):
             raise BrachyError(
                 f"none of {len(given)} seeds lies within {gate_mm:g} mm of a planned one: is it the plan of this "
@@ -177,7 +174,7 @@ def verify(
     )  # fmt: skip
     return assess.assess(
         assess.Question(
-            case=case, planned=planned, registration=registration, comparison=comparison, seeds=given, made=made,
+            case=case, planned=planned, registration=registered, comparison=comparison, seeds=given, made=made,
             model=dose_model(made.implants, chosen), prescription_gy=prescription_gy, targets=targets,
             margin_mm=margin_mm, contour_sd_mm=contour_sd_mm, sectors=sectors, seed=seed, count=count,
             notes=tuple(notes),
@@ -238,12 +235,15 @@ def _registrable(
 ) -> None:
     """Refuse input that cannot be registered before seeds are searched, which takes minutes."""
     how = str(register)
-    if how not in METHODS:
-        by_file(register)
-    elif how == "frame" and not _shared(planned, case):
-        by_frame(planned.frame_of_reference_uid, _frame(case))
-    elif how == "image" and planning_case is None and not _has_planning_case(planned):
-        raise UsageError(NO_PLANNING_CT)
+    at_hand = planning_case is not None or _has_planning_case(planned)
+    if how not in registration.METHODS:
+        registration.by_file(register)
+    elif how == "frame" and not registration.shared_frame(planned, case):
+        registration.by_frame(planned.frame_of_reference_uid, registration.frame_of(case))
+    elif how == "image" and not at_hand:
+        raise UsageError(registration.NO_PLANNING_CT)
+    elif how == "organ" and (planned.structures or not at_hand):
+        registration.common_organs_of(planned, planned.structures, case)
 
 
 def _same_seeds(given: GivenSeeds, case: Case, allowed: bool) -> None:
@@ -357,54 +357,24 @@ def _register(
     given: GivenSeeds,
     register: str | Path,
     planning_case: Case | str | Path | None,
-    gate_mm: float,
     notes: list[str],
 ) -> Registration:
-    how = str(register)
-    if how not in METHODS:
-        return by_file(register)
-    post_frame = _frame(case)
-    if how in ("frame", "auto") and _shared(planned, case):
-        return by_frame(post_frame, post_frame)
-    if how == "frame":
-        return by_frame(planned.frame_of_reference_uid, post_frame)
-    if how in ("image", "auto"):
-        before = _planning_case(planned, planning_case)
-        if before is not None:
-            organ, after = _organ(planned, before, case)
-            start = None
-            if after is None:
-                try:
-                    start = by_seeds(planned.positions_mm, given.positions_mm, gate_mm).transform
-                except BrachyError:
-                    start = None
-            return by_image(before, case, organ, start, after)
-        if how == "image":
-            raise UsageError(NO_PLANNING_CT)
-    found = by_seeds(planned.positions_mm, given.positions_mm, gate_mm)
-    notes.append(
-        "registered by the seeds themselves: a shift of the whole implant within the organ is taken for a move of "
-        "the patient"
+    made = registration.register(
+        registration.Question(
+            planned, case, given.positions_mm, lambda: _planning_case(planned, planning_case)
+        ),
+        register,
     )
-    return found
-
-
-def _shared(planned: Planned, case: Case) -> bool:
-    """Whether plan and CT have one frame of reference; a plan that names none may name the CT's structure set."""
-    mine, theirs = planned.frame_of_reference_uid, _frame(case)
-    if mine:
-        return mine == theirs
-    return bool(planned.structure_set_uid) and planned.structure_set_uid == case.identity.structure_set_uid
+    if made.uses_seeds:
+        notes.append(
+            "registered by the seeds themselves: a shift of the whole implant within the organ is taken for a move of "
+            "the patient"
+        )
+    return made
 
 
 def _has_planning_case(planned: Planned) -> bool:
     return planned.folder is not None and planned.plan is not None and (planned.folder / "ct").is_dir()
-
-
-def _frame(case: Case) -> str:
-    from brachy.patient.uids import identified
-
-    return identified(case).identity.frame_of_reference_uid
 
 
 def _planning_case(planned: Planned, given: Case | str | Path | None) -> Case | None:
@@ -413,22 +383,6 @@ def _planning_case(planned: Planned, given: Case | str | Path | None) -> Case | 
     if _has_planning_case(planned) and planned.folder is not None:
         return _case(planned.folder)
     return None
-
-
-def _organ(planned: Planned, before: Case, after: Case) -> tuple[Structure, Structure | None]:
-    """Structure to register on: an ROI that both CTs have (liver first, then the targets), else the planned target."""
-    mine = {s.name.casefold(): s for s in before.structures if not s.is_empty}
-    theirs = {s.name.casefold(): s for s in after.structures if not s.is_empty}
-    targets = [name.casefold() for name in planned.prescriptions if name]
-    livers = [name for name in mine if "liver" in name and name in theirs]
-    for name in (*livers, *targets):
-        if name in mine and name in theirs:
-            return mine[name], theirs[name]
-    for name in targets:
-        if name in mine:
-            return mine[name], None
-    listed = ", ".join(s.name for s in before.structures) or "none"
-    raise UsageError(f"registration by image needs an ROI to fit; the planning CT has: {listed}")
 
 
 __all__ = ["PostImplant", "verify"]

@@ -11,23 +11,9 @@ from brachy.errors import BrachyError, UsageError
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
 from brachy.patient.case import Case
-from brachy.postimplant import registration
 from brachy.postimplant.matching import moved_by
-from brachy.postimplant.registration import by_file, by_frame, by_image, by_seeds
-
-
-def motion(degrees, shift, about=(0.0, 0.0, 0.0)):
-    """Rigid 4 x 4 by SimpleITK's own Euler angles about a point."""
-    made = sitk.Euler3DTransform()
-    made.SetCenter(about)
-    made.SetRotation(*np.radians(degrees))
-    made.SetTranslation(shift)
-    corners = np.vstack([np.zeros(3), np.eye(3)])
-    moved = np.array([made.TransformPoint(c.tolist()) for c in corners])
-    matrix = np.eye(4)
-    matrix[:3, :3] = (moved[1:] - moved[0]).T
-    matrix[:3, 3] = moved[0]
-    return matrix
+from brachy.postimplant.registration import by_file, by_frame, by_image, by_seeds, image
+from tests.postimplant.rigid import motion
 
 
 def implant(seed=0, n=60):
@@ -132,7 +118,7 @@ def textured(seed, shape=(40, 56, 60), spacing=(2.0, 2.0, 2.5)):
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
 def test_by_image_finds_a_known_motion_and_ignores_the_metal(seed, monkeypatch):
-    monkeypatch.setattr(registration, "SAMPLING_SEED", seed)
+    monkeypatch.setattr(image, "SAMPLING_SEED", seed)
     hu, grid = textured(1)
     matrix = motion((3, -4, 5), (4.0, -3.0, 6.0), (0.0, 0.0, 0.0))
     # value of the moved image at a place is that of the first at the place it came from
@@ -160,7 +146,7 @@ def test_a_start_in_a_local_optimum_is_outvoted_and_two_equal_ones_are_refused(m
     organ = ball("GTV", (0, 0, 0), 20.0)
     for lost, trusted in ((0.6, True), (0.97, False)):
         ends = iter([(lost, far), (0.98, np.eye(4)), (0.97, np.eye(4))])
-        monkeypatch.setattr(registration, "_registered", lambda *_, ends=ends: next(ends))
+        monkeypatch.setattr(image, "_registered", lambda *_, ends=ends: next(ends))
         if trusted:
             assert "2 of 3 starts agree" in by_image(Case(hu, grid), Case(hu, grid), organ).note
         else:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import brachy
 from brachy.cli.app import app
+from brachy.cli.verify import show
 from brachy.errors import BrachyError, UsageError
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
@@ -24,6 +25,7 @@ from brachy.patient.uids import identified
 from brachy.postimplant.planned import planned_from
 from brachy.postimplant.record import PostImplantRecord
 from brachy.postimplant.seed_files import GivenSeeds, doubtful, read_seeds
+from tests.postimplant.rigid import motion, moved
 
 QUICK = {"starts": 1, "moves": 2000, "fine_moves": 0}
 
@@ -109,7 +111,10 @@ def test_a_known_shift_with_lost_and_migrated_seeds_is_told_exactly(plan, case):
     assert data["shifts"]["all"]["systematic_mm"] == pytest.approx(shift)
     assert data["shifts"]["all"]["random_mm"] == pytest.approx(0.0, abs=1e-9)
     assert sum(row["planned"] for row in data["shifts"]["needles"]) == len(positions)
-    assert data["warnings"] == [f"{len(kept)} of {len(positions)} seeds found"]
+    disagreement, count = data["warnings"]
+    assert count == f"{len(kept)} of {len(positions)} seeds found"
+    # by the seeds the shift of 3.9 mm would be the patient's: that is not hidden
+    assert disagreement.startswith("registrations disagree: by seeds a planned seed lies up to 3.9 mm")
     # both that migrated lie outside the target by more than 5 mm
     assert set(data["extra"]) <= set(data["outside"])
     d90 = data["evaluation"]["structures"]["GTV"]["D90_gy"]
@@ -150,6 +155,110 @@ def test_a_moved_patient_is_told_from_a_moved_implant(plan, case, folder, tmp_pa
     metrics = found.data["evaluation"]["structures"]["GTV"]
     assert metrics["D90_gy"]["actual"] == pytest.approx(metrics["D90_gy"]["planned"], rel=2e-3)
     assert metrics["V100_pct"]["difference"] == pytest.approx(0.0, abs=0.3)
+
+
+@pytest.fixture(scope="module")
+def shifted(plan, case):
+    """Seeds of an implant 8 mm off in its patient, and the CT with contours, in another frame, turned and moved."""
+    middle = case.structure("GTV").centroid_mm
+    matrix = motion((2, -1.5, 4), (7, -5, 6), middle)
+    turn = matrix[:3, :3]
+    grid = Grid(
+        moved(matrix, case.grid.origin_mm), case.grid.spacing_mm, case.grid.shape, turn @ case.grid.direction
+    )
+    who = replace(
+        case.identity,
+        frame_of_reference_uid="1.2.3.997",
+        ct_series_uid="1.2.3.996",
+        slices=(),
+        is_dicom=False,
+    )
+    post = Case(case.ct_hu, grid, tuple(s.moved(matrix) for s in case.structures), who)
+    return moved(matrix, planned_positions(plan) + [0, 0, 8.0]), post
+
+
+@pytest.fixture(scope="module")
+def flattering(folder, shifted):
+    seeds, post = shifted
+    return brachy.verify(folder, replace(post, structures=()), seeds=seeds, register="seeds")
+
+
+def test_a_target_that_the_seeds_carried_over_has_no_verdict_and_no_interval(
+    flattering, folder, shifted, plan
+):
+    """Its D90 is the planned one wherever the implant lies; the contours on the CT say what it is."""
+    seeds, post = shifted
+    content = flattering.record.as_written().data()
+    d90 = content["evaluation"]["structures"]["GTV"]["D90_gy"]
+    assert d90["actual"] == pytest.approx(d90["planned"], rel=0.02)
+    assert content["goals"]
+    for goal in content["goals"]:
+        assert goal["met"] is None
+        assert "hides a shift of the whole implant" in goal["reason"]
+    assert flattering.goals_met is None
+    assert (content["intervals"], content["uncertainty"]["sd"]) == ({}, {})
+    assert set(content["withheld"]) == {"GTV", "Water"}
+    (line,) = [w for w in content["warnings"] if w.startswith("no goal verdict and no interval for GTV: ")]
+    for help_ in ("contour GTV on the CT after the implant", "register by image", "by organ"):
+        assert help_ in line
+    judged = brachy.verify(folder, post, seeds=seeds, register="seeds")
+    assert judged.data["evaluation"]["structures"]["GTV"]["D90_gy"]["actual"] < 0.7 * d90["actual"]
+    assert judged.goals_met is False
+    assert judged.data["withheld"] == {}
+    assert len(judged.data["intervals"]["GTV"]["D90_gy"]) == 3
+
+
+def test_a_file_that_was_made_by_the_seeds_flatters_as_much(flattering, folder, shifted, tmp_path):
+    seeds, post = shifted
+    (tmp_path / "verification.json").write_text(flattering.to_json())
+    again = brachy.verify(
+        folder, replace(post, structures=()), seeds=seeds, register=tmp_path / "verification.json"
+    )
+    assert again.data["registration"]["method"] == "file"
+    assert again.goals_met is None
+    assert again.data["intervals"] == {}
+    # and so does a file of that
+    (tmp_path / "again.json").write_text(again.to_json())
+    third = brachy.verify(folder, replace(post, structures=()), seeds=seeds, register=tmp_path / "again.json")
+    assert third.goals_met is None
+
+
+def test_no_verdict_is_never_green(flattering, tmp_path, capsys):
+    written = write_post_implant(flattering, tmp_path / "v")
+    show(written, None)
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert "goal: GTV D90_gy >= 120" in said
+    assert said.count("not judged") == len(flattering.data["goals"])
+    assert "no goal verdict and no interval for GTV" in said
+    page = (tmp_path / "v" / "report.html").read_text()
+    assert "not judged" in page
+    assert "✓ met" not in page
+    assert "no goal verdict and no interval for GTV" in page
+    for word in ("required goals", "in vessels, lung, bowel ...", "beyond the margin"):
+        assert f'<li class="unknown"><b>{word}</b>' in page, word
+
+
+def test_a_cohort_leaves_such_doses_blank(flattering, monkeypatch):
+    from brachy.cohort import work
+
+    monkeypatch.setattr("brachy.postimplant.verify.verify", lambda *given, **keys: flattering)
+    metrics = work._verify("postop", {}, None).metrics
+    assert (metrics["D90_gy"], metrics["V100_pct"], metrics["goals_met"]) == (None, None, None)
+    assert metrics["seeds"] == len(flattering.record.seeds)
+
+
+def test_auto_takes_the_contours_and_says_that_the_implant_moved(folder, shifted):
+    seeds, post = shifted
+    # the planning CT of a phantom has no texture: the images say nothing of a turn
+    data = brachy.verify(folder, post, seeds=seeds).data
+    assert data["registration"]["method"] == "organ"
+    by = {each["method"]: each for each in data["registration"]["agreement"]}
+    assert by["seeds"]["apart_mm"] == pytest.approx(8.0, abs=2.0)
+    assert any(
+        w.startswith("registrations disagree: by seeds a planned seed lies up to ") for w in data["warnings"]
+    )
+    assert data["shifts"]["all"]["systematic_mm"][2] == pytest.approx(8.0, abs=0.7)
+    assert data["withheld"] == {}
 
 
 def test_the_images_take_a_moved_patient_away(plan, case):

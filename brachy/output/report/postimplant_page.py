@@ -292,8 +292,10 @@ def _summary(record: PostImplantRecord) -> list[tuple[str, bool | None, str]]:
     lines: list[tuple[str, bool | None, str]] = []
     goals = [goal for goal in record.goals if goal.required]
     if goals:
-        met = sum(goal.met for goal in goals)
-        lines.append(("required goals", met == len(goals), f"{met} of {len(goals)} met"))
+        verdicts = [goal.met for goal in goals]
+        met, unknown = verdicts.count(True), verdicts.count(None)
+        words = f"{met} of {len(goals)} met" + (f", {unknown} not judged" if unknown else "")
+        lines.append(("required goals", record.goals_met, words))
     count = len(record.seeds)
     if record.shifts is not None:
         planned = record.shifts.planned
@@ -304,9 +306,14 @@ def _summary(record: PostImplantRecord) -> list[tuple[str, bool | None, str]]:
         missing, extra = len(record.missing), len(record.extra)
         lines.append(("matched", missing + extra == 0, f"{missing} missing, {extra} extra"))
     held = sum(len(seeds) for seeds in record.in_organs.values())
-    lines.append(("in vessels, lung, bowel ...", held == 0, f"{held} seeds"))
-    lines.append(("beyond the margin", not record.outside, f"{len(record.outside)} seeds"))
+    lines.append(("in vessels, lung, bowel ...", _placed(not held, record), f"{held} seeds"))
+    lines.append(("beyond the margin", _placed(not record.outside, record), f"{len(record.outside)} seeds"))
     return lines
+
+
+def _placed(good: bool, record: PostImplantRecord) -> bool | None:
+    """A finding about the places of seeds; unknown where structures were brought to the seeds themselves."""
+    return None if good and record.withheld else good
 
 
 @dataclass(frozen=True)
