@@ -19,7 +19,8 @@ from scipy.stats import qmc
 from brachy import resources
 from brachy.check.independent import Seed, dose_gy
 from brachy.check.items import CheckItem, CheckReport, compared
-from brachy.check.written_rules import contours_of, rule_items
+from brachy.check.written_obstacles import contours_of
+from brachy.check.written_rules import rule_items
 from brachy.errors import BrachyError
 from brachy.patient.plan import Plan
 from brachy.units import I125_HALF_LIFE_DAYS, SECONDS_PER_DAY, U_PER_MCI_APPARENT
@@ -284,10 +285,7 @@ def _prescriptions(plan: Plan, rtplan: pydicom.Dataset) -> list[CheckItem]:
         for group in rtplan.FractionGroupSequence
         for setup in group.ReferencedBrachyApplicationSetupSequence
     )
-    wanted = sorted(
-        next(t.prescription_gy for t in plan.targets if t.roi == template.target)
-        for template in plan.templates
-    )
+    wanted = sorted(plan.target_of(k).prescription_gy for k in range(len(plan.templates)))
     for expected, found in zip(wanted, doses, strict=False):
         items.append(compared("prescription in the RT Plan", expected, found, 1e-4, "Gy", "RTPLAN read back"))
     if len(plan.targets) == 1:

@@ -11,6 +11,8 @@ import numpy as np
 import pydicom
 from matplotlib.path import Path as Polygon
 from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.stats import qmc
 
 Float = NDArray[np.float64]
 
@@ -21,6 +23,10 @@ COARSE_MM = 0.1
 SLIVER_MM = 0.5
 """Pieces of an axis inside a target that are shorter than this do not count if there are longer ones (as in the
 planner)."""
+SAMPLES = 3000
+"""Points of a Halton sequence in a structure's box (engineering choice)."""
+SQUARE_MM = 2.0
+"""Squares on which the way out of a hole is looked for (engineering choice)."""
 REACH_MM = 25.0
 """Greatest distance that is computed; no rule has a limit near it (engineering choice)."""
 
@@ -130,6 +136,39 @@ class Stack:
             )
             best[here] = np.minimum(best[here], np.hypot(flat, away[here]))
         return best
+
+    def sample(self) -> Float:
+        """Points (n, 3) spread over the solid, `SAMPLES` of them before those outside are dropped."""
+        every = np.concatenate([polygon for _, _, polygons in self.slabs for polygon in polygons])
+        low = [*every.min(axis=0), self.slabs[0][0]]
+        high = [*every.max(axis=0), self.slabs[-1][1]]
+        points = qmc.scale(qmc.Halton(3, seed=0).random(SAMPLES), low, high)
+        return np.asarray(points[self.contains(points)], dtype=np.float64)
+
+    def encloses(self, points: Float) -> NDArray[np.bool_]:
+        """Which points (n, 3) lie inside or in a hole: on their slab there is no way outside round the contours."""
+        inside = np.zeros(len(points), dtype=bool)
+        for low, high, polygons in self.slabs:
+            here = np.flatnonzero((points[:, 2] >= low) & (points[:, 2] < high))
+            if len(here):
+                inside[here] = _enclosed(points[here, :2], polygons)
+        return inside
+
+
+def _enclosed(points: Float, polygons: Sequence[Float]) -> NDArray[np.bool_]:
+    """Which points (n, 2) cannot be reached from outside the box of the polygons, on squares of `SQUARE_MM`."""
+    every = np.concatenate(polygons)
+    corner = every.min(axis=0) - 1.5 * SQUARE_MM
+    counts = np.ceil((every.max(axis=0) - corner) / SQUARE_MM).astype(int) + 2
+    x, y = np.meshgrid(*(corner[k] + SQUARE_MM * np.arange(counts[k]) for k in (0, 1)), indexing="ij")
+    solid = _parity(np.column_stack([x.ravel(), y.ravel()]), polygons).reshape(x.shape)
+    parts, _ = ndimage.label(~solid)
+    outside = parts == parts[0, 0]
+    squares = np.rint((points - corner) / SQUARE_MM).astype(int)
+    known = ((squares >= 0) & (squares < counts)).all(axis=1)
+    found = np.zeros(len(points), dtype=bool)
+    found[known] = ~outside[tuple(squares[known].T)]
+    return found
 
 
 def _parity(points: Float, polygons: Sequence[Float]) -> NDArray[np.bool_]:

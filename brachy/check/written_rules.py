@@ -1,16 +1,15 @@
 """Recomputes the rules of a plan from its RT Plan and RT Structure Set on disk."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
-from brachy.check import geometry
+from brachy.check import geometry, written_obstacles
 from brachy.check.items import CheckItem
+from brachy.check.written_obstacles import contours_of
 from brachy.patient.plan import Plan, PlanNeedle, RuleResult
-from brachy.patient.roles import guess_role
 
 Float = NDArray[np.float64]
 
@@ -23,32 +22,19 @@ AGREE_MM = 0.2
 choice)."""
 
 
-def contours_of(rtstruct: pydicom.Dataset, name: str) -> list[Float]:
-    """Contours (n, 3), mm, of the ROI with this name; none if there is no such ROI."""
-    numbers = [int(r.ROINumber) for r in rtstruct.StructureSetROISequence if str(r.ROIName) == name]
-    for roi in rtstruct.ROIContourSequence:
-        if numbers and int(roi.ReferencedROINumber) == numbers[0]:
-            return [_points(contour) for contour in roi.get("ContourSequence", [])]
-    return []
-
-
-def _points(contour: pydicom.Dataset) -> Float:
-    """Points (n, 3) of a contour; from the text in the file if pydicom has not parsed it yet, which is much faster."""
-    value: Any = contour.get_item("ContourData").value
-    numbers = value.split(b"\\") if isinstance(value, bytes) else value
-    return np.array(numbers, dtype=np.float64).reshape(-1, 3)
-
-
 def rule_items(plan: Plan, rtplan: pydicom.Dataset, rtstruct: pydicom.Dataset) -> list[CheckItem]:
     """Comparisons for all rules of plan.json: those of needles, seeds, skin, obstacles and target are recomputed.
 
     The others (lateral margin, lattice, recorded depths) are repeated from the plan and marked as such.
     """
     recomputed = _recomputed(plan, rtplan, rtstruct)
-    return [
+    stated = [
         _item(rule, recomputed[rule.rule]) if rule.rule in recomputed else _stated(rule)
         for rule in plan.rules
     ]
+    known = {rule.rule for rule in plan.rules}
+    missing = [_unstated(plan, name, value) for name, value in recomputed.items() if name not in known]
+    return [*stated, *missing, *written_obstacles.items(plan, rtstruct)]
 
 
 def _stated(rule: RuleResult) -> CheckItem:
@@ -64,6 +50,15 @@ def _stated(rule: RuleResult) -> CheckItem:
         rule.met,
         f"as plan.json states; {rule.where}",
     )
+
+
+def _unstated(plan: Plan, name: str, found: tuple[float, float, int, str]) -> CheckItem:
+    """A rule that plan.json does not state: a fault, but of a plan of version 1, which knew fewer obstacles."""
+    value, limit, sense, where = found
+    kept = plan.version == 1 and sense * (value - limit) >= -KEPT_MM
+    shown = f"{value:.5g} mm" if np.isfinite(value) else f"over {geometry.REACH_MM:g} mm, or none"
+    source = f"recomputed from RTPLAN and RTSTRUCT, not stated in plan.json; {where}".rstrip("; ")
+    return CheckItem(f"rule: {name}", f">= {limit:g} mm", shown, None, None, "", bool(kept), source)
 
 
 def _item(rule: RuleResult, found: tuple[float, float, int, str]) -> CheckItem:
@@ -110,16 +105,11 @@ def _recomputed(
         ),
         "between seeds": (geometry.seed_spacing(every, placed), rules.seeds.min_spacing_mm, 1, ""),
     }
-    roles = _roles(plan, rtstruct)
-    targets = {target.roi for target in plan.targets} | {target.planned_roi for target in plan.targets}
-    for role in rules.obstacles.roles:
-        stacks = _stacks(rtstruct, {name for name, its in roles.items() if its == role} - targets)
-        if stacks is not None:
-            gap, where = geometry.clearance(needles, stacks, rules.needle.radius_mm)
-            found[f"needle to {role.replace('_', ' ')}"] = (gap, rules.obstacles.clearance_mm, 1, where)
-    outlines = _stacks(rtstruct, {name for name, its in roles.items() if its == "external"})
-    if outlines:
-        depth, where = geometry.skin_depth(to_come, next(iter(outlines.values())))
+    drawn = written_obstacles.drawn_structures(plan, rtstruct)
+    found |= written_obstacles.clearances(plan, drawn, needles)
+    outline = written_obstacles.outline(plan, drawn)
+    if outline is not None:
+        depth, where = geometry.skin_depth(to_come, outline)
         found["seed to skin"] = (depth, rules.seeds.skin_margin_mm, 1, where)
     ends = [_ends(plan, rtstruct, to_come, number) for number in range(len(plan.templates))]
     if rules.template.lateral_overshoot_mm == 0 and ends and None not in ends:
@@ -157,35 +147,8 @@ def _is_placed(seed: Float, inside: set[tuple[float, float, float]]) -> bool:
 def _ends(
     plan: Plan, rtstruct: pydicom.Dataset, needles: list[geometry.WrittenNeedle], number: int
 ) -> tuple[float, float] | None:
-    """Distances in mm of a template's seeds to the ends of its target; None if that has no axial contours."""
-    target = next(t for t in plan.targets if t.roi == plan.templates[number].target)
+    """Distances of a template's seeds to the ends of its target; None where that has no axial contours."""
+    target = plan.target_of(number)
     stack = geometry.Stack.of(contours) if (contours := contours_of(rtstruct, target.planned_roi)) else None
     own = [needle for needle in needles if needle.name.startswith(f"{number + 1}:")]
     return geometry.ends_in_target(own, stack) if stack and own else None
-
-
-def _roles(plan: Plan, rtstruct: pydicom.Dataset) -> dict[str, str]:
-    """Role of each ROI from its type, its name and the protocol."""
-    types = {
-        int(o.ReferencedROINumber): str(o.get("RTROIInterpretedType") or "")
-        for o in rtstruct.RTROIObservationsSequence
-    }
-    return {
-        str(roi.ROIName): guess_role(
-            str(roi.ROIName), types.get(int(roi.ROINumber), ""), plan.protocol.roles
-        ).role
-        for roi in rtstruct.StructureSetROISequence
-    }
-
-
-def _stacks(rtstruct: pydicom.Dataset, wanted: set[str]) -> dict[str, geometry.Stack] | None:
-    """Slabs of the wanted ROIs by name; None if one of them is not axial."""
-    found = {}
-    for roi in rtstruct.StructureSetROISequence:
-        name = str(roi.ROIName)
-        if name in wanted and (contours := contours_of(rtstruct, name)):
-            stack = geometry.Stack.of(contours)
-            if stack is None:
-                return None
-            found[name] = stack
-    return found

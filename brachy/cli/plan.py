@@ -22,6 +22,7 @@ from brachy.patient.overrides import (
     case_name,
     changed_protocol,
     masks_of,
+    must_be_rois,
     planner_arguments,
     time_limit_of,
 )
@@ -103,6 +104,7 @@ def plan(
     if folder is not None:
         plan_folder.check_destination(folder, output.force)
     loaded = load.load_case(case, masks=masks_of(volume.mask))
+    must_be_rois(needle.free, loaded)
     if output.anonymise:
         loaded = privacy.anonymised(loaded)
     count = variant.alternatives

@@ -12,8 +12,27 @@ from brachy.patient.plan import Plan
 from brachy.units import mci_from_strength
 
 
+def _show_structures(plan: Plan) -> None:
+    """Every ROI with the role it was given and why; what was not understood on top."""
+    for structure in plan.structures:
+        if not structure.understood:
+            stops = "it stops needles" if structure.obstacle else f"no obstacle: {structure.obstacle_why}"
+            say(f"NOT UNDERSTOOD: ROI '{structure.roi}': {structure.why}; {stops}")
+    shown = table("Structures and their roles", "ROI", "role", "because of", "stops needles", "because")
+    for column in shown.columns:
+        column.justify = "left"
+    for structure in plan.structures:
+        role = structure.role.replace("_", " ") + ("" if structure.understood else ", not understood")
+        stops = "yes" if structure.obstacle else "no"
+        shown.add_row(*map(text, (structure.roi, role, structure.why, stops, structure.obstacle_why)))
+    console.show(shown, space=False)
+    say()
+
+
 def show_plan(plan: Plan, folder: Path | None) -> None:
-    """Summary of a plan: targets, organs, goals, rules, what was assumed, and the folder."""
+    """Summary of a plan: structures, targets, organs, goals, rules, what was assumed, and the folder."""
+    if plan.structures:
+        _show_structures(plan)
     metrics = plan.evaluation.structures
     of_targets, of_organs = metrics_in(Table.TERMINAL_TARGETS), metrics_in(Table.TERMINAL_ORGANS)
     targets = [target.roi for target in plan.targets]

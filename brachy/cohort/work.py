@@ -114,6 +114,7 @@ def _plan(case: str, given: dict[str, str], folder: Path | None) -> _Found:
     )
     protocol = overrides.changed_protocol(prescription, source, needle)
     loaded = load.load_case(case, masks=overrides.masks_of(volume.mask))
+    overrides.must_be_rois(needle.free, loaded)
     if _anonymise(given):
         loaded = privacy.anonymised(loaded)
     wanted = overrides.planner_arguments(prescription, source, search, variant) | {"threads": 1}
@@ -163,6 +164,9 @@ def _verify(case: str, given: dict[str, str], folder: Path | None) -> _Found:
     structures = {
         roi: {name: value.actual for name, value in values.items()} for roi, values in metrics.items()
     }
+    for roi in record.withheld:  # such doses say nothing of the implant, and a table has no place to say so
+        if roi in structures:
+            structures[roi] = {"volume_cc": structures[roi].get("volume_cc")}
     own = metrics[target.roi]
     planned = {f"planned_{name}": own[name].planned if name in own else None for name in UNCERTAIN}
     shifts = record.shifts

@@ -24,6 +24,7 @@ from brachy.geometry.structures import Structure
 from brachy.needles.channel import Channel
 from brachy.needles.needle_path import AIR_GAP_MM, SLIVER_MM, one_thread
 from brachy.needles.template import TemplateLayout, parse_hole
+from brachy.patient.obstacles import obstacles, rule_roles
 from brachy.patient.plan import PlanNeedle, PlanTemplate, RuleResult
 from brachy.patient.protocol import Protocol
 from brachy.patient.target import Target
@@ -142,14 +143,17 @@ def check_rules(
             raise UsageError(
                 f"a template is for target '{template.target}', which is not among the plan's targets"
             )
-    obstacles = [s for s in structures if s.role in protocol.obstacles.roles and s.name not in planned]
-    obstacles = [s for s in obstacles if not s.is_empty]
+    # of each template: what holds one target may bar the way to another
+    stopping = [obstacles(structures, protocol, planned[t.target], set(planned)) for t in templates]
     overshoot = protocol.template.lateral_overshoot_mm
     # what is in the patient can no longer be moved: rules are for what can still be changed
     every = [_line(needle, templates, planned, overshoot) for needle in needles]
     lines = [line for line in every if not line.needle.begun]
     to_come = [part for line in every if (part := line.to_come()) is not None]
-    results = [_clearance(lines, role, obstacles, protocol) for role in protocol.obstacles.roles]
+    found = [obstacle for each in stopping for obstacle in each]
+    results = [
+        _clearance(lines, role, stopping, structures, protocol) for role in rule_roles(found, protocol)
+    ]
     results += [
         _seeds_to_skin(to_come, external, protocol),
         _distal_edge(to_come, protocol),
@@ -160,8 +164,8 @@ def check_rules(
         _spacing_in_needle(to_come, protocol, source),
         *_supply(every, protocol),
     ]
-    lateral = LateralRule(obstacles, external, protocol, source.capsule_length_mm, blocked)
     for index, template in enumerate(templates):
+        lateral = LateralRule(stopping[index], external, protocol, source.capsule_length_mm, blocked)
         own = [UsedNeedle(line.channel, line.span) for line in every if line.needle.template == index]
         several = f", template {index + 1} ({template.target})" if len(templates) > 1 else ""
         results += lateral.check(own, TemplateLayout.of(template), planned[template.target], several, index)
@@ -237,17 +241,26 @@ def _finite(value: float | None) -> float | None:
 
 
 def _clearance(
-    lines: Sequence[_Line], role: str, obstacles: Sequence[Structure], protocol: Protocol
+    lines: Sequence[_Line],
+    role: str,
+    stopping: Sequence[Sequence[Structure]],
+    structures: Sequence[Structure],
+    protocol: Protocol,
 ) -> RuleResult:
+    """Distance of needles to the obstacles of a role; `stopping` has those of each template."""
     found: list[tuple[float, str]] = []
-    for obstacle in (s for s in obstacles if s.role == role):
-        for line in lines:
+    for obstacle in {id(s): s for each in stopping for s in each if s.role == role}.values():
+        for line in (line for line in lines if obstacle in stopping[line.needle.template]):
             worst = min((gap for gap, _ in found), default=np.inf) + protocol.needle.radius_mm
             gap, depth = nearest_on_path(line.hole, line.tip, obstacle, worst)
             gap -= protocol.needle.radius_mm
             found.append((gap, f"{line.name}, {obstacle.name}, {depth:.0f} mm from the hole"))
     result = _at_least(f"needle to {role.replace('_', ' ')}", protocol.obstacles.clearance_mm, found)
-    return result if found else result.model_copy(update={"where": "no such structure" if lines else ""})
+    if found or not lines:
+        return result
+    freed = [s.name for s in structures if s.role == role and not s.is_empty]
+    why = f"freed: {', '.join(freed)}" if freed else "no such structure"
+    return result.model_copy(update={"where": f"not checked: {why}"})
 
 
 def _seeds_to_skin(lines: Sequence[_Line], external: Structure, protocol: Protocol) -> RuleResult:

@@ -40,6 +40,23 @@ class Plane(NamedTuple):
     """Contours (n, 3), patient frame."""
 
 
+class RoiCode(NamedTuple):
+    """A code that says what a region is, as DICOM writes it: ("FMA", "7197", "Liver")."""
+
+    scheme: str
+    value: str
+    meaning: str = ""
+
+
+class RoleBasis(NamedTuple):
+    """Where a structure's role came from: "protocol", "type", "code", "name", "ct", "given" or "default"."""
+
+    source: str
+    why: str
+    understood: bool = True
+    """False where nothing says what it is, or where name and type contradict each other."""
+
+
 @dataclass(frozen=True, eq=False)
 class Structure:
     """A region of the patient as planar closed contours.
@@ -64,6 +81,10 @@ class Structure:
         default the smallest gap between its own contour planes.
     notes : tuple of str
         Notes on its contours (some left out, missing slices ...); new ones are appended.
+    codes : tuple of RoiCode
+        What DICOM codes say it is.
+    basis : RoleBasis, optional
+        Where its role came from; None where the role was given with the structure.
 
     Raises
     ------
@@ -86,6 +107,8 @@ class Structure:
     colour: tuple[int, int, int] | None = None
     slice_spacing_mm: float | None = None
     notes: tuple[str, ...] = field(default=())
+    codes: tuple[RoiCode, ...] = ()
+    basis: RoleBasis | None = None
     slab_stack: slabs.Slabs = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -14,16 +14,20 @@ from brachy.optimise.blocked import closed_holes, reported_holes
 from brachy.optimise.candidates import Candidates
 from brachy.optimise.preparation import Prepared
 from brachy.patient.case import Case
+from brachy.patient.obstacles import Standing, names_of, standings
 from brachy.patient.optimiser_record import OptimiserRecord
 from brachy.patient.plan import (
+    VERSIONS,
     Evaluation,
     Plan,
     PlanCase,
     PlanInput,
     PlanNeedle,
     PlanSeed,
+    PlanStructure,
     PlanTarget,
 )
+from brachy.patient.roles import UNDOSED
 from brachy.version import __version__
 from brachy.writing import rounded
 
@@ -84,7 +88,7 @@ def assemble(chosen: Chosen, prepared: Prepared, notes: Sequence[str], optimiser
 def judged(plan: Plan, prepared: Prepared, assumed: Sequence[str]) -> Plan:
     """The plan with evaluation, goals and rules of its needles as they are."""
     protocol, targets, structures = plan.protocol, prepared.targets, prepared.case.structures
-    organs = [s for s in structures if s.role != "ignore" and not s.is_empty]
+    organs = [s for s in structures if s.role not in UNDOSED and not s.is_empty]
     model = dose_model(plan.implants(), protocol.source.formalism)
     found = evaluate(model, organs, targets, prepared.external, protocol.goals)
     goals = judge(found, protocol.goals, targets, organs, source=protocol.citations.get("goals", ""))
@@ -97,8 +101,11 @@ def judged(plan: Plan, prepared: Prepared, assumed: Sequence[str]) -> Plan:
         prepared.stock.source,
         closed_holes(plan, reported_holes(plan)),
     )
+    served = [target.structure for target in targets if not target.nested_in]
     return plan.model_copy(
         update={
+            "version": VERSIONS[-1],
+            "structures": tuple(map(_structure, standings(structures, protocol, served, names_of(targets)))),
             "assumed": tuple(assumed),
             "evaluation": found.model_copy(update={"goals": goals}),
             "rules": rules,
@@ -115,6 +122,18 @@ def _identity(case: Case) -> PlanCase:
         ct_series_uid=known.ct_series_uid,
         structure_set_uid=known.structure_set_uid,
         inputs=tuple(PlanInput(name=file.name, sha256=file.sha256) for file in case.inputs),
+    )
+
+
+def _structure(found: Standing) -> PlanStructure:
+    return PlanStructure(
+        roi=found.roi,
+        role=found.role,
+        source=found.basis.source,
+        why=found.basis.why,
+        understood=found.basis.understood,
+        obstacle=found.barrier.stops,
+        obstacle_why=found.barrier.why,
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.errors import BrachyError
+from brachy.geometry.structures import Structure
 from brachy.needles.candidates import NeedleCandidates, needle_candidates
 from brachy.needles.template import lay_out, needle_direction
 from brachy.optimise.candidates import Candidates
@@ -26,6 +27,10 @@ FIRST_OFFSETS = (0.0, 0.5)
 
 FINER_OFFSETS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)
 """Offsets tried in the best directions, in pitches (engineering choice)."""
+
+
+MOST_NAMED = 4
+"""Causes that are named where no needle reaches the target."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ class Surroundings:
 
     prepared: Prepared
     target: Target
+    obstacles: tuple[Structure, ...]
     samples: tuple[Samples, ...]
 
     @staticmethod
@@ -79,7 +85,7 @@ class Surroundings:
         samples = tuple(
             part for part in prepared.samples if part.name in served or part.kind in ("organ", "goal")
         )
-        return Surroundings(prepared, target, samples)
+        return Surroundings(prepared, target, prepared.obstacles(target.structure), samples)
 
 
 def poses(protocol: Protocol) -> list[TemplatePose]:
@@ -116,7 +122,7 @@ def candidates_at(around: Surroundings, pose: TemplatePose) -> NeedleCandidates:
     return needle_candidates(
         around.target.structure,
         prepared.external,
-        prepared.obstacles,
+        around.obstacles,
         layout,
         protocol,
         prepared.capsule_length_mm,
@@ -208,10 +214,15 @@ def _nothing_reached(around: Surroundings, found: Sequence[Scored]) -> str:
     where = "the given direction" if directions == 1 else f"any of {directions} directions"
     if not total:
         return f"no clear needle path to '{name}' in {where}: {found[0].reason}"
-    worst = sorted(total, key=lambda cause: (-total[cause], cause))[:4]
+    worst = sorted(total, key=lambda cause: (-total[cause], cause))[:MOST_NAMED]
+    rois = {obstacle.name for obstacle in around.obstacles}
+    shown = [
+        f"'{cause}' ({total[cause]} holes)" if cause in rois else f"{cause} ({total[cause]} holes)"
+        for cause in worst
+    ]
     return (
-        f"no clear needle path to '{name}' in {where}: in the way are {', '.join(worst)}; "
-        "give another --direction or --needle-length, or check these structures"
+        f"no clear needle path to '{name}' in {where}: in the way are {', '.join(shown)}; give another --direction or "
+        "--needle-length, check these structures, or free one that a needle may pass with --free ROI"
     )
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from brachy.geometry.structures import Structure
 from brachy.patient.protocol import Protocol
+from brachy.patient.roles import ROLES
 from brachy.patient.target import Target
 
 Float = NDArray[np.float64]
@@ -44,6 +45,9 @@ LEVELS = (1.8, 1.0, 0.72)
 (engineering choice)."""
 
 SCAN, SEARCH, FINE = range(3)
+
+NOT_SPARED = ("target", "external", "liver", "bone", "region", "device", "ignore")
+"""Roles whose dose is not kept low for its own sake."""
 
 SPARSE = 1.6
 """Spacing in the core, the shell and the organs, in units of that at the edge (engineering choice)."""
@@ -215,6 +219,6 @@ def _holds_target(organ: Structure, samples: Sequence[Samples], anchor_mm: Float
 
 
 def spared_organs(structures: Sequence[Structure], protocol: Protocol) -> list[Structure]:
-    """Structures whose dose the objective limits: organs, and obstacles other than bone."""
-    roles = {"organ", *protocol.obstacles.roles} - {"bone"}
-    return [s for s in structures if s.role in roles and not s.is_empty]
+    """Structures whose dose the objective limits: organs and soft tissue; a liver where it is an obstacle's role."""
+    spared = set(ROLES) - set(NOT_SPARED) | set(protocol.obstacles.roles) - {"bone"}
+    return [s for s in structures if s.role in spared and not s.is_empty]

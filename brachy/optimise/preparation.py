@@ -14,6 +14,7 @@ from brachy.optimise.seed_stock import SeedStock
 from brachy.optimise.targets import Asked, prescribed_targets
 from brachy.patient import anatomy
 from brachy.patient.case import Case
+from brachy.patient.obstacles import names_of, obstacles
 from brachy.patient.protocol import Protocol
 from brachy.patient.target import Target
 
@@ -36,8 +37,6 @@ class Prepared:
         Seeds that may be used.
     external : Structure
         Outline of the patient.
-    obstacles : tuple of Structure
-        What needles keep away from, by the protocol's roles.
     anchor_mm : (3,) array
         Lowest corner of the first target's box, patient frame (LPS), mm. Samples and candidates are relative to it and
         rounded, so that a patient who lies elsewhere gets the same plan to the last bit.
@@ -52,10 +51,13 @@ class Prepared:
     targets: tuple[Target, ...]
     stock: SeedStock
     external: Structure
-    obstacles: tuple[Structure, ...]
     anchor_mm: Float
     samples: tuple[Samples, ...]
     table: SeedTable
+
+    def obstacles(self, target: Structure) -> tuple[Structure, ...]:
+        """What the needles of a planned target keep away from, see `brachy.patient.obstacles`."""
+        return tuple(obstacles(self.case.structures, self.protocol, target, names_of(self.targets)))
 
     @property
     def capsule_length_mm(self) -> float:
@@ -95,7 +97,6 @@ def prepare(case: Case, protocol: Protocol, asked: Asked | None, stock: SeedStoc
         targets=tuple(targets),
         stock=stock,
         external=external,
-        obstacles=tuple(s for s in case.with_role(*protocol.obstacles.roles) if not s.is_empty),
         anchor_mm=anchor,
         samples=samples,
         table=SeedTable.of(dose_model(stock.first_seed(), protocol.source.formalism)),

@@ -18,6 +18,7 @@ from brachy.evaluation.lateral_rule import nearest_on_path
 from brachy.geometry.structures import Structure
 from brachy.needles.template import TemplateLayout, insertion_rank, parse_hole
 from brachy.optimise.replanning.implanted_so_far import PLACED_HEADER
+from brachy.patient.obstacles import obstacles
 from brachy.patient.plan import Plan, PlanNeedle
 
 NEEDLES_HEADER = (
@@ -85,12 +86,13 @@ def _known(value: float | None) -> str:
 
 def needles_csv(plan: Plan, structures: Sequence[Structure] = ()) -> str:
     """One row for each needle, in the order of insertion, with the obstacle among `structures` nearest to its path."""
-    obstacles = obstacles_of(plan, structures)
+    stopping = obstacles_of(plan, structures)
     lengths = [Source.from_dict(source.data, name=source.model).capsule_length_mm for source in plan.sources]
     rows = []
     for order, needle in enumerate(in_order_of_insertion(plan), 1):
         azimuth, tilt = direction_angles(needle.direction)
-        nearest, gap, depth = nearest_obstacle(needle, obstacles, plan.protocol.needle.radius_mm)
+        near = stopping[needle.template]
+        nearest, gap, depth = nearest_obstacle(needle, near, plan.protocol.needle.radius_mm)
         rows.append(
             (
                 needle.template + 1,
@@ -158,15 +160,19 @@ def most_exposed_organ(plan: Plan) -> str:
     return max(found, default=(0.0, ""))[1]
 
 
-def obstacles_of(plan: Plan, structures: Sequence[Structure]) -> list[Structure]:
-    """Obstacles of the plan's needles among structures with their roles."""
-    targets = {name for target in plan.targets for name in (target.roi, target.planned_roi)}
-    roles = plan.protocol.obstacles.roles
-    return [s for s in structures if s.role in roles and s.name not in targets and not s.is_empty]
+def obstacles_of(plan: Plan, structures: Sequence[Structure]) -> list[list[Structure]]:
+    """Obstacles of the needles of each template among structures with their roles."""
+    names = {name for target in plan.targets for name in (target.roi, target.planned_roi)}
+    by_name = {structure.name: structure for structure in structures}
+    nowhere = Structure("", ())  # without the target's contours nothing holds it
+    return [
+        obstacles(structures, plan.protocol, by_name.get(template.target, nowhere), names)
+        for template in plan.templates
+    ]
 
 
 def nearest_obstacle(
-    needle: PlanNeedle, obstacles: Sequence[Structure], radius_mm: float, within_mm: float = NEAR_MM
+    needle: PlanNeedle, among: Sequence[Structure], radius_mm: float, within_mm: float = NEAR_MM
 ) -> tuple[str, float, float]:
     """Name of the obstacle nearest to a needle, its distance from the needle's surface, and the depth along the needle.
 
@@ -175,7 +181,7 @@ def nearest_obstacle(
     start, end = np.array(needle.hole_mm), np.array(needle.tip_mm)
     best: tuple[str, float, float] = ("", float("inf"), 0.0)
     low, high = np.minimum(start, end), np.maximum(start, end)
-    for obstacle in obstacles:
+    for obstacle in among:
         limit = min(best[1], within_mm) + radius_mm
         box_low, box_high = obstacle.bounds_mm
         apart = np.maximum(np.maximum(box_low - high, low - box_high), 0.0)

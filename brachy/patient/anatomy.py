@@ -5,7 +5,7 @@ What is inferred is added to the case's `assumed`.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from brachy.errors import BrachyError
 from brachy.geometry.grid import Grid
-from brachy.geometry.structures import Structure
+from brachy.geometry.structures import RoleBasis, Structure
 from brachy.patient.case import Case
 from brachy.patient.protocol import Protocol
 from brachy.patient.roles import check_overrides, guess_role
@@ -106,36 +106,59 @@ def prepare(case: Case, protocol: Protocol, target: str | Sequence[str] | None =
 def _with_roles(case: Case, protocol: Protocol, targets: Sequence[str] | None) -> Case:
     """The case with a role for every structure."""
     chosen = None if targets is None else {case.structure(name).name for name in targets}
-    unused = check_overrides(protocol.roles, [s.name for s in case.structures])
+    names = [s.name for s in case.structures]
+    unused = check_overrides(protocol.roles, names)
     notes = [f"protocol '{protocol.name}' gives '{name}' a role, but no ROI has that name" for name in unused]
-    structures, by_name = [], dict[str, list[str]]()
-    for structure in case.structures:
-        guess = guess_role(structure.name, structure.interpreted_type, protocol.roles)
-        role, source = guess.role, guess.source
-        if structure.role and source != "protocol":
-            role, source = structure.role, "given"
-        if chosen is not None:
-            if structure.name in chosen:
-                role, source = "target", "given"
-            elif role == "target":
-                role, source = "organ", "given"
-        if source == "name":
-            by_name.setdefault(role, []).append(structure.name)
-        structures.append(_as(structure, role))
+    notes += [
+        f"'{name}' is to stop no needle, but no ROI has that name"
+        for name in check_overrides(dict.fromkeys(protocol.obstacles.free, ""), [*names, BONE_NAME])
+    ]
+    structures = [_with_role(structure, protocol, chosen) for structure in case.structures]
+    new = [s for s, before in zip(structures, case.structures, strict=True) if before.basis is None]
+    return case.with_structures(structures).assuming([*notes, *_notes_on(new)])
+
+
+def _with_role(structure: Structure, protocol: Protocol, chosen: Collection[str] | None) -> Structure:
+    """The structure with its role, inferred or as given with it; a target only if it is one of the chosen."""
+    guess = guess_role(structure.name, structure.interpreted_type, protocol.roles, structure.codes)
+    role, basis = guess.role, guess.basis
+    if structure.role and guess.source != "protocol":
+        # a role from an earlier preparation keeps its reason
+        role, basis = structure.role, structure.basis or RoleBasis("given", "given with the structure")
+    if chosen is not None and structure.name in chosen:
+        role, basis = "target", RoleBasis("given", "named as a target of the plan")
+    elif chosen is not None and role == "target":
+        role, basis = "other_target", RoleBasis(basis.source, f"{basis.why}; this plan does not treat it")
+    return _as(structure, role, basis)
+
+
+def _notes_on(structures: Sequence[Structure]) -> list[str]:
+    """Sentences on roles inferred from names and on structures that were not understood."""
+    by_name: dict[str, list[str]] = {}
+    for structure in structures:
+        if structure.basis is not None and structure.basis.source == "name":
+            by_name.setdefault(structure.role, []).append(structure.name)
+    notes = []
     if by_name:
         listed = "; ".join(f"{role}: {', '.join(names)}" for role, names in by_name.items())
         notes.append(f"roles taken from the ROIs' names: {listed}")
-    return Case(case.ct_hu, case.grid, tuple(structures), case.identity, case.inputs, case.assumed).assuming(
-        notes
-    )
+    unknown = [s.name for s in structures if s.basis is not None and not s.basis.understood]
+    if unknown:
+        notes.append(
+            f"not understood (see the list of structures): {', '.join(unknown)}; such a ROI stops needles unless its "
+            "type says that it is no organ, or it holds the target; [roles] in the protocol says what it is"
+        )
+    return notes
 
 
-def _as(structure: Structure, role: str) -> Structure:
+def _as(structure: Structure, role: str, basis: RoleBasis | None = None) -> Structure:
     """The same structure with another role; results already computed from its contours are kept."""
-    if structure.role == role:
+    basis = structure.basis if basis is None else basis
+    if structure.role == role and structure.basis == basis:
         return structure
     other = copy.copy(structure)
     object.__setattr__(other, "role", role)
+    object.__setattr__(other, "basis", basis)
     return other
 
 
@@ -154,10 +177,11 @@ def _with_one_external(case: Case, protocol: Protocol) -> Case:
     if not others:
         return case
     names = ", ".join(f"'{s.name}'" for s in others)
+    smaller = RoleBasis("ct", f"an outline smaller than '{largest.name}'")
     notes = (
         f"of {len(others) + 1} outlines of the patient the largest is used, '{largest.name}', and not {names}"
     )
-    return case.having(*(_as(s, "ignore") for s in others)).assuming([notes])
+    return case.having(*(_as(s, "ignore", smaller) for s in others)).assuming([notes])
 
 
 def external_from_ct(case: Case, protocol: Protocol) -> Structure:
@@ -210,7 +234,7 @@ def _with_bone(case: Case, protocol: Protocol) -> Case:
     what = f"{rule.threshold_hu:g} HU or more, pieces of {rule.smallest_cc:g} cc or more"
     near = f"within {reach:g} mm of the target"
     if case.with_role("bone"):
-        contoured = [s for s in case.structures if s.role not in ("external", "ignore")]
+        contoured = [s for s in case.structures if s.role not in ("external", "region", "ignore")]
         along = reach * abs(np.sin(np.radians(protocol.direction.tilt_deg))) + SLAB_MM
         found = _bone(case, protocol, targets, contoured, (reach, reach, float(along)))
         if found is None or found.volume_cc < rule.smallest_cc:
@@ -299,4 +323,5 @@ def _outlined(
     level[filled] = 1.0
     level[~inside & (level >= 0.5)] = 0.0  # dense, but not part of it: couch, liver, small pieces
     level[~ndimage.binary_dilation(inside, ALL_ROUND)] = 0.0
-    return Structure.from_mask(name, level, grid, role, interpreted_type)
+    made = Structure.from_mask(name, level, grid, role, interpreted_type)
+    return _as(made, role, RoleBasis("ct", f"found on the CT at {threshold_hu:g} HU"))

@@ -108,6 +108,10 @@ class Case:
         """Structures that have one of the roles."""
         return tuple(s for s in self.structures if s.role in roles)
 
+    def with_structures(self, structures: Sequence[Structure]) -> "Case":
+        """Return the same case with these structures instead of its own."""
+        return replace(self, structures=tuple(structures))
+
     def having(self, *added: Structure) -> "Case":
         """Return the same case with structures added; a structure of the same name is replaced in its place."""
         merged: list[Structure] = list(self.structures)

@@ -52,10 +52,11 @@ class RuleResult(Record):
 
     @property
     def verdict(self) -> str:
-        """ "met", "reported" (out of reach, named with place and cause, as the protocol allows) or "BROKEN"."""
+        """ "met", "reported" (out of reach, named with place and cause), "not checked" (no structure) or "BROKEN"."""
         if not self.met:
             return "BROKEN"
-        return "reported" if self.where.startswith("reported:") else "met"
+        status = self.where.partition(":")[0]
+        return status if status in ("reported", "not checked") else "met"
 
 
 class Evaluation(Record):

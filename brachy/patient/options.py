@@ -109,6 +109,9 @@ class NeedleOptions:
     needle_length: Annotated[
         float | None, Flag("--needle-length", "MM", "Longest path from hole to tip.")
     ] = None
+    free: Annotated[
+        list[str] | None, Flag("--free", "ROI", "An organ that needles may pass; may be repeated.")
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -195,11 +198,11 @@ class RegistrationOptions:
     """How the plan lies on the CT after the implant."""
 
     register: Annotated[
-        str, Flag("--register", "auto|frame|image|seeds|FILE", "How the plan lies on the CT.")
+        str, Flag("--register", "auto|frame|image|seeds|organ|FILE", "How the plan lies on the CT.")
     ] = "auto"
     planning_ct: Annotated[
         str | None,
-        Flag("--planning-ct", "CASE", "Planning CT with structures, for --register image.", is_path=True),
+        Flag("--planning-ct", "CASE", "Planning CT with structures, for image and organ.", is_path=True),
     ] = None
 
 
@@ -327,7 +330,7 @@ def read_options(record: type[Record], given: Mapping[str, str]) -> Record:
     Examples
     --------
     >>> read_options(NeedleOptions, {"needle-length": "120", "seed": "3"})
-    NeedleOptions(pitch=None, direction=None, needle_length=120.0)
+    NeedleOptions(pitch=None, direction=None, needle_length=120.0, free=None)
     """
     values = {
         field: _value(kind, flag.column, given[flag.column])

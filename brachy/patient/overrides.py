@@ -4,6 +4,7 @@ Text in, values out, or one line that names the option. The options themselves a
 """
 
 import re
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from brachy.patient.options import (
 )
 
 if TYPE_CHECKING:
+    from brachy.patient.case import Case
     from brachy.patient.protocol import Protocol
 
 
@@ -77,6 +79,9 @@ def changed_protocol(
         "target": {"margin_mm": margin},
         "template": {"pitch_mm": needle.pitch},
         "needle": {"max_needle_mm": needle.needle_length},
+        "obstacles": {
+            "free": tuple(dict.fromkeys((*base.obstacles.free, *needle.free))) if needle.free else None
+        },
         "direction": {"azimuth_deg": azimuth, "tilt_deg": tilt, "tilts_deg": None if azimuth is None else ()},
     }
     given = {table: {k: v for k, v in fields.items() if v is not None} for table, fields in tables.items()}
@@ -86,6 +91,24 @@ def changed_protocol(
     for each in changed.source.stock_mCi:
         question_strength(units.strength_from_mci(each), source.accept_strength, stated_by)
     return changed
+
+
+def must_be_rois(free: Sequence[str] | None, case: "Case") -> None:
+    """Refuse a name of --free that is no ROI of the case; "Bone (from CT)" is one that planning may add.
+
+    Raises
+    ------
+    UsageError
+        That lists the ROIs.
+    """
+    from brachy.patient.anatomy import BONE_NAME
+
+    for name in free or ():
+        if name.casefold() != BONE_NAME.casefold():
+            try:
+                case.structure(name)
+            except UsageError as error:
+                raise UsageError(f"--free {name}: {error}") from None
 
 
 def planner_arguments(

@@ -136,9 +136,19 @@ ROLES = {
     "gallbladder": RoleStyle(Line(GREEN, "dotted", 1.5), GREEN, 0.6, "#287828"),
     "external": RoleStyle(Line(GREY, "solid", 1.0), GREY, 0.10, "#a0a0a0"),
     "liver": RoleStyle(Line(GREY, "dashed", 1.0), GREY, 0.12, "#965a3c"),
-    "organ": RoleStyle(Line(GREY, "dotted", 1.0), GREY, 0.25, "#be78c8", hidden=True),
+    "heart": RoleStyle(Line(GREEN, "dotted", 1.5), GREEN, 0.35, "#dc3c78", hidden=True),
+    "spinal_cord": RoleStyle(Line(GREEN, "dotted", 1.5), GREEN, 0.9, "#f0dc3c", hidden=True),
+    "nerve": RoleStyle(Line(GREEN, "dotted", 1.5), GREEN, 0.9, "#e6c83c", hidden=True),
+    "kidney": RoleStyle(Line(GREEN, "dotted", 1.5), GREEN, 0.35, "#aa5a28", hidden=True),
+    "spleen": RoleStyle(Line(GREEN, "dotted", 1.5), GREEN, 0.35, "#8c3c6e", hidden=True),
+    "pancreas": RoleStyle(Line(GREEN, "dotted", 1.5), GREEN, 0.35, "#dcb478", hidden=True),
+    "organ": RoleStyle(Line(GREEN, "dotted", 1.0), GREY, 0.25, "#be78c8", hidden=True),
+    "soft": RoleStyle(Line(GREY, "dotted", 1.0), GREY, 0.25, "#d2b48c", hidden=True),
 }
-"""Style of structures by role; a role that is not listed is drawn as "organ"."""
+"""Style of structures by role; a role that is not listed is drawn as "organ", one of `PASSABLE` as "soft"."""
+
+PASSABLE = ("skin", "fat", "muscle", "region", "ignore")
+"""Roles that stop no needle, drawn as "soft"."""
 
 RTSTRUCT_OTHER = "#c8c850"
 """ROI Display Color of a structure without a listed role (engineering choice)."""
@@ -171,10 +181,10 @@ def style_of(role: str) -> RoleStyle:
 
     Examples
     --------
-    >>> style_of("bone").line.pattern, style_of("ignore") == ROLES["organ"]
-    ('dashed', True)
+    >>> style_of("bone").line.pattern, style_of("device") == ROLES["organ"], style_of("skin") == ROLES["soft"]
+    ('dashed', True, True)
     """
-    return ROLES.get(role, ROLES["organ"])
+    return ROLES.get(role, ROLES["soft" if role in PASSABLE else "organ"])
 
 
 def rtstruct_colour(role: str) -> tuple[int, int, int]:
@@ -185,7 +195,7 @@ def rtstruct_colour(role: str) -> tuple[int, int, int]:
     >>> rtstruct_colour("target"), rtstruct_colour("")
     ((230, 40, 40), (200, 200, 80))
     """
-    return rgb(ROLES[role].rtstruct if role in ROLES else RTSTRUCT_OTHER)
+    return rgb(style_of(role).rtstruct if role else RTSTRUCT_OTHER)
 
 
 def isodose_colour(percent: float) -> str:
@@ -213,15 +223,26 @@ def role_of(structure: Structure, plan: Plan) -> str:
     role = structure.role
     if not role:
         try:
-            role = guess_role(structure.name, structure.interpreted_type, plan.protocol.roles).role
+            given = structure.interpreted_type, plan.protocol.roles, structure.codes
+            role = guess_role(structure.name, *given).role
         except UsageError:
             role = "organ"
     return "organ" if role == "target" else role
 
 
+def stops_needles(structure: Structure, plan: Plan) -> bool:
+    """Whether a structure is an obstacle, as the plan lists it; in a plan without such a list, by its role."""
+    for listed in plan.structures:
+        if listed.roi == structure.name:
+            return listed.obstacle
+    return role_of(structure, plan) not in ("target", "external", "liver", *PASSABLE)
+
+
 def line_of(structure: Structure, plan: Plan) -> Line:
     """Line of a structure; a target whose margin is drawn, too, is the thinner of the two."""
     line = style_of(role_of(structure, plan)).line
+    if line.colour == GREY and stops_needles(structure, plan):
+        line = ROLES["organ"].line
     if any(structure.name == t.roi != t.planned_roi for t in plan.targets):
         return Line(line.colour, "dashed", 1.5)
     return line

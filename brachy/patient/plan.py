@@ -1,4 +1,4 @@
-"""The plan as a record, and plan.json, version 1. All other output is made from it.
+"""The plan as a record, and plan.json, version 2 (1 is read). All other output is made from it.
 
 Floats are rounded to 6 significant digits on the way out, keys keep the order of the fields, and `checksum` is the
 SHA-256 of the canonical text without the checksum itself and without `check`, so that the same plan is the same bytes
@@ -35,7 +35,8 @@ from brachy.patient.target import Target, planned_name
 from brachy.writing import canonical, rounded, write_text_whole
 
 FORMAT = "brachy-plan"
-VERSION = 1
+VERSIONS = (1, 2)
+"""Versions that are read; the last is written. 1 has no `structures`."""
 MAX_BYTES = 64_000_000
 """A plan.json larger than this is refused before it is read (engineering choice; a real one has well under 1 MB)."""
 
@@ -174,11 +175,27 @@ class PlanNeedle(Record):
         return self.in_place or any(seed.placed for seed in self.seeds)
 
 
+class PlanStructure(Record):
+    """A ROI of the case: the role it was given and why, and whether a needle must not meet it and why."""
+
+    roi: str
+    role: str
+    source: str = Field(
+        description="protocol, type, code, name, ct, given, or default: nothing is known of it"
+    )
+    why: str
+    understood: bool = Field(
+        True, description="false: nothing is known of it, or its name contradicts its type"
+    )
+    obstacle: bool
+    obstacle_why: str
+
+
 class Plan(Record):
     """A plan; plan.json is described in docs/formats.md."""
 
     format: Literal["brachy-plan"] = "brachy-plan"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     software: str = ""
     parent: str | None = None
     checksum: str = ""
@@ -188,12 +205,20 @@ class Plan(Record):
     limits: tuple[str, ...] = Field((), description="limits of the dose calculation, as printed")
     sources: tuple[PlanSource, ...]
     targets: tuple[PlanTarget, ...]
+    structures: tuple[PlanStructure, ...] = Field((), description="every ROI; what was not understood first")
     templates: tuple[PlanTemplate, ...]
     needles: tuple[PlanNeedle, ...]
     evaluation: Evaluation
     rules: tuple[RuleResult, ...] = ()
     check: CheckReport = Field(CheckReport(), description="the independent check of the written files")
     optimiser: OptimiserRecord = OptimiserRecord()
+
+    @model_serializer(mode="wrap")
+    def _as_versioned(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        if self.version == 1:
+            data.pop("structures", None)
+        return data
 
     @model_validator(mode="after")
     def _indices_exist(self) -> "Plan":
@@ -215,6 +240,22 @@ class Plan(Record):
     def seed_count(self) -> int:
         """Number of seeds."""
         return sum(len(needle.seeds) for needle in self.needles)
+
+    def target_of(self, template: int) -> PlanTarget:
+        """The target that a template of that index serves; `PlanTemplate.target` names it with its margin.
+
+        Raises
+        ------
+        BrachyError
+            If the plan has no such target.
+        """
+        name = self.templates[template].target
+        for target in self.targets:
+            if name in (target.planned_roi, target.roi):
+                return target
+        raise BrachyError(
+            f"template {template + 1} is for target '{name}', which the plan does not have: plan again"
+        )
 
     def implants(self) -> list[Implant]:
         """Seeds as implants, one for each source of the plan, in needle order; axes are the needles' directions."""
@@ -283,9 +324,10 @@ class Plan(Record):
             raise BrachyError(f"{file} is not valid JSON ({error}): restore it from its backup") from None
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise BrachyError(f"{file} is not a brachy plan: its 'format' is not '{FORMAT}'")
-        if data.get("version") != VERSION:
+        if data.get("version") not in VERSIONS or isinstance(data.get("version"), bool):
             found = repr(data.get("version"))[:20]
-            raise BrachyError(f"{file} has version {found}; this program reads version {VERSION}")
+            read = " and ".join(map(str, VERSIONS))
+            raise BrachyError(f"{file} has version {found}; this program reads versions {read}")
         try:
             unchanged = data.get("checksum") == checksum_of(data) and _check_unchanged(data)
         except (ValueError, RecursionError):

@@ -8,13 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from brachy import resources
 from brachy.dosimetry.metrics import parse_metric
 from brachy.errors import UsageError
 from brachy.messages import first_problem
-from brachy.patient.roles import OBSTACLES
+from brachy.patient.roles import OBSTACLES, ROLES
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -164,10 +172,33 @@ class SeedChoice(_Table):
 
 
 class ObstacleChoice(_Table):
-    """Structures that block needles, and the clearance from them."""
+    """Structures that block needles, and the clearance from them (docs/howto/obstacles.md)."""
 
-    roles: tuple[str, ...] = Field(OBSTACLES, description="roles that block a needle")
+    roles: tuple[str, ...] = Field(
+        OBSTACLES,
+        description="roles that stop a needle even where they hold the target; without a structure: not checked",
+    )
+    free: tuple[str, ...] = Field((), max_length=500, description="ROIs that stop no needle")
     clearance_mm: NotNegative = Field(2.0, description="needle surface to the structure's contour, mm")
+
+    @model_serializer(mode="wrap")
+    def _brief(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Omit an empty `free`, so that a plan.json of version 1 is written again as it was."""
+        data: dict[str, Any] = handler(self)
+        if not data.get("free"):
+            data.pop("free", None)
+        return data
+
+    @model_validator(mode="after")
+    def _known(self) -> "ObstacleChoice":
+        unknown = [
+            role for role in self.roles if role not in ROLES or role in ("target", "external", "ignore")
+        ]
+        if unknown:
+            raise ValueError(
+                f"roles names '{unknown[0]}', which is no role of an obstacle: see docs/howto/obstacles.md"
+            )
+        return self
 
 
 class DirectionChoice(_Table):

@@ -1,14 +1,16 @@
-"""Infers the role of a structure (target, external, bone, vessel, ...) from the protocol, its DICOM type and its name.
+"""Infers the role of a structure (target, external, vessel ...) from the protocol, its DICOM type, its codes, its name.
 
-The order of precedence is the protocol's table `[roles]`, the RT ROI Interpreted Type if it is specific (PTV, GTV, CTV,
-EXTERNAL), then the words of the name. Roles inferred from names are listed as assumed.
+The order of precedence is the protocol's table `[roles]`, written by a person for such a case; the RT ROI Interpreted
+Type if it is specific (PTV, EXTERNAL, MARKER ...); the RT ROI Identification codes; the words of the name, by
+`brachy.patient.roi_names`. A structure of which nothing is known is an organ, so that it stops a needle.
 """
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from brachy.errors import UsageError
+from brachy.geometry.structures import RoiCode, RoleBasis
+from brachy.patient import roi_names
 
 ROLES = (
     "target",
@@ -20,78 +22,74 @@ ROLES = (
     "bile_duct",
     "gallbladder",
     "bowel",
+    "heart",
+    "spinal_cord",
+    "nerve",
+    "kidney",
+    "spleen",
+    "pancreas",
     "organ",
+    "other_target",
+    "skin",
+    "fat",
+    "muscle",
+    "device",
+    "region",
     "ignore",
 )
-"""All roles. An `organ` is evaluated but is no obstacle; a structure to `ignore` is neither."""
+"""All roles. `organ` is any other organ, and a structure that is not understood; `other_target` is a target that the
+plan does not treat; `device` is not part of the patient (couch, mask, applicator); `region` is a volume drawn for its
+dose; `ignore` is neither evaluated nor drawn. Which of them stop a needle: `brachy.patient.obstacles`."""
+
+UNDOSED = ("ignore", "device")
+"""Roles whose dose is not evaluated."""
 
 OBSTACLES = ("bone", "vessel", "lung", "bile_duct", "gallbladder", "bowel")
-"""Roles that block a needle, unless the protocol says otherwise (`[obstacles] roles`)."""
+"""Roles that a protocol names as obstacles by default (`[obstacles] roles`): also where they hold the target."""
 
-SOFT_OBSTACLES = tuple(role for role in OBSTACLES if role != "bone")
+SOFT_OBSTACLES = (
+    *(role for role in OBSTACLES if role != "bone"),
+    *("heart", "spinal_cord", "nerve", "kidney", "spleen", "pancreas"),
+)
 """Roles in which no seed should lie: a seed found in one is reported, and none is suggested there."""
 
-_TARGET_TYPES = {"PTV", "CTV", "GTV"}
-_ORGAN_TYPES = {
-    "ORGAN",
-    "AVOIDANCE",
-    "OAR",
-    "CAVITY",
-    "CONTROL",
-    "TREATED_VOLUME",
-    "IRRAD_VOLUME",
-    "DOSE_REGION",
-}
-_IGNORED_TYPES = {
-    *("SUPPORT", "FIXATION", "MARKER", "REGISTRATION", "ISOCENTER", "CONTRAST_AGENT", "BOLUS", "DEVICE"),
-    *("BRACHY_CHANNEL", "BRACHY_ACCESSORY", "BRACHY_SRC_APP", "BRACHY_CHNL_SHLD", "DOSE_MEASUREMENT"),
-}
-
-# Whole words are matched, after the name has been split at spaces, underscores, digits and capitals. The first row that
-# matches decides: the vertebral artery is a vessel, the hepatic flexure is bowel.
-_WORDS: tuple[tuple[str, str], ...] = (
-    ("target", r"i?gtv|ctv|ptv|itv|tumou?rs?|target|metastas[ie]s|mets?|lesions?|hcc|pvtt"),
-    (
-        "vessel",
-        r"aorta|ivc|svc|sm[av]|veins?|venous|vena|arter(?:y|ies)|arterial|vessels?|great ves|vascular|portal?|cava|"
-        r"(?:brachiocephalic|c(?:o)?eliac) trunk",
-    ),
-    (
-        "bone",
-        r"ribs?|ribcage|bones?|bony|vertebra[el]?|vbs?|costal|cartilages?|cartlg|sternum|manubrium|spine|spinous|"
-        r"scapulae?|clavi(?:cle|cula)[se]?|hips?|(?<!renal )pelvis|sacrum|coccyx|femurs?|femoral|humer(?:us|i)|skull|"
-        r"mandible|skeleton",
-    ),
-    ("bile_duct", r"bile|biliary|ducts?|choledoch(?:us|al)|cbd|chd"),
-    ("gallbladder", r"gall ?bladder"),
-    (
-        "bowel",
-        r"bowels?|colon|colic|flexure|duodenum|intestines?|jejunum|ileum|stomach|gastric|o?esophagus|rectum|sigmoid|"
-        r"ca?ecum|appendix",
-    ),
-    ("lung", r"lungs?|pleurae?"),
-    ("liver", r"liver|hepar|hepatic"),
+TARGET_TYPES = frozenset({"PTV", "CTV", "GTV"})
+_ORGAN_TYPES = frozenset({"ORGAN", "AVOIDANCE", "OAR", "CAVITY", "CONTRAST_AGENT"})
+_REGION_TYPES = frozenset({"CONTROL", "TREATED_VOLUME", "IRRAD_VOLUME", "DOSE_REGION"})
+_MARK_TYPES = frozenset({"MARKER", "REGISTRATION", "ISOCENTER"})
+_DEVICE_TYPES = frozenset(
+    {
+        *("SUPPORT", "FIXATION", "BOLUS", "DEVICE", "DOSE_MEASUREMENT"),
+        *("BRACHY_CHANNEL", "BRACHY_ACCESSORY", "BRACHY_SRC_APP", "BRACHY_CHNL_SHLD"),
+    }
 )
-
-# A structure is the external only if its name has no other words: "Body of pancreas" is not.
-_OUTLINE = r"(?:(?:body|external|skin|outline|patient|contour|surface|outer|auto|ct|trun[ck])\b ?)+"
-_OUTLINE_NEEDS = r"\b(?:body|external|skin|outline|patient)\b"
-
-# "Liver-GTV" and "LungsMinusPTV" are organs without the target.
-_LESS = r"(?<=\w)\s*-\s*(?:i?gtv|ctv|ptv|itv|tumou?r|target|lesion).*"
-_LESS_WORDS = r" (?:minus|without|excl|excluding|sub|not|sans)\b.*"
 
 
 @dataclass(frozen=True)
 class RoleGuess:
-    """A role and its origin: "protocol", "type" (RT ROI Interpreted Type), "name" or "default"."""
+    """A role and where it came from.
+
+    `source` is "protocol", "type" (RT ROI Interpreted Type), "code", "name" or "default" (nothing known); `why` says
+    the same in words. `understood` is False where nothing is known of it, or where its name says another thing than
+    its type or code.
+    """
 
     role: str
     source: str
+    why: str = ""
+    understood: bool = True
+
+    @property
+    def basis(self) -> RoleBasis:
+        """The same without the role."""
+        return RoleBasis(self.source, self.why, self.understood)
 
 
 def guess_role(
-    name: str, interpreted_type: str = "", overrides: Mapping[str, str] | None = None
+    name: str,
+    interpreted_type: str = "",
+    overrides: Mapping[str, str] | None = None,
+    codes: Sequence[RoiCode] = (),
 ) -> RoleGuess:
     """Role of one structure.
 
@@ -103,6 +101,8 @@ def guess_role(
         RT ROI Interpreted Type (3006,00A4), or "".
     overrides : mapping, optional
         ROI name (case-insensitive) to role, from the protocol.
+    codes : sequence of RoiCode, optional
+        Of the RT ROI Identification Code Sequence (3006,0086) and the like.
 
     Raises
     ------
@@ -113,43 +113,67 @@ def guess_role(
     --------
     >>> guess_role("CostalCartilages").role, guess_role("Tumour 1", "GTV").source
     ('bone', 'type')
+    >>> guess_role("门静脉", "ORGAN").role, guess_role("门静脉", "ORGAN").why
+    ('vessel', "its name: '门静脉' (zh)")
     """
     for key, role in (overrides or {}).items():
         if key.casefold() == name.casefold():
             if role not in ROLES:
                 raise UsageError(f"unknown role '{role}' for ROI '{name}': choose from {', '.join(ROLES)}")
-            return RoleGuess(role, "protocol")
+            return RoleGuess(role, "protocol", "the protocol's [roles]")
     kind = interpreted_type.strip().upper()
-    if kind in _TARGET_TYPES:
-        return RoleGuess("target", "type")
-    if kind == "EXTERNAL":
-        return RoleGuess("external", "type")
-    if kind in _IGNORED_TYPES:
-        return RoleGuess("ignore", "type")
-    whole = _words(name)
-    words = re.sub(_LESS_WORDS, "", _words(re.sub(_LESS, "", name, flags=re.IGNORECASE)))
-    # a structure of type ORGAN is never the target or the external, whatever its name; nor is an organ without a target
+    # an ORGAN drawn as such is never the target or the outline, whatever it is called
     organ = kind in _ORGAN_TYPES
-    if not organ and re.fullmatch(_OUTLINE, words) and re.search(_OUTLINE_NEEDS, words):
-        return RoleGuess("organ", "default") if words != whole else RoleGuess("external", "name")
-    if re.match(
-        r"[AV]_[A-Z][a-z]", name
-    ):  # A_Hepatic, V_Portal: arteries and veins as AAPM TG-263 writes them
-        return RoleGuess("vessel", "name")
-    for role, pattern in _WORDS:
-        if re.search(rf"\b(?:{pattern})\b", words) and not (role == "target" and (organ or words != whole)):
-            return RoleGuess(role, "name")
-    return RoleGuess("organ", "default")
+    by_name = roi_names.read(name, organ=organ or bool(_role_of_type(kind)))
+    by_type = _role_of_type(kind)
+    if by_type:
+        return _unless_named(by_type, "type", f"its type {kind}", by_name)
+    by_code = _by_code(codes, organ)
+    if by_code is not None:
+        return _unless_named(by_code.role, "code", by_code.why, by_name)
+    if by_name.role:
+        return RoleGuess(by_name.role, "name", f"its name: {by_name.why}")
+    return RoleGuess("organ", "default", by_name.why, understood=False)
 
 
-def _words(name: str) -> str:
-    """A name as lower-case words: "PortalSplenicVein_2" is "portal splenic vein"."""
-    # GTVp, GTVn, CTVnd: the letters after the type are a label and no word
-    name = re.sub(r"((?:GTV|CTV|PTV|ITV))[a-z]{1,2}(?![a-z])", r"\1", name)
-    return " ".join(re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+", name)).lower()
+def _role_of_type(kind: str) -> str:
+    """Role that a type says by itself; "" where name and codes are asked."""
+    if kind in TARGET_TYPES:
+        return "target"
+    if kind == "EXTERNAL":
+        return "external"
+    if kind in _REGION_TYPES:
+        return "region"
+    if kind in _MARK_TYPES:
+        return "ignore"
+    return "device" if kind in _DEVICE_TYPES else ""
+
+
+def _by_code(codes: Sequence[RoiCode], organ: bool) -> roi_names.Reading | None:
+    """Role of the first code that is known, or whose meaning is understood."""
+    known = roi_names.table().codes
+    for code in codes:
+        role, thing = known.get((code.scheme, code.value), ("", ""))
+        shown = f"its code {code.scheme} {code.value}"
+        if not role:
+            meant = roi_names.read(code.meaning, organ=organ)
+            role, thing = meant.role, code.meaning
+        if role and not (organ and role in ("target", "external")):
+            return roi_names.Reading(role, f"{shown} ({thing})")
+    return None
+
+
+def _unless_named(role: str, source: str, why: str, by_name: roi_names.Reading) -> RoleGuess:
+    """A role by type or code; in doubt where the name says another, and an organ where only a code calls it soft."""
+    if not by_name.role or by_name.role == role or role in ("target", "external"):
+        return RoleGuess(role, source, why)
+    why = f"{why}; its name says {by_name.role.replace('_', ' ')}: {by_name.why}"
+    if source == "code" and role in roi_names.SOFT:
+        return RoleGuess("organ", "default", why, understood=False)
+    return RoleGuess(role, source, why, understood=False)
 
 
 def check_overrides(overrides: Mapping[str, str], names: Iterable[str]) -> list[str]:
-    """Keys of `overrides` that match no structure name, for a warning."""
+    """Override keys that match no structure of the case (to be warned of)."""
     known = {name.casefold() for name in names}
     return [key for key in overrides if key.casefold() not in known]

@@ -78,14 +78,15 @@ def test_roles_come_from_protocol_type_and_name_and_only_names_are_assumed(liver
     roles = {s.name: s.role for s in case.structures}
     assert roles["Body"] == "external"
     assert roles["GTV"] == "target"
-    assert roles["Skin"] == "organ"
+    assert roles["Skin"] == "skin"  # drawn as an ORGAN: a shell, not the outline
+    assert roles["SpinalCord"] == "spinal_cord"
     assert roles["Rib 8 R"] == roles["Spine"] == "bone"
     assert roles["PortalVein"] == "vessel"
     said = [sentence for sentence in case.assumed if "names" in sentence]
     assert len(said) == 1, "one sentence for all"
     assert "Rib 8 R" in said[0]
     assert "GTV" not in said[0]
-    assert "Skin" not in said[0]
+    assert "Body" not in said[0]
 
 
 def test_the_protocol_overrules_and_a_name_it_gives_in_vain_is_told(liver, protocol):
@@ -113,7 +114,7 @@ def test_named_targets_are_the_only_ones(scan, protocol):
         "PTV",
         "Kidney",
     }
-    assert prepare(case, protocol, ["PTV"]).structure("GTV").role == "organ"
+    assert prepare(case, protocol, ["PTV"]).structure("GTV").role == "other_target"
     with pytest.raises(UsageError, match="no ROI 'CTV'"):
         prepare(case, protocol, ["CTV"])
 

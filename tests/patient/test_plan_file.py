@@ -78,7 +78,7 @@ def test_implants_by_source(plan):
 
 def test_top_level_is_what_the_format_says(file):
     data = json.loads(file.read_text(encoding="utf-8"))
-    assert (data["format"], data["version"], data["parent"]) == ("brachy-plan", 1, None)
+    assert (data["format"], data["version"], data["parent"]) == ("brachy-plan", 2, None)
     assert len(data["checksum"]) == 64
     wanted = {
         "case",
@@ -86,6 +86,7 @@ def test_top_level_is_what_the_format_says(file):
         "assumed",
         "sources",
         "targets",
+        "structures",
         "templates",
         "needles",
         "evaluation",
@@ -93,6 +94,23 @@ def test_top_level_is_what_the_format_says(file):
     }
     assert wanted | {"check", "optimiser", "software"} <= data.keys()
     assert data["needles"][0]["seeds"][0].keys() == {"position_mm", "depth_mm", "source"}
+
+
+def as_version_1(data):
+    """A plan.json as it was written before structures were listed."""
+    data["version"] = 1
+    del data["structures"]
+
+
+def test_a_plan_of_version_1_is_read_and_written_again_to_the_byte(file):
+    rewritten(file, as_version_1)
+    data = json.loads(file.read_text(encoding="utf-8"))
+    read = Plan.load(file)
+    assert (read.version, read.structures) == (1, ())
+    assert read.checksum == data["checksum"]
+    assert json.loads(read.to_json()) == data
+    read.save(file.with_name("again.json"))
+    assert Plan.load(file.with_name("again.json")) == read
 
 
 def test_every_float_has_six_digits(file):
@@ -172,7 +190,8 @@ def test_a_changed_plan_is_refused_by_name(file, change):
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        (lambda data: data.update(version=2), "version 2"),
+        (lambda data: data.update(version=3), "version 3"),
+        (lambda data: data.update(version=True), "version True"),
         (lambda data: data.update(version="x" * 1_000_000), "version"),
         (lambda data: data.update(format="other"), "not a brachy plan"),
         (lambda data: data.update(more=1), "more"),

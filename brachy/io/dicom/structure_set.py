@@ -1,7 +1,7 @@
 """Reads an RT Structure Set: contours as drawn, names in their character set, and a note on everything left out."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +10,14 @@ from pydicom.dataset import Dataset
 
 from brachy.errors import BrachyError
 from brachy.geometry.grid import Grid
-from brachy.geometry.structures import Structure
+from brachy.geometry.structures import RoiCode, Structure
 from brachy.io.dicom.files import declared_charset, guessed, integer, items, numbers, shown, text
 
 Float = NDArray[np.float64]
 
 CLOSED = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "CLOSED_PLANAR_XOR"}
+CODE_SEQUENCES = ("RTROIIdentificationCodeSequence", "SegmentedPropertyTypeCodeSequence")
+"""Of an RT ROI Observation: what a ROI is (PS3.3 C.8.8.8)."""
 LONGEST_NAME = 128
 """ROI names are cut to this many characters; DICOM allows 64 (engineering choice)."""
 SAME_PLANE_MM = 0.1
@@ -76,7 +78,7 @@ def structure_set(
     ]
     if twice:
         raise BrachyError(f"{shown(name)} uses ROI number {twice[0]} for several ROIs: export it again")
-    kinds = _interpreted_types(dataset)
+    observed = _observations(dataset, charset)
     notes = _Notes()
     frames = _frames(dataset, rois)
     kept: list[tuple[str, int | None, list[Float]]] = []
@@ -99,10 +101,11 @@ def structure_set(
         Structure(
             title,
             tuple(polygons),
-            interpreted_type=kinds.get(number, ""),
+            interpreted_type=observed.get(number, ("", ()))[0],
             number=number,
             colour=_colour(drawn.get(number, [])),
             slice_spacing_mm=spacing,
+            codes=observed.get(number, ("", ()))[1],
         )
         for title, number, polygons in kept
     ]
@@ -166,11 +169,24 @@ def _title(roi: Dataset, number: int | None, place: int, charset: Sequence[str] 
     return title
 
 
-def _interpreted_types(dataset: Dataset) -> dict[int | None, str]:
+def _observations(
+    dataset: Dataset, charset: Sequence[str] | None
+) -> dict[int | None, tuple[str, tuple[RoiCode, ...]]]:
+    """Interpreted type and codes of each ROI, by its number."""
     return {
-        integer(item, "ReferencedROINumber"): text(item, "RTROIInterpretedType").upper()
+        integer(item, "ReferencedROINumber"): (
+            text(item, "RTROIInterpretedType").upper(),
+            tuple(code for name in CODE_SEQUENCES for code in _codes(item, name, charset)),
+        )
         for item in items(dataset, "RTROIObservationsSequence")
     }
+
+
+def _codes(observation: Dataset, name: str, charset: Sequence[str] | None) -> Iterator[RoiCode]:
+    for item in items(observation, name):
+        value = text(item, "CodeValue") or text(item, "LongCodeValue")
+        if value:
+            yield RoiCode(text(item, "CodingSchemeDesignator"), value, text(item, "CodeMeaning", charset))
 
 
 def _colour(drawn: Sequence[Dataset]) -> tuple[int, int, int] | None:

@@ -78,7 +78,7 @@ def reopen(plan: Plan, case: Case, step_mm: float | None = None) -> Opened:
         needle_candidates(
             planned[template.target],
             prepared.external,
-            prepared.obstacles,
+            prepared.obstacles(planned[template.target]),
             TemplateLayout.of(template),
             rules,
             prepared.capsule_length_mm,

@@ -55,12 +55,14 @@ def chart_rows(plan: Plan, structures: Sequence[Structure] = ()) -> tuple[ChartR
         With their roles; the plan's obstacles among them are measured.
     """
     lengths = [Source.from_dict(source.data, name=source.model).capsule_length_mm for source in plan.sources]
-    obstacles = csv_tables.obstacles_of(plan, structures)
+    stopping = csv_tables.obstacles_of(plan, structures)
     rows: list[ChartRow] = []
     for order, needle in enumerate(csv_tables.in_order_of_insertion(plan), 1):
         azimuth, tilt = csv_tables.direction_angles(needle.direction)
         layer = csv_tables.layer_of(needle, plan)
-        name, gap, depth = csv_tables.nearest_obstacle(needle, obstacles, plan.protocol.needle.radius_mm)
+        name, gap, depth = csv_tables.nearest_obstacle(
+            needle, stopping[needle.template], plan.protocol.needle.radius_mm
+        )
         last = rows[-1] if rows else None
         x, y, z = needle.skin_mm
         rows.append(

@@ -18,7 +18,7 @@ from brachy.geometry.structures import Structure
 from brachy.needles.template import TemplateLayout, column_letters, parse_hole
 from brachy.output.figures import cuts
 from brachy.patient.case import Case
-from brachy.patient.palette import SVG_DASH, WEIGHTS, isodose_colour, line_of, role_of, shown
+from brachy.patient.palette import SVG_DASH, WEIGHTS, isodose_colour, line_of, role_of, shown, stops_needles
 from brachy.patient.plan import Plan, PlanNeedle
 
 Float = NDArray[np.float64]
@@ -198,7 +198,8 @@ def template_pictures(
     """
     layout = TemplateLayout.of(plan.templates[template])
     own = [needle for needle in plan.needles if needle.template == template]
-    regions = shown([s for s in structures if role_of(s, plan) not in ("external", "liver", "organ")], plan)
+    drawn = [s for s in structures if role_of(s, plan) == "target" or stops_needles(s, plan)]
+    regions = shown(drawn, plan)
     middle = cuts.middle_depth(plan, template, structures)
     depths = [middle]
     places = np.array([s.position_mm for n in own for s in n.seeds]).reshape(-1, 3)

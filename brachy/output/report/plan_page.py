@@ -26,6 +26,9 @@ from brachy.patient.plan import Plan
 from brachy.patient.privacy import identifying
 from brachy.writing import write_text_whole
 
+NAMED = 6
+"""ROIs that were not understood are named on top up to this number; the list of structures has all."""
+
 TERMS = {
     "underdose": "target below the prescription",
     "over_150": "target above 150 %",
@@ -173,6 +176,10 @@ def _summary(plan: Plan) -> list[tuple[str, bool | None, str]]:
     if aims:
         met = sum(goal.met for goal in aims)
         said.append(("aims", met == len(aims), f"{met} of {len(aims)} met"))
+    unclear = [structure.roi for structure in plan.structures if not structure.understood]
+    if unclear:
+        more = f" and {len(unclear) - NAMED}" if len(unclear) > NAMED else ""
+        said.insert(0, ("not understood", None, f"ROI {', '.join(unclear[:NAMED])}{more}"))
     said.append(("rules", not broken, f"{len(plan.rules) - len(broken)} of {len(plan.rules)} kept"))
     if plan.check.made:
         checks = plan.check.checks

@@ -194,10 +194,8 @@ def _fraction_scheme(plan: Plan, setups: list[int]) -> Dataset:
     """Module RT Fraction Scheme (C.8.8.13): one fraction of all application setups."""
     referenced = []
     for index in setups:
-        target = plan.templates[index].target
         item = dataset(ReferencedBrachyApplicationSetupNumber=index + 1)
-        for dose in (t.prescription_gy for t in plan.targets if t.roi == target):
-            item.update(dataset(BrachyApplicationSetupDose=dose))
+        item.update(dataset(BrachyApplicationSetupDose=plan.target_of(index).prescription_gy))
         referenced.append(item)
     group = dataset(
         FractionGroupNumber=1,

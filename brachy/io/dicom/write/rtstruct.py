@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from brachy.errors import BrachyError
-from brachy.geometry.structures import Structure
+from brachy.geometry.structures import RoiCode, Structure
 from brachy.io.dicom.write import modules
 from brachy.io.dicom.write.modules import dataset
 from brachy.patient.case import Case, Identity, SliceReference
@@ -29,6 +29,8 @@ _TYPES = {
     "target": "GTV",
     "external": "EXTERNAL",
     "ignore": "CONTROL",
+    "region": "CONTROL",
+    "device": "DEVICE",
 }
 """RT ROI Interpreted Type by role, for structures without one; other roles are ORGAN (C.8.8.8.1)."""
 
@@ -44,6 +46,7 @@ def structure_set_uid(structures: Sequence[Structure], case: Case) -> str:
             number,
             structure.name,
             _type(structure),
+            *structure.codes,
             _colour(structure),
             digest(*structure.contours_mm),
         ]
@@ -101,12 +104,7 @@ def write_structures(
                     for structure, number in zip(structures, numbers, strict=True)
                 ],
                 RTROIObservationsSequence=[
-                    dataset(
-                        ObservationNumber=index,
-                        ReferencedROINumber=number,
-                        RTROIInterpretedType=_type(structure),
-                        ROIInterpreter="",
-                    )
+                    _observation(structure, index, number)
                     for index, (structure, number) in enumerate(zip(structures, numbers, strict=True), 1)
                 ],
                 ApprovalStatus="UNAPPROVED",
@@ -195,6 +193,28 @@ def _structure_set(
         origin = modules.reference(STRUCTURE_SET, identity.structure_set_uid)
         found.update(dataset(PredecessorStructureSetSequence=[origin]))
     return found
+
+
+def _observation(structure: Structure, index: int, number: int) -> Dataset:
+    """Item of the RT ROI Observations Sequence; the codes that a structure brought are written again (C.8.8.8)."""
+    item = dataset(
+        ObservationNumber=index,
+        ReferencedROINumber=number,
+        RTROIInterpretedType=_type(structure),
+        ROIInterpreter="",
+    )
+    if structure.codes:
+        codes = [_code(code) for code in structure.codes]
+        item.update(dataset(RTROIIdentificationCodeSequence=codes))
+    return item
+
+
+def _code(code: RoiCode) -> Dataset:
+    """Code as PS3.3 table 8.8-1 has it; a value over 16 characters is a long one."""
+    value = {"CodeValue" if len(code.value) <= 16 else "LongCodeValue": code.value}
+    return dataset(
+        **value, CodingSchemeDesignator=code.scheme, CodeMeaning=code.meaning[:64] or code.value[:64]
+    )
 
 
 def _type(structure: Structure) -> str:
