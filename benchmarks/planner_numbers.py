@@ -96,7 +96,7 @@ def main() -> None:
             for key, (low, high) in row.asked.items()
             if not low <= got[key] <= high
         ]
-        missed += [f"rule {rule.rule}" for rule in made.rules if not rule.met]
+        missed += [f"rule {rule.rule}" for rule in made.rules if rule.broken]
         print(
             f"| {row.name} | {got['V100_pct']:.2f} | {got['D90_gy']:.1f} | {got['V150_pct']:.1f} "
             f"| {got['V200_pct']:.1f} | {got['CI']:.3f} | {got['seeds']} | {got['needles']} "

@@ -10,4 +10,4 @@ histogram = brachy.dvh(plan.implants(), case.structure("GTV"))
 print(f"{plan.seed_count} seeds in {len(plan.needles)} needles")
 print(f"D90 {histogram.D(90):.1f} Gy, V120 {histogram.V(120):.1f} of {histogram.volume_cc:.1f} cc")
 for rule in plan.rules:
-    print(f"{rule.rule}: {'met' if rule.met else 'BROKEN'}")
+    print(f"{rule.rule}: {rule.status}")

@@ -35,8 +35,10 @@ def report_plan(**changes):
     plan = small_plan(
         case=PlanCase(patient_id=QUOTED, study_uid="1.2.3.1"),
         rules=(
-            RuleResult(rule="needle to bone", limit=">= 2 mm", worst=1.25, where=HOSTILE, met=False),
-            RuleResult(rule="needle length", limit="<= 150 mm", worst=111.25, where="needle A2", met=True),
+            RuleResult(rule="needle to bone", limit=">= 2 mm", worst=1.25, where=HOSTILE, status="broken"),
+            RuleResult(
+                rule="needle length", limit="<= 150 mm", worst=111.25, where="needle A2", status="kept"
+            ),
         ),
         assumed=(HOSTILE, "implanted on the day of the CT"),
         limits=("water everywhere",),
@@ -104,6 +106,12 @@ def verification():
                                  "D90_gy": [111.5, 114.0]}},
         "sectors": {"GTV": [{"sector": "left anterior superior", "volume_cc": 0.5, "D90_gy": 99.0, "V100_pct": 71.0,
                              "min_gy": 61.0}]},
+        "rules": [{"rule": "seeds in vessel", "limit": "0", "worst": 1, "unit": "seeds",
+                   "where": f"{HOSTILE}: seeds 4", "status": "broken"},
+                  {"rule": "seeds over 5 mm outside every target", "limit": "0", "worst": 1, "unit": "seeds",
+                   "where": "seeds 4", "status": "broken"},
+                  {"rule": "seeds in lung", "limit": "0", "worst": None, "unit": "seeds",
+                   "where": "none contoured", "status": "not checked"}],
         "outside": [3], "in_organs": {HOSTILE: [3]}, "margin_mm": 5.0, "warnings": [HOSTILE],
         "doubts": [{"position_mm": [0.0, 0.0, 100.0], "reason": HOSTILE}],
         "assumed": [HOSTILE], "limits": ["water everywhere"],

@@ -325,13 +325,13 @@ def markdown(report: CheckReport) -> str:
         "# Validation",
         "",
         f"Written by `brachy check --commission` of brachy {__version__}: {len(report.checks)} comparisons, "
-        f"{sum(item.passed for item in report.checks)} passed. Not a medical device; for research and education.",
+        f"{report.words}. Not a medical device; for research and education.",
         "",
         "| what | expected | found | difference | tolerance | | source of the expectation |",
         "|---|---|---|---|---|---|---|",
     ]
     for item in report.checks:
-        verdict = "passed" if item.passed else "**FAILED**"
+        verdict = "**FAILED**" if item.passed is False else item.verdict
         tolerance = "" if item.tolerance is None else f"{item.tolerance:g} {item.unit}".strip()
         difference = "" if item.difference is None else f"{item.difference:.2g}"
         lines.append(
@@ -349,7 +349,7 @@ def html(report: CheckReport) -> str:
         f"<tr class='{'ok' if item.passed else 'bad'}'><td>{escape(item.name)}</td><td>{escape(item.expected)}</td>"
         f"<td>{escape(item.found)}</td><td>{'' if item.difference is None else f'{item.difference:.2g}'}</td>"
         f"<td>{'' if item.tolerance is None else f'{item.tolerance:g} {escape(item.unit)}'}</td>"
-        f"<td>{'passed' if item.passed else 'FAILED'}</td><td>{escape(item.source)}</td></tr>"
+        f"<td>{item.verdict}</td><td>{escape(item.source)}</td></tr>"
         for item in report.checks
     )
     limits = "\n".join(f"<li>{escape(limit)}</li>" for limit in LIMITS)

@@ -21,16 +21,20 @@ AGREE_MM = 0.2
 """Tolerance between the distance in plan.json and the recomputed one: needles are sampled every 0.5 mm (engineering
 choice)."""
 
+COMPARED_ELSEWHERE = ("prescription", "activity")
+"""Rules on numbers of the prescription and the source, which have comparisons of their own in `brachy.check.folder`."""
+
 
 def rule_items(plan: Plan, rtplan: pydicom.Dataset, rtstruct: pydicom.Dataset) -> list[CheckItem]:
     """Comparisons for all rules of plan.json: those of needles, seeds, skin, obstacles and target are recomputed.
 
-    The others (lateral margin, lattice, recorded depths) are repeated from the plan and marked as such.
+    The others (lateral margin, lattice) are not checked, and what the plan states is repeated with them.
     """
     recomputed = _recomputed(plan, rtplan, rtstruct)
     stated = [
         _item(rule, recomputed[rule.rule]) if rule.rule in recomputed else _stated(rule)
         for rule in plan.rules
+        if rule.broken or rule.rule not in COMPARED_ELSEWHERE
     ]
     known = {rule.rule for rule in plan.rules}
     missing = [_unstated(plan, name, value) for name, value in recomputed.items() if name not in known]
@@ -38,8 +42,9 @@ def rule_items(plan: Plan, rtplan: pydicom.Dataset, rtstruct: pydicom.Dataset) -
 
 
 def _stated(rule: RuleResult) -> CheckItem:
-    """A rule as stated in plan.json, not recomputed."""
-    worst = "-" if rule.worst is None else f"{rule.worst:g} {rule.unit}"
+    """A rule that cannot be recomputed from the files: not checked, or failed if the plan itself states it broken."""
+    worst = "-" if rule.worst is None else f"{rule.worst:g} {rule.unit}".strip()
+    where = f", {rule.where}" if rule.where else ""
     return CheckItem(
         f"rule: {rule.rule}",
         rule.limit,
@@ -47,8 +52,8 @@ def _stated(rule: RuleResult) -> CheckItem:
         None,
         None,
         "",
-        rule.met,
-        f"as plan.json states; {rule.where}",
+        False if rule.broken else None,
+        f"not recomputed; plan.json states: {rule.status}{where}",
     )
 
 
@@ -76,7 +81,7 @@ def _item(rule: RuleResult, found: tuple[float, float, int, str]) -> CheckItem:
         float(f"{abs(value - stated):.3g}") if np.isfinite(value) and np.isfinite(stated) else None,
         AGREE_MM,
         "mm from plan.json",
-        bool(kept and same),
+        None if rule.status == "not checked" and not np.isfinite(value) else bool(kept and same),
         f"recomputed from RTPLAN and RTSTRUCT; {where}".rstrip("; "),
     )
 
@@ -105,6 +110,7 @@ def _recomputed(
         ),
         "between seeds": (geometry.seed_spacing(every, placed), rules.seeds.min_spacing_mm, 1, ""),
     }
+    found |= _along_needles(plan, needles, to_come)
     drawn = written_obstacles.drawn_structures(plan, rtstruct)
     found |= written_obstacles.clearances(plan, drawn, needles)
     outline = written_obstacles.outline(plan, drawn)
@@ -117,6 +123,26 @@ def _recomputed(
         proximal = min(min(end) for end in ends if end is not None)
         found["seed to distal edge"] = (distal, rules.seeds.distal_margin_mm, 1, "")
         found["seed between first entry and last exit"] = (proximal, 0.0, 1, "")
+    return found
+
+
+def _along_needles(
+    plan: Plan, needles: list[geometry.WrittenNeedle], to_come: list[geometry.WrittenNeedle]
+) -> dict[str, tuple[float, float, int, str]]:
+    """Rules on the places of seeds along their needle, where all seeds have capsules of one length."""
+    capsules = {float(entry.data["capsule"]["length_mm"]) for entry in plan.sources}
+    if len(capsules) != 1:
+        return {}
+    (capsule,) = capsules
+    depths = [np.sort(np.linalg.norm(needle.seeds - needle.tip, axis=1)) for needle in to_come]
+    apart = min((float(np.diff(each).min(initial=np.inf)) for each in depths), default=np.inf)
+    limit = plan.protocol.seeds.spacing_in_needle_mm(capsule)
+    found = {"between seeds of a needle": (apart, limit, 1, "")}
+    wanted = plan.protocol.needle.tip_to_seed_mm + 0.5 * capsule
+    firsts = [float(np.linalg.norm(n.seeds - n.tip, axis=1).min()) for n in needles if len(n.seeds)]
+    if firsts:
+        off = max(abs(first - wanted) for first in firsts)
+        found[f"tip to first seed centre, off {wanted:g} mm"] = (off, 0.0, -1, "")
     return found
 
 

@@ -77,10 +77,9 @@ def show(report: "CheckReport", title: str) -> None:
             text(item.found),
             console.cell(item.difference) if item.difference is not None else text(""),
             text(tolerance),
-            text("passed" if item.passed else "FAILED"),
+            text(item.verdict),
         )
     console.show(table, space=False)
-    for item in report.checks:
-        if not item.passed:
-            console.say(f"FAILED: {item.name}: expected {item.expected}, found {item.found}")
-    console.say(f"verdict: {report.verdict}")
+    for item in report.failures:
+        console.say(f"FAILED: {item.name}: expected {item.expected}, found {item.found}")
+    console.say(f"verdict: {report.words}")

@@ -180,6 +180,8 @@ def _edited(
 
 def _verdict(made: "Plan") -> int:
     """Exit code of --strict."""
-    missed = [g for g in made.evaluation.goals if g.required and not g.met]
-    broken = [r for r in made.rules if not r.met]
-    return 1 if missed or broken else 0
+    unmet = [
+        g for g in made.evaluation.goals if g.required and not g.met
+    ]  # a goal that is not checked is not met
+    broken = [r for r in made.rules if r.broken]
+    return 1 if unmet or broken else 0

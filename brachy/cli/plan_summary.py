@@ -8,6 +8,7 @@ from brachy.cli.console import cell, say, table, text, unit
 from brachy.dosimetry.shown_metrics import Table, metrics_in
 from brachy.dosimetry.strength import air_kerma_rate_at_1m, order_list, strength_needed
 from brachy.output.csv_tables import most_exposed_organ
+from brachy.patient.evaluation_record import GoalCounts, GoalResult, RuleCounts
 from brachy.patient.plan import Plan
 from brachy.units import mci_from_strength
 
@@ -132,16 +133,26 @@ def show_alternatives(named: Sequence[tuple[str, Plan]], wanted: int) -> None:
 def _show_judgement(plan: Plan) -> None:
     shown = table("Goals and rules", "goal or rule", "limit", "found", "where", "")
     for goal in plan.evaluation.goals:
-        verdict = "met" if goal.met else "MISSED" if goal.required else "aim missed"
         limit = f"{goal.op} {goal.limit:.4g}"
         shown.add_row(
-            text(f"{goal.roi} {unit(goal.metric)}"), text(limit), cell(goal.value), text(""), text(verdict)
-        )
+            text(f"{goal.roi} {unit(goal.metric)}"), text(limit), cell(goal.value), text(goal.reason),
+            text(goal_words(goal)),
+        )  # fmt: skip
     for rule in plan.rules:
-        verdict = rule.verdict
         found = "-" if rule.worst is None else f"{rule.worst:.3g} {rule.unit}".strip()
-        shown.add_row(text(rule.rule), text(rule.limit), text(found), text(rule.where), text(verdict))
+        status = "BROKEN" if rule.broken else rule.status
+        shown.add_row(text(rule.rule), text(rule.limit), text(found), text(rule.where), text(status))
     console.show(shown)
+    say(f"required goals: {GoalCounts.of(goal for goal in plan.evaluation.goals if goal.required)}")
+    say(f"rules: {RuleCounts.of(plan.rules)}")
+
+
+def goal_words(goal: GoalResult) -> str:
+    """Verdict on a goal in a table: a required one that is missed stands in capitals."""
+    if goal.met is None:
+        return "not checked"
+    near = ", within its uncertainty" if goal.near else ""
+    return f"{'met' if goal.met else 'MISSED' if goal.required else 'aim missed'}{near}"
 
 
 def _show_implant(plan: Plan) -> None:
@@ -181,8 +192,6 @@ def strength_of_seeds(plan: Plan) -> list[tuple[str, float]]:
 def _show_second_opinion(plan: Plan) -> None:
     if not plan.check.made:
         return
-    failed = [item for item in plan.check.checks if not item.passed]
-    if not failed:
-        say(f"independent check: pass, {len(plan.check.checks)} checks of the files written")
-    for item in failed:
+    say(f"independent check of the files written: {plan.check.words}")
+    for item in plan.check.failures:
         say(f"INDEPENDENT CHECK FAILED: {item.name}: expected {item.expected}, found {item.found}")

@@ -78,7 +78,8 @@ def show(found: "RobustRecord") -> None:
     for goal in found.goals:
         demanded = "" if goal.required else " (aim)"
         limit = f"{goal.op} {goal.limit:g}"
-        say(f"{goal.roi} {unit(goal.metric)} {limit}{demanded}: held in {100 * goal.probability:.1f} %")
+        held = "not checked" if goal.probability is None else f"held in {100 * goal.probability:.1f} %"
+        say(f"{goal.roi} {unit(goal.metric)} {limit}{demanded}: {held}")
     most = ", ".join(f"{entry.hole} {entry.influence:.2f} Gy" for entry in found.needles[:5])
     say(f"needles that matter most (SD of D90 when they alone err): {most}")
     say("uncertainties and their sources: brachy/data/uncertainty.toml, or your --uncertainty FILE")

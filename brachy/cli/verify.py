@@ -102,6 +102,7 @@ def _what(first: str, second: str | None, no_plan: bool) -> tuple[str | None, st
 def show(found: "PostImplant", folder: Path | None) -> None:
     """Summary on the terminal: seeds, shifts, metrics beside the plan's, goals, cold spots, doubts, assumptions."""
     from brachy.cli import console
+    from brachy.cli.plan_summary import goal_words
     from brachy.dosimetry.shown_metrics import Table, metrics_in
     from brachy.postimplant.record import Compared
 
@@ -138,9 +139,8 @@ def show(found: "PostImplant", folder: Path | None) -> None:
             rows.add_row(*map(cell, (row.sector, row.volume_cc, row.D90_gy, row.V100_pct, row.min_gy)))
         console.show(rows)
     for goal in record.goals:
-        missed = "MISSED" if goal.required else "missed (an aim)"
-        met = "not judged" if goal.met is None else "met" if goal.met else missed
-        say(f"goal: {goal.roi} {goal.metric} {goal.op} {goal.limit:g}: {goal.value:.4g}, {met}")
+        value = "" if goal.value is None else f"{goal.value:.4g}, "
+        say(f"goal: {goal.roi} {goal.metric} {goal.op} {goal.limit:g}: {value}{goal_words(goal)}")
     for doubt in record.doubts:
         which = f"seed {doubt.seed + 1}" if doubt.seed is not None else "no seed"
         say(f"doubt: {which} at {_place(doubt.position_mm)}: {doubt.reason}")
@@ -152,7 +152,7 @@ def show(found: "PostImplant", folder: Path | None) -> None:
         for sentence in sentences:
             say(f"{word}: {sentence}")
     if found.check.made:
-        say(f"independent check on the files: {found.check.verdict}")
+        say(f"independent check on the files: {found.check.words}")
     say("Not a medical device: for research and education.")
     if folder is not None:
         say(f"wrote {folder}")
@@ -181,11 +181,10 @@ def _show_seeds(record: "PostImplantRecord", say: Say) -> None:
             say(f"missing: {', '.join(record.missing)}")
         for k in record.extra:
             say(f"extra: seed {k + 1} at {_place(record.seeds[k].position_mm)}")
-    if record.outside:
-        listed = ", ".join(str(k + 1) for k in record.outside)
-        say(f"more than {record.margin_mm:g} mm outside every target: seeds {listed}")
-    for roi, held in record.in_organs.items():
-        say(f"in {roi}: seeds {', '.join(str(k + 1) for k in held)}")
+    for rule in record.rules:
+        where = f" ({rule.where})" if rule.where else ""
+        count = "not checked" if rule.worst is None or rule.status == "not checked" else f"{rule.worst:g}"
+        say(f"{rule.rule}: {count}{where}")
 
 
 def _show_target(record: "PostImplantRecord", roi: str, say: Say) -> None:

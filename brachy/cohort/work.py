@@ -9,6 +9,7 @@ from brachy.cohort.records import CaseRecord, Metric
 from brachy.dosimetry.shown_metrics import UNCERTAIN, Table, metrics_in
 from brachy.errors import BrachyError
 from brachy.patient import overrides
+from brachy.patient.evaluation_record import RuleCounts, all_met
 from brachy.patient.options import (
     AssessmentOptions,
     DeviationOptions,
@@ -123,7 +124,8 @@ def _plan(case: str, given: dict[str, str], folder: Path | None) -> _Found:
         plan_folder.write_outputs(made, loaded, folder, force=True)
     target = made.targets[0]
     structures = made.evaluation.structures
-    missed = [f"{g.roi} {g.metric}" for g in made.evaluation.goals if g.required and not g.met]
+    verdicts = [goal.met for goal in made.evaluation.goals if goal.required]
+    rules = RuleCounts.of(made.rules)
     return _Found(
         made.case.patient_id,
         target.roi,
@@ -136,8 +138,11 @@ def _plan(case: str, given: dict[str, str], folder: Path | None) -> _Found:
             "needles": len(made.needles),
             "activity_mCi": sum(made.sources[s.source].apparent_activity_mCi for n in made.needles for s in n.seeds),
             "objective": made.optimiser.objective,
-            "goals_met": not missed,
-            "rules_kept": all(rule.met for rule in made.rules),
+            "goals_met": all_met(verdicts),
+            "rules_kept": rules.kept,
+            "rules_broken": rules.broken,
+            "rules_reported": rules.reported,
+            "rules_not_checked": rules.not_checked,
         },
     )  # fmt: skip
 

@@ -330,7 +330,7 @@ def judge(
     -------
     tuple of GoalResult
         One for each goal and structure. A goal for a structure that the case does not have, or for a metric
-        that the structure does not have (D2cc of a smaller one), has no result.
+        that the structure does not have (D2cc of a smaller one), is not checked, with the reason.
 
     Raises
     ------
@@ -350,13 +350,13 @@ def judge(
     results = []
     for goal in goals:
         name = parse_metric(goal.metric).name
-        for roi in _rois(goal.roi, evaluation.structures, prescriptions, structures):
-            if name not in evaluation.structures[roi]:
+        rois = _rois(goal.roi, evaluation.structures, prescriptions, structures)
+        for roi in rois or [goal.roi]:
+            if rois and name not in evaluation.structures[roi]:
                 raise UsageError(f"the evaluation of '{roi}' has no {name}: evaluate it with this goal")
-            value = evaluation.structures[roi][name]
-            if value is None:
-                continue
+            value = evaluation.structures[roi][name] if rois else None
             limit = prescriptions.get(roi, highest) if goal.limit == "Rx" else float(goal.limit)
+            reason = "" if value is not None else f"{roi} has no {name}" if rois else "no such structure"
             results.append(
                 GoalResult(
                     roi=roi,
@@ -364,9 +364,11 @@ def judge(
                     op=goal.op,
                     limit=limit,
                     value=value,
-                    met=value >= limit if goal.op == ">=" else value <= limit,
+                    uncertainty=evaluation.uncertainty.get(roi, {}).get(name),
+                    met=None if value is None else value >= limit if goal.op == ">=" else value <= limit,
                     required=goal.required,
                     source=source,
+                    reason=reason,
                 )
             )
     return tuple(results)

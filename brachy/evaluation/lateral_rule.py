@@ -16,7 +16,7 @@ from brachy.needles.channel import Axis, Channel, Lines
 from brachy.needles.lateral import edge_points
 from brachy.needles.needle_path import skin_entry, target_span
 from brachy.needles.template import TemplateLayout
-from brachy.patient.plan import RuleResult
+from brachy.patient.evaluation_record import RuleResult, RuleStatus
 from brachy.patient.protocol import Protocol
 
 Float = NDArray[np.float64]
@@ -181,11 +181,12 @@ class LateralRule:
             )
             x, y, z = points[place].tolist()
             where = f"at ({x:.1f}, {y:.1f}, {z:.1f})"
+            status: RuleStatus = "kept"
             if not needles:
-                where = "no needle"
+                where, status = "no needle", "broken"
             elif len(bad):
                 where += f" and {len(bad) - 1} more of {len(here)} points: {causes[place]}"
-                where = f"reported: {where}" if barred[place] else where
+                status = "reported" if barred[bad].all() else "broken"
             worst = float(gaps[here].max())
             results.append(
                 RuleResult(
@@ -193,7 +194,7 @@ class LateralRule:
                     limit=f"<= {margin:g} mm, or barred and reported",
                     worst=worst if np.isfinite(worst) else None,
                     where=where,
-                    met=bool(needles) and bool(barred[bad].all()),
+                    status=status,
                 )
             )
         return results

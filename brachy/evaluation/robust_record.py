@@ -37,7 +37,7 @@ class GoalProbability(Record):
     op: str
     limit: float
     required: bool
-    probability: float
+    probability: float | None = Field(description="None where the goal is not checked")
 
 
 class NeedleInfluence(Record):

@@ -374,14 +374,13 @@ def _record(
     goals = []
     for goal in plan.evaluation.goals:
         values = series.get((planned.get(goal.roi, goal.roi), parse_metric(goal.metric).name), np.zeros(0))
-        if len(values):
-            met = values >= goal.limit if goal.op == ">=" else values <= goal.limit
-            goals.append(
-                GoalProbability(
-                    roi=goal.roi, metric=goal.metric, op=goal.op, limit=goal.limit, required=goal.required,
-                    probability=float(met.mean()),
-                )
-            )  # fmt: skip
+        met = values >= goal.limit if goal.op == ">=" else values <= goal.limit
+        goals.append(
+            GoalProbability(
+                roi=goal.roi, metric=goal.metric, op=goal.op, limit=goal.limit, required=goal.required,
+                probability=float(met.mean()) if len(values) else None,
+            )
+        )  # fmt: skip
     several = len(plan.templates) > 1
     needles = [
         NeedleInfluence(

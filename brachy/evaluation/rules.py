@@ -24,12 +24,19 @@ from brachy.geometry.structures import Structure
 from brachy.needles.channel import Channel
 from brachy.needles.needle_path import AIR_GAP_MM, SLIVER_MM, one_thread
 from brachy.needles.template import TemplateLayout, parse_hole
+from brachy.patient.evaluation_record import RuleResult, RuleStatus
 from brachy.patient.obstacles import obstacles, rule_roles
-from brachy.patient.plan import PlanNeedle, PlanTemplate, RuleResult
+from brachy.patient.plan import PlanNeedle, PlanTemplate
 from brachy.patient.protocol import Protocol
 from brachy.patient.target import Target
 
 Float = NDArray[np.float64]
+
+NOTHING = "no needle or seed that could still be changed"
+"""Why a rule is not checked for which nothing is left to judge."""
+
+NO_PAIR = "no two of them, of which one could still be changed"
+"""The same of a rule on distances between two needles or seeds."""
 
 TOLERANCE_DEG = 0.01
 """An angle is kept to this: a direction in plan.json has 6 significant digits (engineering choice)."""
@@ -111,8 +118,7 @@ def check_rules(
     Returns
     -------
     tuple of RuleResult
-        Every rule: its limit, the worst case, where that is, and whether the rule is kept (to
-        `TOLERANCE_MM`).
+        Every rule: its limit, the worst case, where that is, and its status (kept to `TOLERANCE_MM`).
 
     Raises
     ------
@@ -131,8 +137,10 @@ def check_rules(
     >>> body = Structure("Body", [square], role="external")
     >>> liver, seed = load_protocol("liver-metastasis"), load_source("amersham_6711")
     >>> results = check_rules([], [], [], [body], liver, seed)  # a plan without needles
-    >>> results[-1].rule, results[-1].limit, results[-1].met
-    ('activity', '0.6-0.8 mCi', True)
+    >>> results[-1].rule, results[-1].limit, results[-1].status
+    ('activity', '0.6-0.8 mCi', 'kept')
+    >>> results[0].rule, results[0].status, results[0].where
+    ('needle to bone', 'not checked', 'no such structure')
     """
     external = next((s for s in structures if s.role == "external" and not s.is_empty), None)
     if external is None:
@@ -183,9 +191,9 @@ def check_rules(
     mci = max(protocol.source.stock_mCi, key=lambda given: max(weak - given, given - strong))
     prescribed = next((target.name for target in targets if target.prescription_gy == gy), "")
     results += [
-        _result(
-            "prescription", f"{low:g}-{high:g} Gy", gy, gy is None or low <= gy <= high, prescribed, "Gy"
-        ),
+        _unchecked("prescription", f"{low:g}-{high:g} Gy", "no target", "Gy")
+        if gy is None
+        else _result("prescription", f"{low:g}-{high:g} Gy", gy, low <= gy <= high, prescribed, "Gy"),
         _result("activity", f"{weak:g}-{strong:g} mCi", mci, weak <= mci <= strong, source.name, "mCi"),
     ]
     return tuple(results)
@@ -216,23 +224,35 @@ def _line(
 def _result(
     rule: str, limit: str, worst: float | None, met: bool, where: str = "", unit: str = "mm"
 ) -> RuleResult:
-    """Result of a rule; a plan without needles keeps every rule."""
-    return RuleResult(rule=rule, limit=limit, worst=worst, unit=unit, where=where, met=bool(met))
+    """Result of a rule."""
+    status: RuleStatus = "kept" if met else "broken"
+    return RuleResult(rule=rule, limit=limit, worst=worst, unit=unit, where=where, status=status)
 
 
-def _at_least(rule: str, limit: float, found: Iterable[tuple[float, str]], sign: str = ">=") -> RuleResult:
-    """Result of the rule that the smallest of (value, where) is at least the limit."""
+def _unchecked(rule: str, limit: str, why: str, unit: str = "mm") -> RuleResult:
+    """A rule that there is nothing to judge by."""
+    return RuleResult(rule=rule, limit=limit, worst=None, unit=unit, where=why, status="not checked")
+
+
+def _at_least(
+    rule: str, limit: float, found: Iterable[tuple[float, str]], sign: str = ">=", nothing: str = NOTHING
+) -> RuleResult:
+    """Result of the rule that the smallest of (value, where) is at least the limit; `nothing` says why none."""
     worst, where = min(found, key=lambda pair: pair[0], default=(None, ""))
-    met = worst is None or worst >= limit - TOLERANCE_MM
-    return _result(rule, f"{sign} {limit:g} mm", _finite(worst), met, where)
+    shown = f"{sign} {limit:g} mm"
+    if worst is None:
+        return _unchecked(rule, shown, nothing)
+    return _result(rule, shown, _finite(worst), worst >= limit - TOLERANCE_MM, where)
 
 
 def _at_most(rule: str, limit: float, found: Iterable[tuple[float, str]]) -> RuleResult:
     """Result of the rule that the largest of (value, where) is at most the limit."""
     worst, where = max(found, key=lambda pair: pair[0], default=(None, ""))
-    met = worst is None or worst <= limit + TOLERANCE_MM
     # two things that must coincide do so to the tolerance, which is then shown as the limit
-    return _result(rule, f"<= {limit or TOLERANCE_MM:g} mm", _finite(worst), met, where)
+    shown = f"<= {limit or TOLERANCE_MM:g} mm"
+    if worst is None:
+        return _unchecked(rule, shown, NOTHING)
+    return _result(rule, shown, _finite(worst), worst <= limit + TOLERANCE_MM, where)
 
 
 def _finite(value: float | None) -> float | None:
@@ -255,12 +275,11 @@ def _clearance(
             gap, depth = nearest_on_path(line.hole, line.tip, obstacle, worst)
             gap -= protocol.needle.radius_mm
             found.append((gap, f"{line.name}, {obstacle.name}, {depth:.0f} mm from the hole"))
-    result = _at_least(f"needle to {role.replace('_', ' ')}", protocol.obstacles.clearance_mm, found)
-    if found or not lines:
-        return result
-    freed = [s.name for s in structures if s.role == role and not s.is_empty]
-    why = f"freed: {', '.join(freed)}" if freed else "no such structure"
-    return result.model_copy(update={"where": f"not checked: {why}"})
+    there = [s.name for s in structures if s.role == role and not s.is_empty]
+    freed = there and not any(s.role == role for each in stopping for s in each)
+    why = f"freed: {', '.join(there)}" if freed else NOTHING if there else "no such structure"
+    rule = f"needle to {role.replace('_', ' ')}"
+    return _at_least(rule, protocol.obstacles.clearance_mm, found, nothing=why)
 
 
 def _seeds_to_skin(lines: Sequence[_Line], external: Structure, protocol: Protocol) -> RuleResult:
@@ -309,7 +328,7 @@ def _needle_spacing(lines: Sequence[_Line], protocol: Protocol) -> RuleResult:
                 continue
             gap = _path_to_path(one, other)
             found.append((gap, f"{other.name} and {one.name}"))
-    return _at_least("between needles", protocol.needle.min_needle_spacing_mm, found)
+    return _at_least("between needles", protocol.needle.min_needle_spacing_mm, found, nothing=NO_PAIR)
 
 
 def _path_to_path(one: _Line, other: _Line) -> float:
@@ -337,7 +356,7 @@ def _seed_spacing(lines: Sequence[_Line], protocol: Protocol) -> RuleResult:
         gaps[placed[:, None] & placed] = np.inf
         i, j = np.unravel_index(int(gaps.argmin()), gaps.shape)
         found.append((float(gaps[i, j]), f"{names[i]} and {names[j]}"))
-    return _at_least("between seeds", protocol.seeds.min_spacing_mm, found)
+    return _at_least("between seeds", protocol.seeds.min_spacing_mm, found, nothing=NO_PAIR)
 
 
 def _spacing_in_needle(lines: Sequence[_Line], protocol: Protocol, source: Source) -> RuleResult:
@@ -348,7 +367,7 @@ def _spacing_in_needle(lines: Sequence[_Line], protocol: Protocol, source: Sourc
         if len(gaps):
             found.append((float(gaps.min()), line.name))
     limit = protocol.seeds.spacing_in_needle_mm(source.capsule_length_mm)
-    return _at_least("between seeds of a needle", limit, found)
+    return _at_least("between seeds of a needle", limit, found, nothing=NO_PAIR)
 
 
 def _supply(lines: Sequence[_Line], protocol: Protocol) -> list[RuleResult]:

@@ -73,6 +73,8 @@ PAGE = {
     "good": "#00614a",
     "bad": "#a83c00",
     "bad-ground": "#fbe6da",
+    "caution": "#6b5200",
+    "caution-ground": "#fff4cf",
     "link": "#005b94",
     "paper": PAPER,
     "button": "#f5f5f5",

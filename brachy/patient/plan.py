@@ -36,7 +36,7 @@ from brachy.writing import canonical, rounded, write_text_whole
 
 FORMAT = "brachy-plan"
 VERSIONS = (1, 2)
-"""Versions that are read; the last is written. 1 has no `structures`."""
+"""Versions that are read; the last is written. 1 has no `structures`, and a rule is met or not."""
 MAX_BYTES = 64_000_000
 """A plan.json larger than this is refused before it is read (engineering choice; a real one has well under 1 MB)."""
 
@@ -218,6 +218,10 @@ class Plan(Record):
         data: dict[str, Any] = handler(self)
         if self.version == 1:
             data.pop("structures", None)
+            data["rules"] = [rule.as_version_1() for rule in self.rules]
+            for goal in data["evaluation"]["goals"]:
+                for name in ("uncertainty", "reason"):
+                    goal.pop(name, None)
         return data
 
     @model_validator(mode="after")

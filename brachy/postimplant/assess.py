@@ -42,7 +42,7 @@ from brachy.postimplant.rows import (
     target_row,
 )
 from brachy.postimplant.seed_files import GivenSeeds
-from brachy.postimplant.withheld import goal_rows, sentence, withheld
+from brachy.postimplant.withheld import goal_rows, place_rules, sentence, withheld
 from brachy.version import __version__
 
 Float = NDArray[np.float64]
@@ -154,7 +154,7 @@ def assess(ask: Question, tell: Callable[[str], None]) -> PostImplant:
             uncertainty=told.uncertainty,
             other_formalism=told.other_formalism,
         ),
-        goals=goal_rows(judged, without),
+        goals=goal_rows(judged, without, {roi: found.of for roi, found in spread.items()}),
         withheld=without,
         intervals={roi: found.of for roi, found in spread.items()},
         uncertainty=IntervalErrors(
@@ -171,6 +171,7 @@ def assess(ask: Question, tell: Callable[[str], None]) -> PostImplant:
         further_seed=further,
         sectors=sectors,
         outside=tuple(k for k, place in enumerate(places) if place.beyond_margin),
+        rules=place_rules(places, case.structures, protocol.obstacles.roles, without, ask.margin_mm),
         in_organs=held_by_organ(places),
         margin_mm=ask.margin_mm,
         doubts=tuple(DoubtRow(position_mm=vector(at), reason=why, seed=k) for at, why, k in ask.seeds.doubts),

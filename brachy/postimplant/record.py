@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from brachy.errors import BrachyError
 from brachy.messages import first_problem
 from brachy.patient.check_report import CheckReport
+from brachy.patient.evaluation_record import GoalResult, RuleResult, all_met
 from brachy.patient.plan import PlanInput
 from brachy.patient.records import FileRecord, Number, Record, SparseRecord, Vector
 
@@ -152,18 +153,25 @@ class ImplantTarget(Record):
     volume_cc: Number = None
 
 
-class ImplantGoal(Record):
+class Interval(NamedTuple):
+    """A central interval and its level, 0.95 for 95 %; a list of three numbers in the file."""
+
+    low: float
+    high: float
+    level: float
+
+
+class ImplantGoal(GoalResult):
     """A goal and what came of it in the implant as it is."""
 
-    roi: str
-    metric: str
-    op: str
-    limit: float
-    value: float
-    met: bool | None = Field(description="None where there is no verdict")
-    required: bool = True
-    source: str = ""
-    reason: str = Field("", description="why there is no verdict")
+    interval: Interval | None = Field(None, description="of the value, where one was computed")
+
+    @property
+    def near(self) -> bool:
+        """Whether the limit lies within the interval of the value, or else within its uncertainty."""
+        if self.interval is None:
+            return super().near
+        return self.met is not None and self.interval.low <= self.limit <= self.interval.high
 
 
 class Compared(Record):
@@ -181,14 +189,6 @@ class ImplantEvaluation(Record):
     structures: dict[str, dict[str, Compared]] = Field(default_factory=dict)
     uncertainty: dict[str, dict[str, Number]] = Field(default_factory=dict)
     other_formalism: dict[str, dict[str, Number]] = Field(default_factory=dict)
-
-
-class Interval(NamedTuple):
-    """A central interval and its level, 0.95 for 95 %; a list of three numbers in the file."""
-
-    low: float
-    high: float
-    level: float
 
 
 class IntervalErrors(Record):
@@ -280,6 +280,7 @@ class PostImplantRecord(FileRecord):
     further_seed: dict[str, FurtherSeed | None] = Field(default_factory=dict)
     sectors: dict[str, tuple[SectorRow, ...]] = Field(default_factory=dict)
     outside: tuple[int, ...] = Field((), description="seeds farther than margin_mm outside every target")
+    rules: tuple[RuleResult, ...] = Field((), description="places of the seeds: kept, broken or not checked")
     in_organs: dict[str, tuple[int, ...]] = Field(
         default_factory=dict, description="seeds in each vessel ..."
     )
@@ -293,8 +294,7 @@ class PostImplantRecord(FileRecord):
     @property
     def goals_met(self) -> bool | None:
         """Whether every required goal is met; None where none is missed and some have no verdict."""
-        verdicts = [goal.met for goal in self.goals if goal.required]
-        return False if False in verdicts else None if None in verdicts else True
+        return all_met([goal.met for goal in self.goals if goal.required])
 
     @staticmethod
     def load(path: str | Path) -> "PostImplantRecord":

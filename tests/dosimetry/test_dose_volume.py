@@ -391,8 +391,11 @@ def test_goals_by_name_role_and_target():
         ("GTV", "V100_pct", 95.0, 96.0, True),
         ("Aorta", "V20Gy_pct", 50.0, 10.0, True),
         ("Vena cava", "V20Gy_pct", 50.0, 90.0, False),
+        ("Liver", "D2cc_gy", 50.0, None, None),
+        ("Kidney", "D2cc_gy", 50.0, None, None),
     ]
-    assert [r.required for r in results] == [True, True, False, False]
+    assert [r.reason for r in results[4:]] == ["Liver has no D2cc_gy", "no such structure"]
+    assert [r.required for r in results] == [True, True, False, False, True, True]
     assert {r.source for r in results} == {"the protocol"}
 
 

@@ -224,7 +224,7 @@ def test_from_elsewhere_no_needle_meets_them_and_the_folder_says_so(chinese, tmp
         path = np.linspace(needle.hole_mm, needle.tip_mm, 400)
         for name in ("门静脉", "肋骨", "结肠"):
             assert case.structure(name).distance_mm(path).min() >= 0.65 + 2.0 - 1e-3
-    verdicts = {rule.rule: rule.verdict for rule in made.rules}
+    verdicts = {rule.rule: rule.status for rule in made.rules}
     assert (verdicts["needle to vessel"], verdicts["needle to bone"]) == ("met", "met")
     assert verdicts["needle to lung"] == "not checked"
     folder = write_outputs(made, case, tmp_path / "out")
@@ -242,7 +242,7 @@ def test_free_lets_needles_pass_and_is_recorded(chinese, tmp_path, capsys, monke
     assert made.protocol.obstacles.free == ("门静脉", "肋骨")
     assert {s.roi for s in made.structures if s.obstacle} == {"结肠"}
     rule = next(r for r in made.rules if r.rule == "needle to vessel")
-    assert rule.where == "not checked: freed: 门静脉"
+    assert (rule.status, rule.where) == ("not checked", "freed: 门静脉")
     assert check_plan(tmp_path / "out").verdict == "pass"
 
 
@@ -259,5 +259,5 @@ def test_the_check_finds_an_obstacle_that_a_plan_kept_quiet(chinese, tmp_path):
     told = tuple(s.model_copy(update={"obstacle_why": "no organ"}) for s in quiet.structures)
     hidden = quiet.model_copy(update={"protocol": QUICK, "structures": told}).sealed()
     folder = write_outputs(hidden, case, tmp_path / "out")
-    failed = {item.name for item in check_plan(folder).checks if not item.passed}
+    failed = {item.name for item in check_plan(folder).failures}
     assert {"obstacles, as the contours say", "rule: needle to vessel", "rule: needle to bone"} <= failed

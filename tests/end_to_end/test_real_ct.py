@@ -85,7 +85,7 @@ def test_the_clinic_s_numbers_on_a_real_ct(made):
     assert target["V200_pct"] <= 55
     bone = next(rule for rule in made.rules if rule.rule == "needle to bone")
     assert bone.worst >= 2.0
-    assert [rule.rule for rule in made.rules if not rule.met] == []
+    assert [rule.rule for rule in made.rules if rule.broken] == []
 
 
 def test_the_same_plan_from_any_file_of_the_folder(made, original):

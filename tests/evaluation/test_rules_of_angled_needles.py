@@ -64,7 +64,7 @@ def test_angled_needles_keep_every_rule_but_the_lateral_margin(needles):
     assert len(needles) > 10
     assert np.degrees(np.arccos(directions[:, 1])).max() > 12  # they are far from parallel
     found = check(needles)
-    assert {r for r, result in found.items() if not result.met} <= {
+    assert {r for r, result in found.items() if result.broken} <= {
         r for r in found if r.startswith("target edge")
     }
 
@@ -115,13 +115,13 @@ def test_a_needle_beyond_the_cone_or_off_its_own_line_is_found(needles):
     rule = "hole, tip and seeds on the template's lattice"
     assert check(needles)[rule].worst < 1e-4
     narrow = check(needles, replace(LAYOUT, cone_deg=5.0))[rule]
-    assert not narrow.met
+    assert narrow.broken
     assert "degrees off its template's axis" in narrow.where
-    assert not check(needles, replace(LAYOUT, cone_deg=0.0))[rule].met
+    assert check(needles, replace(LAYOUT, cone_deg=0.0))[rule].broken
     tip = tuple(np.add(needles[2].tip_mm, (0.3, 0.0, 0.0)).tolist())
     bent = [n.model_copy(update={"tip_mm": tip}) if k == 2 else n for k, n in enumerate(needles)]
     off = check(bent)[rule]
-    assert not off.met
+    assert off.broken
     assert off.worst == pytest.approx(0.3, abs=0.05)
     assert needles[2].hole in off.where
 
@@ -136,4 +136,4 @@ def test_a_parallel_plan_still_has_to_be_parallel():
     tilted = straight[0].model_copy(update={"tip_mm": tuple(tip), "direction": tuple(axis)})
     result = check([tilted, *straight[1:]], replace(LAYOUT, cone_deg=0.0))[rule]
     assert result.worst == pytest.approx(np.linalg.norm(np.cross(tip - hole, [0, 1, 0])), abs=1e-3)
-    assert not result.met
+    assert result.broken

@@ -57,7 +57,7 @@ def made():
 
 
 def broken(plan):
-    return {result.rule for result in plan.rules if not result.met and not result.rule.startswith(LATERAL)}
+    return {result.rule for result in plan.rules if result.broken and not result.rule.startswith(LATERAL)}
 
 
 def test_the_search_loads_them_and_every_rule_is_kept(made):

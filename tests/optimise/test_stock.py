@@ -16,7 +16,7 @@ from tests.sphere_case import QUICK, sphere
 
 def made(**tables):
     found = plan(sphere(), change(QUICK, **tables), direction=(0, 0))
-    assert [rule.rule for rule in found.rules if not rule.met] == []
+    assert [rule.rule for rule in found.rules if rule.broken] == []
     return found
 
 
@@ -61,7 +61,7 @@ def test_strengths_are_mixed_by_whole_needles_and_every_file_agrees(tmp_path):
         assert len({seed.source for seed in needle.seeds}) == 1
     out = write_outputs(found, sphere(), tmp_path / "out", pictures=False)
     report = check_plan(out)
-    assert report.verdict == "pass", [item for item in report.checks if not item.passed]
+    assert report.verdict == "pass", report.failures
 
 
 def test_a_stronger_stock_needs_fewer_seeds():

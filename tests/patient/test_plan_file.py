@@ -100,6 +100,18 @@ def as_version_1(data):
     """A plan.json as it was written before structures were listed."""
     data["version"] = 1
     del data["structures"]
+    for goal in data["evaluation"]["goals"]:
+        del goal["uncertainty"], goal["reason"]
+    rules = (
+        ("needle to lung", None, "not checked: no such structure", True),
+        ("target edge", 14.0, "reported: at (1, 2, 3): hole A1", True),
+        ("needle to bone", 5.5, "needle A2, Ribs: 3", True),
+        ("between seeds", 0.5, "", False),
+    )
+    data["rules"] = [
+        {"rule": name, "limit": ">= 2 mm", "worst": worst, "unit": "mm", "where": where, "met": met}
+        for name, worst, where, met in rules
+    ]
 
 
 def test_a_plan_of_version_1_is_read_and_written_again_to_the_byte(file):
@@ -107,6 +119,12 @@ def test_a_plan_of_version_1_is_read_and_written_again_to_the_byte(file):
     data = json.loads(file.read_text(encoding="utf-8"))
     read = Plan.load(file)
     assert (read.version, read.structures) == (1, ())
+    assert [(rule.status, rule.met, rule.where) for rule in read.rules] == [
+        ("not checked", None, "no such structure"),
+        ("reported", None, "at (1, 2, 3): hole A1"),
+        ("kept", True, "needle A2, Ribs: 3"),
+        ("broken", False, ""),
+    ]
     assert read.checksum == data["checksum"]
     assert json.loads(read.to_json()) == data
     read.save(file.with_name("again.json"))

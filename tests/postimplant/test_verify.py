@@ -226,16 +226,48 @@ def test_a_file_that_was_made_by_the_seeds_flatters_as_much(flattering, folder, 
 def test_no_verdict_is_never_green(flattering, tmp_path, capsys):
     written = write_post_implant(flattering, tmp_path / "v")
     show(written, None)
-    said = capsys.readouterr().out.replace("\n", " ")
+    lines = capsys.readouterr().out.splitlines()
+    said = " ".join(lines)
     assert "goal: GTV D90_gy >= 120" in said
-    assert said.count("not judged") == len(flattering.data["goals"])
+    goals = [line for line in lines if line.startswith("goal: ")]
+    assert len(goals) == len(flattering.data["goals"])
+    assert all(line.endswith("not checked") for line in goals)
+    assert "seeds in vessel: not checked (none contoured)" in said
     assert "no goal verdict and no interval for GTV" in said
     page = (tmp_path / "v" / "report.html").read_text()
-    assert "not judged" in page
+    assert "? not checked" in page
     assert "✓ met" not in page
     assert "no goal verdict and no interval for GTV" in page
-    for word in ("required goals", "in vessels, lung, bowel ...", "beyond the margin"):
-        assert f'<li class="unknown"><b>{word}</b>' in page, word
+    for word in ("required goals", "places of the seeds"):
+        assert f'<li class="amber"><b>{word}</b> ?' in page, word
+    rules = {rule.rule: rule for rule in flattering.record.rules}
+    assert {rule.status for rule in rules.values()} == {"not checked"}
+    assert rules["seeds in bile duct"].where == "none contoured"
+
+
+def test_seeds_in_a_contoured_vessel_are_found_and_one_without_seeds_is_kept(folder, shifted):
+    """Two tubes round the first and the fifth seed, and one 60 mm away: held, held, none."""
+    seeds, post = shifted
+    places = np.array(seeds, dtype=float)
+
+    def tube(name, centre, role):
+        x, y, z = centre
+        rings = [
+            np.array([[x - 2, y - 2, h], [x + 2, y - 2, h], [x + 2, y + 2, h], [x - 2, y + 2, h]])
+            for h in (z - 2, z, z + 2)
+        ]
+        return Structure(name, rings, role=role)
+
+    vessels = (
+        tube("PV", places[0], "vessel"), tube("HV", places[4], "vessel"), tube("Colon", places[0] + 60.0, "bowel"),
+    )  # fmt: skip
+    found = brachy.verify(folder, replace(post, structures=(*post.structures, *vessels)), seeds=seeds)
+    rules = {rule.rule: rule for rule in found.record.rules}
+    vessel = rules["seeds in vessel"]
+    assert (vessel.status, vessel.worst) == ("broken", 2)
+    assert vessel.where == "PV: seeds 1; HV: seeds 5"
+    assert (rules["seeds in bowel"].status, rules["seeds in bowel"].worst) == ("kept", 0)
+    assert rules["seeds in lung"].status == "not checked"
 
 
 def test_a_cohort_leaves_such_doses_blank(flattering, monkeypatch):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from brachy.patient.palette import PASSABLE
 from brachy.patient.palette import ROLES as STYLES
 from brachy.patient.protocol import Protocol, load_protocol
 from brachy.patient.roles import OBSTACLES, ROLES, SOFT_OBSTACLES
@@ -45,8 +46,11 @@ def test_only_two_modules_know_an_obstacle_by_its_role():
     """The palette draws it and `roles` defines it: no other module lists obstacles."""
     named = [path.name for path in PACKAGE.rglob("*.py") if '"gallbladder"' in path.read_text()]
     assert sorted(named) == ["palette.py", "roles.py"]
-    assert set(STYLES) == set(ROLES) - {"ignore"}
-    assert set(SOFT_OBSTACLES) < set(OBSTACLES) < set(ROLES)
+    drawn_as_organ = {"other_target", "device"}
+    assert set(ROLES) == (set(STYLES) - {"soft"}) | set(PASSABLE) | drawn_as_organ
+    assert set(OBSTACLES) <= set(STYLES)
+    assert set(SOFT_OBSTACLES) | set(OBSTACLES) < set(ROLES)
+    assert set(OBSTACLES) - set(SOFT_OBSTACLES) == {"bone"}
     default = Protocol.model_fields["obstacles"].default.roles
     assert set(load_protocol("liver-metastasis").obstacles.roles) == set(default) == set(OBSTACLES)
 

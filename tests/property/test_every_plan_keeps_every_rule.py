@@ -17,7 +17,7 @@ def within(number, limits):
 
 def keeps_its_word(found):
     """The plan's own account of itself agrees: no rule broken, counts kept, and too little dose is never silent."""
-    assert [(r.rule, r.worst, r.where) for r in found.rules if not r.met] == []
+    assert [(r.rule, r.worst, r.where) for r in found.rules if r.broken] == []
     assert found.needles
     assert within(len(found.needles), found.protocol.needle.count)
     assert within(found.seed_count, found.protocol.seeds.count)

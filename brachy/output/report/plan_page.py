@@ -22,6 +22,8 @@ from brachy.output.report.picture import slice_pictures, template_pictures
 from brachy.output.report.rendering import render, viewer
 from brachy.output.report.robust_section import robust_section
 from brachy.patient.case import Case
+from brachy.patient.colour import Colour
+from brachy.patient.evaluation_record import GoalCounts, RuleCounts
 from brachy.patient.plan import Plan
 from brachy.patient.privacy import identifying
 from brachy.writing import write_text_whole
@@ -163,31 +165,25 @@ def write_report(plan: Plan, case: Case, path: str | os.PathLike[str], **given: 
     return Path(path)
 
 
-def _summary(plan: Plan) -> list[tuple[str, bool | None, str]]:
-    """The verdicts of the first lines: what, whether good, in words."""
+def _summary(plan: Plan) -> list[tuple[str, Colour, str]]:
+    """The verdicts of the first lines: what, colour, in words."""
     goals = plan.evaluation.goals
-    required = [goal for goal in goals if goal.required]
-    missed = [goal for goal in required if not goal.met]
+    required = GoalCounts.of(goal for goal in goals if goal.required)
     aims = [goal for goal in goals if not goal.required]
-    broken = [rule for rule in plan.rules if not rule.met]
-    said: list[tuple[str, bool | None, str]] = [
-        ("required goals", not missed, f"{len(required) - len(missed)} of {len(required)} met"),
-    ]
+    said: list[tuple[str, Colour, str]] = [("required goals", required.colour, str(required))]
     if aims:
-        met = sum(goal.met for goal in aims)
-        said.append(("aims", met == len(aims), f"{met} of {len(aims)} met"))
+        counts = GoalCounts.of(aims)
+        said.append(("aims", counts.colour, str(counts)))
     unclear = [structure.roi for structure in plan.structures if not structure.understood]
     if unclear:
         more = f" and {len(unclear) - NAMED}" if len(unclear) > NAMED else ""
-        said.insert(0, ("not understood", None, f"ROI {', '.join(unclear[:NAMED])}{more}"))
-    said.append(("rules", not broken, f"{len(plan.rules) - len(broken)} of {len(plan.rules)} kept"))
-    if plan.check.made:
-        checks = plan.check.checks
-        passed = sum(item.passed for item in checks)
-        good = not plan.check.failed
-        said.append(("independent check", good, f"{passed} of {len(checks)} checks passed"))
-    else:
-        said.append(("independent check", None, "not asked"))
+        said.insert(0, ("not understood", "amber", f"ROI {', '.join(unclear[:NAMED])}{more}"))
+    rules = RuleCounts.of(plan.rules)
+    said.append(("rules", rules.colour, str(rules)))
+    made = plan.check.made
+    said.append(
+        ("independent check", *((plan.check.colour, plan.check.words) if made else ("amber", "not made")))
+    )
     return said
 
 

@@ -22,6 +22,8 @@ from brachy.output.report.charts import SEED_PIXELS, Figure, dvh_figure, scene_f
 from brachy.output.report.picture import slice_pictures
 from brachy.output.report.rendering import render, viewer
 from brachy.patient.case import Case
+from brachy.patient.colour import Colour
+from brachy.patient.evaluation_record import GoalCounts, RuleCounts
 from brachy.patient.palette import BLUE, SHIFT, VERMILION
 from brachy.patient.plan import Evaluation, Plan, PlanTarget
 from brachy.patient.privacy import identifying
@@ -287,33 +289,26 @@ def _fullest(pictures: Sequence[Any]) -> int:
     return int(np.argmax(counts)) if counts else 0
 
 
-def _summary(record: PostImplantRecord) -> list[tuple[str, bool | None, str]]:
-    """First lines of the page: name, whether it holds (None if not judged), and text."""
-    lines: list[tuple[str, bool | None, str]] = []
-    goals = [goal for goal in record.goals if goal.required]
-    if goals:
-        verdicts = [goal.met for goal in goals]
-        met, unknown = verdicts.count(True), verdicts.count(None)
-        words = f"{met} of {len(goals)} met" + (f", {unknown} not judged" if unknown else "")
-        lines.append(("required goals", record.goals_met, words))
+def _summary(record: PostImplantRecord) -> list[tuple[str, Colour, str]]:
+    """First lines of the page: name, colour of the verdict, and text."""
+    lines: list[tuple[str, Colour, str]] = []
+    goals = GoalCounts.of(goal for goal in record.goals if goal.required)
+    if sum(goals):
+        lines.append(("required goals", goals.colour, str(goals)))
     count = len(record.seeds)
     if record.shifts is not None:
         planned = record.shifts.planned
-        lines.append(("seeds", count == planned, f"{count} found, {planned} planned"))
+        lines.append(("seeds", "green" if count == planned else "red", f"{count} found, {planned} planned"))
     else:
-        lines.append(("seeds", None, f"{count} found"))
+        lines.append(("seeds", "amber", f"{count} found, number not checked: no plan"))
     if record.plan:
         missing, extra = len(record.missing), len(record.extra)
-        lines.append(("matched", missing + extra == 0, f"{missing} missing, {extra} extra"))
-    held = sum(len(seeds) for seeds in record.in_organs.values())
-    lines.append(("in vessels, lung, bowel ...", _placed(not held, record), f"{held} seeds"))
-    lines.append(("beyond the margin", _placed(not record.outside, record), f"{len(record.outside)} seeds"))
+        lines.append(("matched", "red" if missing + extra else "green", f"{missing} missing, {extra} extra"))
+    places = RuleCounts.of(record.rules)
+    lines.append(("places of the seeds", places.colour, str(places)))
+    if record.check.made:
+        lines.append(("independent check", record.check.colour, record.check.words))
     return lines
-
-
-def _placed(good: bool, record: PostImplantRecord) -> bool | None:
-    """A finding about the places of seeds; unknown where structures were brought to the seeds themselves."""
-    return None if good and record.withheld else good
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def test_moves_and_additions_lie_where_they_are_told(tmp_path, before):
         wanted = hole + depth * direction
         assert min(math.dist(wanted, place) for place in places(found, needle.hole)) < 1e-3
     # far outside the target: the plan says which rule is broken, and is made all the same
-    assert "seed between first entry and last exit" in {r.rule for r in found.rules if not r.met}
+    assert "seed between first entry and last exit" in {r.rule for r in found.rules if r.broken}
 
 
 def test_a_whole_needle_moves_and_goes(tmp_path, before):

@@ -91,7 +91,7 @@ def test_all_that_the_plan_says_is_said(page):
         "✓ met",
         "✗ broken",
         "✓ kept",
-        "✗ fail",
+        "✗ FAILED",
         "1.25 mm",
         "≥ 2 mm",
         "water everywhere",
@@ -103,8 +103,8 @@ def test_all_that_the_plan_says_is_said(page):
     for source in plan.protocol.citations.values():
         assert " ".join(source.split()) in text
     assert "1 of 1 met" in text
-    assert "1 of 2 kept" in text
-    assert "0 of 1 checks passed" in text
+    assert "1 kept, 1 broken" in text
+    assert "fail: 0 passed, 1 FAILED" in text
 
 
 def test_a_missed_goal_says_so():
