@@ -14,9 +14,9 @@ import numpy as np
 import pydicom
 from matplotlib.path import Path as Polygon
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from brachy import resources
+from brachy.check.geometry import halton
 from brachy.check.independent import Seed, dose_gy
 from brachy.check.items import CheckItem, CheckReport, compared
 from brachy.check.written_obstacles import contours_of
@@ -356,12 +356,13 @@ def _points_in(contours: list[Float], count: int) -> Float:
     ends = 0.5 * (gaps.min() if len(gaps) else 1.0)
     edges = np.concatenate([[heights[0] - ends], heights[:-1] + gaps / 2, [heights[-1] + ends]])
     everything = np.vstack(contours)
-    sequence = qmc.Halton(3, seed=1)
     low, high = everything.min(axis=0), everything.max(axis=0)
     kept: list[Float] = []
+    drawn = 0
     while sum(map(len, kept)) < count:
-        box = [low[0], low[1], edges[0]], [high[0], high[1], edges[-1]]
-        points = qmc.scale(sequence.random(count), *box)
+        corner, far = np.array([low[0], low[1], edges[0]]), np.array([high[0], high[1], edges[-1]])
+        points = corner + (far - corner) * halton(count, drawn)
+        drawn += count
         slab = np.searchsorted(edges, points[:, 2]) - 1
         inside = np.zeros(count, dtype=bool)
         for k, height in enumerate(heights):

@@ -12,7 +12,6 @@ import pydicom
 from matplotlib.path import Path as Polygon
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.stats import qmc
 
 Float = NDArray[np.float64]
 
@@ -142,7 +141,7 @@ class Stack:
         every = np.concatenate([polygon for _, _, polygons in self.slabs for polygon in polygons])
         low = [*every.min(axis=0), self.slabs[0][0]]
         high = [*every.max(axis=0), self.slabs[-1][1]]
-        points = qmc.scale(qmc.Halton(3, seed=0).random(SAMPLES), low, high)
+        points = low + (np.array(high) - low) * halton(SAMPLES)
         return np.asarray(points[self.contains(points)], dtype=np.float64)
 
     def encloses(self, points: Float) -> NDArray[np.bool_]:
@@ -153,6 +152,27 @@ class Stack:
             if len(here):
                 inside[here] = _enclosed(points[here, :2], polygons)
         return inside
+
+
+def halton(count: int, first: int = 0) -> Float:
+    """Points (count, 3) of the Halton sequence in the unit cube, from number `first` on.
+
+    Coordinate k of point n is the radical inverse of n + 1 in base 2, 3, 5: its digits mirrored at the point. Halton,
+    Numer. Math. 2, 84 (1960), doi:10.1007/BF01386213. Written here because the library's would load all its statistics.
+
+    Examples
+    --------
+    >>> halton(3).round(3).tolist()
+    [[0.5, 0.333, 0.2], [0.25, 0.667, 0.4], [0.75, 0.111, 0.6]]
+    """
+    points = np.zeros((count, 3))
+    for k, base in enumerate((2, 3, 5)):
+        rest, weight = np.arange(first + 1, first + count + 1), 1.0
+        while rest.any():
+            weight /= base
+            points[:, k] += weight * (rest % base)
+            rest //= base
+    return points
 
 
 def _enclosed(points: Float, polygons: Sequence[Float]) -> NDArray[np.bool_]:

@@ -1,12 +1,16 @@
 """Evaluation of a plan: metrics of every structure, CI, EI and HI of every target, goals."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from brachy.core.threads import side_by_side
 from brachy.dosimetry.dvh import for_samples, histogram_of, on_lattice_of
 from brachy.dosimetry.implant import seeds_mm
 from brachy.dosimetry.metrics import DVH, INDICES, metric, parse_metric
@@ -98,39 +102,63 @@ def evaluate(
     names = _metrics_of(goals)
     hot = [name for name in evaluated_metrics() if _is_hot(name)]
     highest = max(targets, key=lambda target: target.prescription_gy)
-    region = _Region.around(model, targets, external)
-    sampling: dict[str, Sampling] = {}
-    metrics: dict[str, dict[str, float | None]] = {}
-    uncertainty: dict[str, dict[str, float]] = {}
-    other_formalism: dict[str, dict[str, float | None]] = {}
     other = model.counterpart()
-    for target in targets:
-        name, rx = target.name, target.prescription_gy
+
+    def of_target(target: Target) -> _Evaluated:
+        rx = target.prescription_gy
         found = histogram_of(model, target.structure, prescription_gy=rx)
         own = _own_part(found, target, targets, model)
-        values = _values(found, names, rx)
-        values.update(_values(own, hot, rx))
-        values.update(_indices(own, rx, region.outside_cc[name]))
-        metrics[name] = values
-        sampling[name] = _sampling(found)
-        uncertainty[name] = _uncertainty(found, rx)
-        if other is not None:
-            under = on_lattice_of(found, target.structure, other)
-            other_formalism[name] = {"D90_gy": _known(under.D(90))}
-    for structure in others:
-        found = histogram_of(model, structure, prescription_gy=highest.prescription_gy, organ=True)
-        metrics[structure.name] = _values(found, names, highest.prescription_gy)
-        sampling[structure.name] = _sampling(found).having(
-            prescription_gy=highest.prescription_gy, prescription_of=highest.structure.name
+        under = None if other is None else on_lattice_of(found, target.structure, other)
+        return _Evaluated(
+            _values(found, names, rx) | _values(own, hot, rx),
+            _sampling(found),
+            found.curve(),
+            own,
+            _uncertainty(found, rx),
+            None if under is None else {"D90_gy": _known(under.D(90))},
         )
+
+    def of_organ(structure: Structure) -> _Evaluated:
+        rx = highest.prescription_gy
+        found = histogram_of(model, structure, prescription_gy=rx, organ=True)
+        sampling = _sampling(found).having(prescription_gy=rx, prescription_of=highest.structure.name)
+        return _Evaluated(_values(found, names, rx), sampling, found.curve())
+
+    jobs: list[tuple[str, float, Callable[[], _Evaluated]]] = [
+        *((target.name, math.inf, partial(of_target, target)) for target in targets),
+        *((structure.name, structure.volume_cc, partial(of_organ, structure)) for structure in others),
+    ]
+    order = sorted(range(len(jobs)), key=lambda k: -jobs[k][1])  # the longest first
+    by_job = dict(zip(order, side_by_side([jobs[k][2] for k in order]), strict=True))
+    found = {jobs[k][0]: by_job[k] for k in range(len(jobs))}
+    region = _Region.around(model, targets, external)
+    for target in targets:
+        each = found[target.name]
+        if each.own is not None:
+            each.metrics.update(_indices(each.own, target.prescription_gy, region.outside_cc[target.name]))
     return Evaluation(
         formalism=model.formalism,
         grid=region.grid,
-        sampling=sampling,
-        structures=metrics,
-        uncertainty=uncertainty,
-        other_formalism=other_formalism,
-    )
+        sampling={name: each.sampling for name, each in found.items()},
+        structures={name: each.metrics for name, each in found.items()},
+        uncertainty={target.name: dict(found[target.name].uncertainty) for target in targets},
+        other_formalism={
+            target.name: under
+            for target in targets
+            if (under := found[target.name].other_formalism) is not None
+        },
+    ).with_curves({name: each.curve for name, each in found.items()})
+
+
+class _Evaluated(NamedTuple):
+    """What `evaluate` finds of one structure; the last three of a target alone."""
+
+    metrics: dict[str, float | None]
+    sampling: Sampling
+    curve: tuple[Float, Float]
+    own: DVH | None = None
+    uncertainty: Mapping[str, float] = MappingProxyType({})
+    other_formalism: dict[str, float | None] | None = None
 
 
 def _known(value: float) -> float | None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brachy.core.threads import one_thread
 from brachy.dosimetry.implant import Implant
 from brachy.dosimetry.metrics import DVH, metric, parse_metric
 from brachy.dosimetry.sampling import lattice_for, sample
@@ -25,7 +26,6 @@ from brachy.evaluation.robust_record import (
 )
 from brachy.evaluation.scenarios import Layout, Scenario, Uncertainties, draw, load_uncertainties, nominal
 from brachy.geometry.structures import Structure
-from brachy.needles.needle_path import one_thread
 from brachy.patient.plan import Plan
 
 Float = NDArray[np.float64]

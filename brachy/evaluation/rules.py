@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from brachy.core.threads import one_thread
 from brachy.dosimetry.source import Source
 from brachy.errors import UsageError
 from brachy.evaluation.lateral_rule import (
@@ -22,7 +23,7 @@ from brachy.evaluation.lateral_rule import (
 )
 from brachy.geometry.structures import Structure
 from brachy.needles.channel import Channel
-from brachy.needles.needle_path import AIR_GAP_MM, SLIVER_MM, one_thread
+from brachy.needles.needle_path import AIR_GAP_MM, SLIVER_MM
 from brachy.needles.template import TemplateLayout, parse_hole
 from brachy.patient.evaluation_record import RuleResult, RuleStatus
 from brachy.patient.obstacles import obstacles, rule_roles

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from brachy.core.threads import one_thread
 from brachy.geometry.structures import Structure
 from brachy.needles.channel import RELATIVE_DIGITS, Axis, Lines, Needle
 from brachy.needles.conflicts import needle_conflicts, seed_conflicts
 from brachy.needles.lateral import edge_causes, edge_points, needed_tips
 from brachy.needles.limits import ROUNDING_MM, AxisLimits, axis_limits, depth_in_skin
-from brachy.needles.needle_path import one_thread
 from brachy.needles.template import TemplateLayout
 from brachy.patient.protocol import Protocol
 

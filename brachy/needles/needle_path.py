@@ -3,11 +3,8 @@
 Functions of several needles take a start (n, 3) and a direction (n, 3) of each.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -36,20 +33,6 @@ class SkinEntry:
     depth_mm: float
     crossed_mm: float | None
     """Depth at which the axis had entered the patient before (an arm, a fold) and left again, else None."""
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run kernels on one thread: a call here is for a few dozen points, and starting a second thread costs more.
-
-    Measured: the candidates of 36 templates of 80 holes took 0.8 s on one thread and 7 s on two of a busy machine.
-    """
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
 
 
 def skin_entry(external: Structure, point_mm: Float, direction: Float, depth_mm: float) -> SkinEntry | None:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from brachy.core.threads import one_thread
 from brachy.errors import BrachyError, UsageError
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
 from brachy.needles.channel import RELATIVE_DIGITS, Axis
-from brachy.needles.needle_path import one_thread, skin_entry, target_span
+from brachy.needles.needle_path import skin_entry, target_span
 from brachy.patient.plan import PlanTemplate
 from brachy.writing import rounded
 

@@ -202,7 +202,11 @@ def _fill(
     plan = plan.sealed()
     drawn = tuple(structures) if structures is not None else planned_structures(plan, case)
     dose = dose if dose is not None else plan_dose(plan)
-    curves = curves if curves is not None else plan_curves(plan, drawn)
+    if curves is None:
+        known = {structure.name for structure in drawn}
+        curves = {
+            name: curve for name, curve in plan.evaluation.curves.items() if name in known
+        } or plan_curves(plan, drawn)
     write_text_whole(folder / "plan.json", plan.to_json())
     instance = write_plan(plan, case, folder / "RTPLAN.dcm", drawn)
     write_dose(dose, plan, case, folder / "RTDOSE.dcm", plan_instance_uid=instance)

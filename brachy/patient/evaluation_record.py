@@ -1,13 +1,18 @@
 """Evaluation of a plan as records: metrics, how they were sampled, goals and rules."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, computed_field, model_validator
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PrivateAttr, computed_field, model_validator
 
 from brachy.patient.colour import Colour
 from brachy.patient.records import Record, SparseRecord, Vector
+
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Doses in Gy and the volume in cc at or above each."""
 
 
 class RegionGrid(SparseRecord):
@@ -246,3 +251,27 @@ class Evaluation(Record):
     uncertainty: dict[str, dict[str, float]] = Field(default_factory=dict)
     other_formalism: dict[str, dict[str, float | None]] = Field(default_factory=dict)
     goals: tuple[GoalResult, ...] = ()
+    _in_memory: "_InMemory" = PrivateAttr(default_factory=lambda: _InMemory({}))
+
+    @property
+    def curves(self) -> Mapping[str, Curve]:
+        """Cumulative histograms by ROI, on the samples of the metrics; empty for an evaluation read from a file."""
+        return self._in_memory.curves
+
+    def with_curves(self, curves: Mapping[str, Curve]) -> "Evaluation":
+        """The same evaluation with its curves, which are kept in memory and written to no JSON."""
+        made = self.model_copy()
+        made._in_memory = _InMemory(curves)
+        return made
+
+
+class _InMemory:
+    """What an evaluation knows and no file keeps; two evaluations are equal whether they have it or not."""
+
+    def __init__(self, curves: Mapping[str, Curve]) -> None:
+        self.curves = curves
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _InMemory)
+
+    __hash__ = None  # type: ignore[assignment]

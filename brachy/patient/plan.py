@@ -285,7 +285,9 @@ class Plan(Record):
         """Return the plan with floats rounded as they will be written and with its checksum."""
         data = rounded(self.model_dump(mode="json"))
         data["checksum"] = checksum_of(data)
-        return Plan.model_validate(data)
+        sealed = Plan.model_validate(data)
+        evaluation = sealed.evaluation.with_curves(self.evaluation.curves)
+        return sealed.model_copy(update={"evaluation": evaluation})
 
     def checked(self, report: CheckReport) -> "Plan":
         """Return the plan with the result of an independent check, sealed to this plan."""

@@ -259,8 +259,10 @@ def _grid(scan: Scan) -> Grid:
 def _structure(part: Part, number: int, grid: Grid, file: str) -> Structure:
     """Exact contours of a structure on the slices of the CT."""
     contours = []
-    for height in grid.origin_mm[2] + grid.spacing_mm[2] * np.arange(grid.shape[0]):
-        cuts = [shape.section(float(height)) for shape in part.shapes]
+    heights = (grid.origin_mm[2] + grid.spacing_mm[2] * np.arange(grid.shape[0])).tolist()
+    sections = [shape.sections(heights) for shape in part.shapes]
+    for k, height in enumerate(heights):
+        cuts = [of_shape[k] for of_shape in sections]
         for (one, cut), (other, cut_other) in combinations(enumerate(cuts), 2):
             # contours combine by the even-odd rule, which would make a hole where two solids overlap
             if _meet(part.shapes[other], cut, height) or _meet(part.shapes[one], cut_other, height):

@@ -6,6 +6,7 @@ an outline lie on the solid's surface; the straight lines between them deviate f
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise, product
 from typing import Annotated, Any, Literal
@@ -66,6 +67,10 @@ class _Solid(BaseModel):
     @abstractmethod
     def section(self, z_mm: float) -> list[Float]:
         """Outlines (n, 2; x, y) at a height; an outline inside another is a hole."""
+
+    def sections(self, heights_mm: Sequence[float]) -> list[list[Float]]:
+        """`section` at each of many heights."""
+        return [self.section(height) for height in heights_mm]
 
 
 def _ellipse(semi_axes_mm: tuple[float, float]) -> Float:
@@ -315,31 +320,54 @@ class _Swept(_Solid):
 
     def section(self, z_mm: float) -> list[Float]:
         """Outlines at a height: level lines on a lattice, moved onto the surface by Newton's method."""
+        return self.sections([z_mm])[0]
+
+    def sections(self, heights_mm: Sequence[float]) -> list[list[Float]]:
+        """Outlines at many heights: all their points are moved at once, which is much quicker than height by height."""
+        lines = [self._level_lines(height) for height in heights_mm]
+        flat = [line for at in lines for line in at]
+        if not flat:
+            return [[] for _ in lines]
+        height = np.repeat(
+            [h for h, at in zip(heights_mm, lines, strict=True) for _ in at], [len(line) for line in flat]
+        )
+        moved = np.split(
+            self._on_surface(np.concatenate(flat), height), np.cumsum([len(line) for line in flat])[:-1]
+        )
+        rest = iter(moved)
+        return [[outline for outline in (next(rest) for _ in at) if len(outline) >= 3] for at in lines]
+
+    @property
+    def _step(self) -> float:
+        """Cell in mm: no edge of a level line is longer than the chord with the greatest sagitta allowed."""
+        return math.sqrt(4.0 * SAGITTA_MM * self.radius_mm)
+
+    def _on_surface(self, flat: Float, height: Float) -> Float:
+        """Points (n, 2) near the outlines at their heights (n,), moved onto the surface in their plane."""
+        for _ in range(6):
+            distance, foot = self.nearest(np.column_stack([flat, height]))
+            slope = (flat - foot[:, :2]) / distance[:, None]
+            move = -(distance - self.radius_mm)[:, None] * slope / np.square(slope).sum(axis=1)[:, None]
+            # where the plane only grazes the tube the slope is small: limited steps prevent overshooting
+            flat = flat + np.clip(move, -0.5 * self._step, 0.5 * self._step)
+        return flat
+
+    def _level_lines(self, z_mm: float) -> list[Float]:
+        """Outlines (n, 2) at a height as level lines on a lattice, not yet on the surface."""
         near = self._centres[np.abs(self._centres[:, 2] - z_mm) < self.radius_mm]
         if not len(near):
             return []
         rim = self.radius_mm + RIM_MM
         low, high = near[:, :2].min(axis=0) - rim, near[:, :2].max(axis=0) + rim
-        # in cells of this size no edge of a level line is longer than the chord with the greatest sagitta allowed
-        step = math.sqrt(4.0 * SAGITTA_MM * self.radius_mm)
+        step = self._step
         if np.prod((high - low) / step + 2) > MOST_NODES:
             raise UsageError(
                 f"a tube of {self.radius_mm:g} mm radius is too long for its width: cut it in pieces"
             )
         x, y = (np.arange(low[k], high[k] + step, step) for k in (0, 1))
         level = np.minimum(self.distance(x[None, :], y[:, None], np.array(z_mm)), rim) - self.radius_mm
-        outlines = []
-        for line in contourpy.contour_generator(x, y, level).lines(0.0):
-            flat = np.array(line[:-1], dtype=np.float64)
-            for _ in range(6):
-                distance, foot = self.nearest(np.column_stack([flat, np.full(len(flat), z_mm)]))
-                slope = (flat - foot[:, :2]) / distance[:, None]
-                move = -(distance - self.radius_mm)[:, None] * slope / np.square(slope).sum(axis=1)[:, None]
-                # where the plane only grazes the tube the slope is small: limited steps prevent overshooting
-                flat = flat + np.clip(move, -0.5 * step, 0.5 * step)
-            if len(flat) >= 3:
-                outlines.append(flat)
-        return outlines
+        lines = contourpy.contour_generator(x, y, level).lines(0.0)
+        return [np.array(line[:-1], dtype=np.float64) for line in lines]
 
 
 class Tube(_Swept):

@@ -8,10 +8,12 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from brachy.core.threads import side_by_side
 from brachy.dosimetry.model import DoseModel
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
@@ -164,11 +166,15 @@ def slice_pictures(
     half = 0.5 * float(grid.spacing_mm[2])
     rx, _ = cuts.prescription(plan)
     regions = shown(list(structures), plan)
-    pictures = []
-    for index in indices:
+
+    def base(index: int) -> tuple[Grid, Picture]:
         cut = cuts.slice_cut(grid, index, region_mm, pixel)
-        lines = isodose_lines(cut, model, levels_pct, rx)
-        picture = base_picture(cut, case, regions, plan, lines)
+        return cut, base_picture(cut, case, regions, plan, isodose_lines(cut, model, levels_pct, rx))
+
+    pictures = []
+    for index, (cut, picture) in zip(
+        indices, side_by_side([partial(base, index) for index in indices]), strict=True
+    ):
         normal = cut.direction[:, 2]
         k = int(np.argmax(np.abs(normal)))
         picture = replace(picture, title=f"{'xyz'[k]} = {cut.origin_mm[k]:.1f} mm (CT slice {index + 1})")

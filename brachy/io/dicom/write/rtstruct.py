@@ -1,13 +1,16 @@
 """Writes an RT Structure Set: contours to 0.0001 mm that refer to the CT images (PS3.3 C.8.8.5, C.8.8.6, C.8.8.8)."""
 
+import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from os import PathLike
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
+from pydicom.valuerep import VR
 
 from brachy.errors import BrachyError
 from brachy.geometry.structures import RoiCode, Structure
@@ -34,7 +37,8 @@ _TYPES = {
 }
 """RT ROI Interpreted Type by role, for structures without one; other roles are ORGAN (C.8.8.8.1)."""
 
-_CONTOUR_DATA = Tag(0x3006, 0x0050)
+_CONTOURS = Tag(0x3006, 0x0040)
+"""Contour Sequence."""
 
 
 def structure_set_uid(structures: Sequence[Structure], case: Case) -> str:
@@ -228,33 +232,55 @@ def _colour(structure: Structure) -> tuple[int, int, int]:
 def _contours(structure: Structure, number: int, slices: SliceFinder) -> Dataset:
     """Item of the ROI Contour Sequence."""
     found = dataset(ReferencedROINumber=number, ROIDisplayColor=list(_colour(structure)))
-    items: list[Dataset] = []
+    items: list[bytes] = []
     for points in structure.contours_mm:
         if len(points) > 1 and np.array_equal(points[0], points[-1]):
             points = points[:-1]  # a closed contour does not repeat its first point
         if len(points):
             items.append(_contour(points, len(items) + 1, slices))
     if items:
-        found.update(dataset(ContourSequence=items))
+        content = b"".join(items)
+        found[_CONTOURS] = RawDataElement(_CONTOURS, VR.SQ, len(content), content, 0, True, True)
     return found
 
 
-def _contour(points: Float, number: int, slices: SliceFinder) -> Dataset:
-    kinds = {1: "POINT", 2: "OPEN_PLANAR"}
-    item = dataset(
-        ContourNumber=number,
-        ContourGeometricType=kinds.get(len(points), "CLOSED_PLANAR"),
-        NumberOfContourPoints=len(points),
-    )
+def _contour(points: Float, number: int, slices: SliceFinder) -> bytes:
+    """Item of the Contour Sequence, as it stands in a file of implicit VR little endian (PS3.5 7.1.3, 7.5).
+
+    A structure set has thousands of contours: an object for each of their elements, as elsewhere, takes seconds.
+    """
+    kinds = {1: b"POINT ", 2: b"OPEN_PLANAR "}
     image = slices.find(points)
-    if image is not None:
-        item.update(
-            dataset(ContourImageSequence=[modules.reference(image.sop_class_uid, image.sop_instance_uid)])
-        )
-    # text that is marked as converted: pydicom would make an object of each of a contour's thousands of numbers
-    data = contour_text(points).decode("ascii")
-    item[_CONTOUR_DATA] = DataElement(_CONTOUR_DATA, "DS", data, already_converted=True)
-    return item
+    elements = (
+        [] if image is None else [_element(0x0016, _image(image.sop_class_uid, image.sop_instance_uid))]
+    )
+    elements += [
+        _element(0x0042, kinds.get(len(points), b"CLOSED_PLANAR ")),
+        _element(0x0046, _even(str(len(points)))),
+        _element(0x0048, _even(str(number))),
+        _element(0x0050, contour_text(points)),
+    ]
+    return _item(b"".join(elements))
+
+
+@lru_cache(4096)
+def _image(sop_class_uid: str, sop_instance_uid: str) -> bytes:
+    """Content of a Contour Image Sequence: one reference."""
+    uids = ((0x1150, sop_class_uid), (0x1155, sop_instance_uid))
+    return _item(b"".join(_element(number, _even(value, b"\0"), 0x0008) for number, value in uids))
+
+
+def _item(content: bytes) -> bytes:
+    return struct.pack("<HHL", 0xFFFE, 0xE000, len(content)) + content
+
+
+def _element(number: int, value: bytes, group: int = 0x3006) -> bytes:
+    return struct.pack("<HHL", group, number, len(value)) + value
+
+
+def _even(text: str, padding: bytes = b" ") -> bytes:
+    value = text.encode("ascii", "replace")
+    return value + padding * (len(value) % 2)
 
 
 def contour_text(points_mm: Float) -> bytes:
