@@ -1,21 +1,22 @@
-# Everything runs in .venv, built from requirements.lock (hashes checked); python3 >= 3.11 and make are all that is needed.
+# Everything runs in .venv, built from the locks (hashes checked) by tools/set_up.py; python3 >= 3.11 and make are all that is needed.
 PYTHON ?= python3
 BIN := .venv/bin
-STAMP := .venv/.installed
+RUN_LOCKS := requirements-run.lock requirements-uv.lock pyproject.toml
+STAMP := .venv/.dev
 
-.PHONY: .venv demo test test-fast property lint validation bench bench-planner bench-cohort fuzz reliability mutants coverage peers registration audit docs lock clean
+.PHONY: .venv demo dev test test-fast property lint validation bench bench-planner bench-cohort fuzz reliability mutants coverage peers registration audit docs lock clean
 
+# What planning needs, a plan of the liver phantom, and the seconds and MB of both.
+demo:
+	@$(PYTHON) tools/set_up.py demo
+
+# All that developers need: the targets below build it by themselves.
+dev: $(STAMP)
 .venv: $(STAMP)
 
-$(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("brachy needs python3 >= 3.11; set PYTHON=/path/to/python3.11")'
-	@$(PYTHON) -m venv --clear .venv || { echo "python3 cannot build a virtual environment: install its venv module (Debian: apt-get install python3-venv)"; exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+$(STAMP): requirements.lock $(RUN_LOCKS)
+	@$(PYTHON) tools/set_up.py dev
 	@touch $(STAMP)
-
-demo: $(STAMP)
-	$(BIN)/brachy plan phantoms/liver-metastasis.toml -o demo-plan --force
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -96,9 +97,12 @@ bench-planner: $(STAMP)
 	$(BIN)/python benchmarks/certificate.py
 	$(BIN)/python benchmarks/replan.py
 
-# uv is needed for this one target only: it resolves for every supported Python at once.
-lock:
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q -o requirements.lock
+# The three locks, by the uv of .venv: it resolves for every supported Python at once.
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q
+lock: $(STAMP)
+	$(COMPILE) pyproject.toml --extra dev -o requirements.lock
+	$(COMPILE) pyproject.toml --extra editable -c requirements.lock -o requirements-run.lock
+	echo uv | $(COMPILE) - -o requirements-uv.lock
 
 clean:
 	rm -rf .venv demo-plan build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -21,7 +21,7 @@ def _distributed() -> Any:
     try:
         import distributed
     except ImportError:
-        raise BrachyError("`brachy cohort` needs Dask: pip install 'brachy[cohort]'") from None
+        raise BrachyError("`brachy cohort` needs Dask: pip install 'brachy-seeds[cohort]'") from None
     return distributed
 
 

@@ -18,6 +18,7 @@ from brachy.dosimetry.shown_metrics import UNCERTAIN, default_metrics, symbol_an
 from brachy.errors import BrachyError, UsageError
 from brachy.geometry.grid import Dose, Grid
 from brachy.output.csv_tables import safe_text
+from brachy.output.doubts import doubts
 from brachy.patient.case import Identity
 from brachy.patient.privacy import nameless_identity
 from brachy.patient.uids import uid
@@ -51,7 +52,7 @@ class DoseResult:
         from brachy.writing import rounded
 
         data: dict[str, Any] = rounded(  # plain JSON data
-            {"output": self.output, "max_gy": self.max_gy, "seeds": self.seeds}
+            {"output": self.output, "max_gy": self.max_gy, "seeds": self.seeds, "notes": list(self.lines)}
         )
         return data
 
@@ -419,16 +420,20 @@ def dose_volume_table(
             f"no frame of reference in {' and '.join(which)}: nothing proves that dose and structures lie in one; "
             "taken as one"
         )
+    names_drawn = [structure.name for structure in drawn.structures]
     for structure in drawn.structures:
         if not structure.contours_mm:
             notes.append(f"{structure.name} has no contour")
             continue
+        several = names_drawn.count(structure.name) > 1
+        row = f"{structure.name} (ROI {structure.number})" if several else structure.name
         histogram = dvh(found, structure)
         notes += [f"{structure.name}: {note}" for note in histogram.notes]
         prescription = prescriptions.get(structure.name, prescriptions.get(None))
         found_here = {name: metric(histogram, name, prescription) for name in names}
-        values[structure.name] = {name: v if math.isfinite(v) else None for name, v in found_here.items()}
+        values[row] = {name: v if math.isfinite(v) else None for name, v in found_here.items()}
         notes += _spread(structure.name, histogram, prescription)
+        notes += doubts(structure, histogram, found, drawn.uid)
     if any(name.startswith("BED") for name in names):
         notes.append(f"BED of a permanent 125I implant, dose to complete decay: {TG_137}")
     return MetricTable(names, values, tuple(_gathered(notes)))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brachy.errors import BrachyError
+from brachy.geometry.field_of_view import unseen
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import RoleBasis, Structure
 from brachy.patient.case import Case
@@ -45,6 +46,19 @@ SOFT_TISSUE_HU = 50.0
 
 SLAB_MM = 10.0
 """Bone outside all ROIs is reported if it is this close to the axial range of the needles (engineering choice)."""
+
+LEAST_AIR = 0.005
+"""Part of the CT that is air round the patient, at least; with less the skin is not on the CT (engineering choice)."""
+
+MOST_BONE = 0.5
+"""Part of the patient near the target that can be bone, at most (engineering choice: the skeleton is about 15 % of the
+body's mass, ICRP 89)."""
+
+CUT_VOXELS = 3
+"""With fewer voxels at the border of a slice the body touches it and is not cut (engineering choice)."""
+
+MOST_AIR = 0.9
+"""Part of the rim of a field of view that may be air of one value where it cuts the body (engineering choice)."""
 
 IN_PLANE = np.zeros((3, 3, 3), dtype=bool)
 IN_PLANE[1] = ndimage.generate_binary_structure(2, 1)
@@ -166,12 +180,12 @@ def _with_one_external(case: Case, protocol: Protocol) -> Case:
     """The case with exactly one external: the largest, or one made from the CT."""
     outlines = [s for s in case.with_role("external") if not s.is_empty]
     if not outlines:
-        outline = external_from_ct(case, protocol)
+        outline, body = _external_from_ct(case, protocol)
         notes = (
             f"no ROI is the external: the skin was taken from the CT at {protocol.skin.threshold_hu:g} HU "
             f"('{EXTERNAL_NAME}', {outline.volume_cc:.0f} cc)"
         )
-        return case.having(outline).assuming([notes])
+        return case.having(outline).assuming([notes, *_notes_on_cuts(body, case)])
     largest = max(outlines, key=lambda s: s.volume_cc)
     others = [s for s in case.with_role("external") if s is not largest]
     if not others:
@@ -190,8 +204,13 @@ def external_from_ct(case: Case, protocol: Protocol) -> Structure:
     Raises
     ------
     BrachyError
-        If the CT shows no object large enough to be a patient.
+        If the CT shows no object large enough to be a patient, or no air round it.
     """
+    return _external_from_ct(case, protocol)[0]
+
+
+def _external_from_ct(case: Case, protocol: Protocol) -> tuple[Structure, Bool]:
+    """Outline of the patient from the CT, and the voxels [z, y, x] within it."""
     threshold = protocol.skin.threshold_hu
     grid = case.grid
     dense = np.asarray(case.ct_hu) > threshold
@@ -220,9 +239,40 @@ def external_from_ct(case: Case, protocol: Protocol) -> Structure:
         open_air[border.ravel()] = True
     open_air[0] = False
     filled = ~open_air[labels]
-    return _outlined(
+    if np.count_nonzero(~filled) < LEAST_AIR * filled.size:
+        raise BrachyError(
+            f"no ROI is the external, and the CT shows no air round the patient (nothing below {threshold:g} HU): "
+            "check that its values are HU, or contour the outline"
+        )
+    outline = _outlined(
         EXTERNAL_NAME, case.ct_hu, filled, filled & ~dense, threshold, grid, "external", "EXTERNAL"
     )
+    return outline, filled
+
+
+def _notes_on_cuts(body: Bool, case: Case) -> list[str]:
+    """Sentences on slices on which the body goes on beyond the image or the field of view: its skin is not seen.
+
+    Parameters
+    ----------
+    body : (nz, ny, nx) bool array
+        Voxels of the patient.
+    case : Case
+        With the CT on the same grid.
+    """
+    ends = [body[:, :, 0], body[:, :, -1], body[:, 0], body[:, -1]]
+    where = {"border of the image": sum((np.count_nonzero(end, axis=1) >= CUT_VOXELS) for end in ends) > 0}
+    spacing = case.grid.spacing_mm
+    outside = unseen(list(np.asarray(case.ct_hu)), (float(spacing[1]), float(spacing[0])), MOST_AIR)
+    if outside is not None:
+        rim = ndimage.binary_dilation(outside.pixels, iterations=2) & ~outside.pixels
+        where["edge of the field of view"] = np.count_nonzero(body & rim, axis=(1, 2)) >= CUT_VOXELS
+    return [
+        f"the body is cut by the {edge} on {int(slices.sum())} of {len(slices)} slices: its skin is not seen there, "
+        "and the outline from the CT runs along the cut; check where needles enter"
+        for edge, slices in where.items()
+        if slices.any()
+    ]
 
 
 def _with_bone(case: Case, protocol: Protocol) -> Case:
@@ -281,6 +331,11 @@ def _bone(
     kept = dense & large[pieces]
     if not kept.any():
         return None
+    if np.count_nonzero(kept) > MOST_BONE * np.count_nonzero(allowed):
+        raise BrachyError(
+            f"{100 * np.count_nonzero(kept) / np.count_nonzero(allowed):.0f} % of the patient near the target has "
+            f"{rule.threshold_hu:g} HU or more, like bone: check that the values of the CT are HU"
+        )
     half_bone = 0.5 * (rule.threshold_hu + SOFT_TISSUE_HU)
     kept |= ndimage.binary_dilation(kept, ALL_ROUND) & allowed & (ct >= half_bone)
     gaps, _ = ndimage.label(~kept, IN_PLANE)

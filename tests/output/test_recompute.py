@@ -135,6 +135,51 @@ def test_a_dose_of_another_patient_is_refused(tmp_path):
         )
 
 
+def doubted(tmp_path, scaling, own_gy):
+    """Notes on a flat dose of 100 x scaling whose file has a DVH of the GTV at `own_gy`."""
+    file = flat_dose(tmp_path / "RD.dcm")
+    data = pydicom.dcmread(file)
+    data.DoseGridScaling = str(scaling)
+    curve, named = pydicom.Dataset(), pydicom.Dataset()
+    curve.DVHType, curve.DoseUnits, curve.DoseType, curve.DVHVolumeUnits = (
+        "CUMULATIVE",
+        "GY",
+        "PHYSICAL",
+        "CM3",
+    )
+    curve.DVHDoseScaling, curve.DVHNumberOfBins = "1", 3
+    curve.DVHData = ["0", "8", str(own_gy), "8", "1", "0"]
+    named.DVHROIContributionType, named.ReferencedROINumber = "INCLUDED", 1
+    curve.DVHReferencedROISequence = [named]
+    data.DVHSequence = [curve]
+    data.save_as(file)
+    big = {"GTV": [scanner.square(z, (-18.0, 29.0), (0.0, 45.0)) for z in np.arange(-58.0, -40.0, 2.0)]}
+    structures = scanner.save(scanner.structure_set(big), tmp_path / "RS.dcm")
+    return dose_volume_table(file, structures, {}, ["mean"]).notes
+
+
+def test_a_dose_that_its_own_dvh_contradicts_is_said(tmp_path):
+    """50 Gy in the grid: the curve at 50 Gy agrees, the one at 72.5 Gy (in per cent of 145 Gy) does not."""
+    assert not any("own DVH" in note for note in doubted(tmp_path, 0.5, 50))
+    (said,) = [note for note in doubted(tmp_path, 0.5, 72.5) if "own DVH" in note]
+    assert "GTV" in said
+    assert "50.0 Gy" in said
+
+
+def test_a_mean_dose_beyond_any_implant_is_questioned(tmp_path):
+    assert any("in cGy?" in note for note in doubted(tmp_path, 145.0, 14500))
+    assert not any("in cGy?" in note for note in doubted(tmp_path, 1.45, 145))
+
+
+def test_two_rois_of_one_name_have_a_row_each(tmp_path):
+    data = scanner.structure_set(BOXES)
+    for roi in data.StructureSetROISequence:
+        roi.ROIName = "GTV"
+    file = scanner.save(data, tmp_path / "RS.dcm")
+    table = dose_volume_table(flat_dose(tmp_path / "RD.dcm"), file, {"GTV": 40.0}, ["V100"])
+    assert table.values == {f"GTV (ROI {k})": {"V100_pct": pytest.approx(100.0)} for k in (1, 2)}
+
+
 def one_seed_plan(path, **changes):
     from tests.io.dicom.test_read_plan import plan_set, seed
 
@@ -164,3 +209,4 @@ def test_the_day_of_the_implantation_scales_the_dose(tmp_path):
     later = recompute(plan, spacing_mm=10.0, implant_on=date(2026, 3, 2))
     np.testing.assert_allclose(later.dose.gy, now * 2.0 ** (-59 / 59.4), rtol=1e-6)
     assert any("factor 0.502" in line for line in later.lines)
+    assert later.summary()["notes"] == list(later.lines)

@@ -57,6 +57,31 @@ def test_a_page_and_a_template_from_the_command_line(folder, tmp_path):
     assert body.euler_number == 2 - 2 * 12
 
 
+def run_without_pyvista(*arguments):
+    """The same where neither PyVista nor VTK can be imported."""
+    words = ["brachy", "view", *map(str, arguments)]
+    code = (
+        "import sys; sys.modules['pyvista'] = sys.modules['vtk'] = sys.modules['vtkmodules'] = None; "
+        f"sys.argv = {words!r}; from brachy.__main__ import main; main()"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_page_and_template_need_no_pyvista(folder, tmp_path):
+    done = run_without_pyvista(folder, "--html", tmp_path / "scene.html", "--stl", tmp_path / "t.stl")
+    assert done.returncode == 0, done.stderr
+    assert '"mesh3d"' in (tmp_path / "scene.html").read_text()
+    assert trimesh.load(tmp_path / "t-1.stl").is_watertight
+
+
+def test_a_picture_without_pyvista_is_refused_in_one_line(folder, tmp_path):
+    done = run_without_pyvista(folder, "--screenshot", tmp_path / "scene.png")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'brachy-seeds[view]'" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_scene_has_an_actor_for_each_thing(folder):
     found = view_plan.load(folder, None, pytest.fail)
     assert found.has_ct

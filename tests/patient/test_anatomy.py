@@ -186,7 +186,40 @@ def test_a_scan_of_air_is_refused(scan, protocol):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("slope", "offset"), [(1.0, 1024.0), (0.1, 0.0)])
+def test_a_scan_whose_values_are_no_hu_has_no_skin(slope, offset, scan, protocol):
+    """Air at 24 or at -100 HU: what lies round the patient is no air, and no outline is made of the whole image."""
+    lost = (np.asarray(scan.ct_hu) * slope + offset).astype(np.float32)
+    with pytest.raises(BrachyError, match=r"no air round the patient.*HU"):
+        prepare(replace(scan, ct_hu=lost), protocol)
+
+
+def test_a_body_that_the_image_cuts_is_said(scan, protocol):
+    """The left 30 mm of the patient are off the image: on every slice."""
+    grid = Grid((-40.0, -80.0, -60.0), (2.0, 2.0, 2.0), (61, 81, 61))
+    cut = prepare(Case(np.asarray(scan.ct_hu)[:, :, 20:], grid, scan.structures), protocol)
+    (said,) = [note for note in cut.assumed if "is cut by" in note]
+    assert "the border of the image on 61 of 61 slices" in said
+    assert not any("is cut by" in note for note in prepare(scan, protocol).assumed)
+
+
+def test_a_body_that_the_field_of_view_cuts_is_said(scan, protocol):
+    places = scan.grid.centres_mm().reshape(*scan.grid.shape, 3)
+    seen = np.hypot(places[..., 0], places[..., 1]) <= 50
+    noise = np.random.default_rng(4).normal(0.0, 5.0, scan.grid.shape)
+    hu = np.where(seen, np.asarray(scan.ct_hu) + noise, -1024).astype(np.int16)
+    cut = prepare(replace(scan, ct_hu=hu), protocol)
+    assert any("edge of the field of view on 61 of 61 slices" in note for note in cut.assumed)
+
+
 # Bone
+
+
+def test_a_patient_of_bone_alone_is_refused(scan, protocol):
+    body = ball("Body", (0, 0, 0), 55.0, interpreted_type="EXTERNAL")
+    hard = np.asarray(scan.ct_hu) + 1000
+    with pytest.raises(BrachyError, match=r"\d+ % of the patient near the target has 200 HU or more"):
+        prepare(replace(scan, ct_hu=hard, structures=(body, *scan.structures)), protocol)
 
 
 def test_bone_of_the_phantom_is_found_where_the_ribs_are(liver, bare):

@@ -78,16 +78,54 @@ def test_the_search_finds_them(bad):
     assert faults_of(bad, "brachy/x.py")
 
 
-def test_every_dependency_is_locked_with_a_hash():
-    text = (ROOT / "requirements.lock").read_text("utf-8")
+def pins(lock):
+    """Hashes by name and version of a lock, each line of which is an entry's or a comment."""
+    text = (ROOT / lock).read_text("utf-8")
     hashes_of = r"((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n?)+)"
-    pinned = re.findall(rf"^([a-z0-9][a-z0-9._-]*)==[^\s]+(?: ; [^\\\n]*)? \\\n{hashes_of}", text, re.M)
-    names = {name for name, hashes in pinned if hashes}
-    assert len(names) == len(set(re.findall(r"^([a-z0-9][a-z0-9._-]*)==", text, re.M))) > 50
+    pinned = re.findall(rf"^([a-z0-9][a-z0-9._-]*)==([^\s]+)(?: ; [^\\\n]*)? \\\n{hashes_of}", text, re.M)
+    lines = sum(1 + hashes.count("--hash") for _, _, hashes in pinned)
+    assert lines == sum(not line.lstrip().startswith("#") for line in text.splitlines())
+    return {(name, version): hashes for name, version, hashes in pinned}
+
+
+def needed(*extras):
+    """Names of the packages that the project asks for, also by some of its extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    wanted = {re.split(r"[\[<>=~! ]", line)[0].lower() for line in project["dependencies"]}
-    assert wanted <= names
+    lines = sum((project["optional-dependencies"][extra] for extra in extras), project["dependencies"])
+    return {re.split(r"[\[<>=~! ]", line)[0].lower() for line in lines} - {project["name"]}
+
+
+@pytest.mark.parametrize(
+    ("lock", "extras", "least"),
+    [
+        ("requirements.lock", ("dev", "view", "cohort", "docs", "editable"), 100),
+        ("requirements-run.lock", ("editable",), 30),
+    ],
+)
+def test_every_dependency_is_locked_with_a_hash(lock, extras, least):
+    names = {name for name, _ in pins(lock)}
+    assert needed(*extras) <= names
+    assert len(names) > least
+
+
+def test_the_installer_is_locked_and_nothing_beside_it():
+    assert [name for name, _ in pins("requirements-uv.lock")] == ["uv"]
+
+
+def test_planning_and_development_use_the_same_versions():
+    """What is installed for planning is what was tested."""
+    run, dev = pins("requirements-run.lock"), pins("requirements.lock")
+    assert run.items() <= dev.items()
+    assert not {"pyvista", "vtk", "pytest"} & {name for name, _ in run}
+
+
+@pytest.mark.parametrize(
+    "name", ["requirements.lock", "requirements-run.lock", "requirements-uv.lock", "tools/set_up.py"]
+)
+def test_no_index_is_named(name):
+    text = (ROOT / name).read_text("utf-8")
     assert "http" not in text
+    assert not re.search(r"^\s*(--index-url|--extra-index-url|--find-links|-i |-f )", text, re.M)
 
 
 def test_files_for_people_say_that_it_is_no_medical_device():

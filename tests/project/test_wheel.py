@@ -22,7 +22,7 @@ def wheel(tmp_path_factory):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    (found,) = out.glob("brachy-*.whl")
+    (found,) = out.glob("brachy_seeds-*.whl")
     return found
 
 
@@ -33,7 +33,7 @@ def test_holds_what_the_program_needs_and_nothing_else(wheel):
         "brachy/data/sources/amersham_6711.toml", "brachy/output/report/page/plan.html",
     ):  # fmt: skip
         assert needed in names
-    assert all(name.startswith(("brachy/", "brachy-")) for name in names)
+    assert all(name.startswith(("brachy/", "brachy_seeds-")) for name in names)
 
 
 def test_plans_outside_the_checkout(wheel, tmp_path):

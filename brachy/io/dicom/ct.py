@@ -23,6 +23,7 @@ from brachy.io.dicom.files import (
     text,
 )
 from brachy.io.dicom.find import Series
+from brachy.io.dicom.padding import AIR_HU, HIGHEST_HU, without_padding
 from brachy.io.dicom.pixels import MAX_VOXELS, Decoder, check_size
 from brachy.patient.case import Identity, InputFile, SliceReference
 
@@ -35,8 +36,6 @@ GAP_TOLERANCE_MM = 0.02
 DRIFT_TOLERANCE = 0.1  # of the spacing: of any slice from its position in an evenly spaced stack
 SHEAR_TOLERANCE_MM = 0.05  # of a slice's origin from the normal through the first one
 DIRECTION_TOLERANCE = 1e-3  # of a direction cosine
-AIR_HU = -1024.0
-HIGHEST_HU = 3071.0
 _HU_TYPES = {"", "HU", "HU_MOD", "US"}
 
 
@@ -81,6 +80,8 @@ def read_series(series: Series) -> Volume:
     inputs: list[InputFile] = []
     notes: dict[str, None] = {}
     identity = Identity()
+    days: set[date] = set()
+    seen: dict[str, str] = {}
     with Decoder() as decoder:
         for header in sorted(series.images, key=lambda image: image.file.place):
             content = header.file.read()
@@ -90,6 +91,8 @@ def read_series(series: Series) -> Volume:
                 dataset = parse(content, name, pixels=True)
                 if not frames:
                     identity = _identity(dataset, notes)
+                _check_same(dataset, seen, name)
+                days |= {taken} if (taken := _own_day(dataset)) is not None else set()
                 for index, frame in enumerate(_frames(dataset, name)):
                     frames.append(frame)
                     if len(frames) * frame.shape[0] * frame.shape[1] > MAX_VOXELS:
@@ -98,8 +101,11 @@ def read_series(series: Series) -> Volume:
                         )
                     slices.append(_hu(decoder.decode(dataset, index, name), frame, dataset, notes))
     order, grid = stack(frames)
+    without_padding(slices, frames[0].pixel_mm, notes)
     if any(frame.rescale_assumed for frame in frames):
         notes["CT numbers are the stored values (the images have no rescale slope and intercept)"] = None
+    if len(days) > 1:
+        notes[f"the slices of the CT were taken on several dates, {min(days)} to {max(days)}"] = None
     if series.localizers:
         notes[f"{len(series.localizers)} localizer images of the series were left out"] = None
     references = tuple(
@@ -382,6 +388,22 @@ def _identity(dataset: Dataset, notes: dict[str, None]) -> Identity:
         patient_position=text(dataset, "PatientPosition", charset),
         ct_date=taken,
     )
+
+
+def _own_day(dataset: Dataset) -> date | None:
+    """Date on which an image was taken, None if it has none of its own."""
+    return next((found for name, note in _DATES if not note and (found := day(text(dataset, name)))), None)
+
+
+def _check_same(dataset: Dataset, seen: dict[str, str], name: str) -> None:
+    """Refuse an image of another patient or frame of reference than those before it (`seen`) in its series."""
+    for keyword, what in (
+        ("PatientID", "of another patient"),
+        ("FrameOfReferenceUID", "in another frame of reference"),
+    ):
+        value = text(dataset, keyword, declared_charset(dataset)).casefold()
+        if value and value != seen.setdefault(keyword, value):
+            raise BrachyError(f"{shown(name)} is {what} than other slices of its series: export the CT again")
 
 
 def patient_and_study(dataset: Dataset) -> Identity:

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from brachy.errors import BrachyError, UsageError
 from brachy.geometry.structures import Structure
-from brachy.io.dicom.ct import Volume, read_series
+from brachy.io.dicom.ct import Volume, day, read_series
 from brachy.io.dicom.files import (
     StoredFile,
     is_zip,
@@ -105,6 +105,7 @@ def read_case(path: str | PathLike[str]) -> Case:
                 dataset, file.name, volume.grid, volume.identity.frame_of_reference_uid
             )
     _check_patient(volume, structures, file)
+    structures = _dated(structures, dataset, volume, file)
     return _case(volume, structures, (InputFile(file.name, sha256(content)),), found)
 
 
@@ -154,6 +155,18 @@ def _check_patient(volume: Volume, structures: StructureSet, file: StoredFile) -
             f"the CT is of patient '{shown(ct)}' and {shown(file.name)} of '{shown(contours)}': "
             "export both again from one patient"
         )
+
+
+def _dated(structures: StructureSet, dataset: Dataset, volume: Volume, file: StoredFile) -> StructureSet:
+    """The structure set with a sentence where it is dated before its CT."""
+    drawn, taken = day(text(dataset, "StructureSetDate")), volume.identity.ct_date
+    if drawn is None or taken is None or drawn >= taken:
+        return structures
+    note = (
+        f"{shown(file.name)} is dated {drawn}, {(taken - drawn).days} days before its CT of {taken}: were its contours "
+        "drawn on this CT?"
+    )
+    return replace(structures, assumed=(*structures.assumed, note))
 
 
 def read_structure_set(path: str | PathLike[str], frame_uid: str = "") -> StructureSet:

@@ -35,6 +35,14 @@ class ImportedDvh:
     max_gy: float | None = None
     mean_gy: float | None = None
 
+    @property
+    def median_gy(self) -> float | None:
+        """Dose that half of the volume gets, None if the curve is not cumulative or ends before."""
+        if self.kind != "CUMULATIVE" or not self.volume[0] > 0:
+            return None
+        below = np.flatnonzero(self.volume <= 0.5 * self.volume[0])
+        return float(self.dose_gy[below[0]]) if len(below) else None
+
 
 @dataclass(frozen=True, eq=False)
 class ImportedDose(Dose):

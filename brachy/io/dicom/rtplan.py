@@ -25,6 +25,10 @@ Float = NDArray[np.float64]
 STRENGTH_RANGE_U = (0.001, 200.0)
 HALF_LIFE_RANGE_DAYS = (1.0, 100.0)
 SAME_PLACE_MM = 0.01
+CAPSULE_MM = 0.8
+"""Centres of seeds nearer than this are questioned (engineering choice: the diameter of most seeds)."""
+MOST_PRESCRIBED_GY = 1000.0
+"""Prescriptions above this are questioned (engineering choice: monotherapy with 125I is 145 Gy, TG-64)."""
 MOST_SEEDS = 5000
 TIME_TOLERANCE = 0.02
 TIME_UNITS = {"days": 86400.0, "hours": 3600.0, "minutes": 60.0}
@@ -72,7 +76,9 @@ def imported_plan(dataset: Dataset, name: str, sha256: str = "") -> ImportedPlan
         raise BrachyError(f"{where} has no seed: its channels have no positions; export the plan again")
     _refuse_twice(seeds, where)
     axes = _axes(seeds, where, notes)
-    prescription = _prescription(dataset, setups)
+    _note_near(seeds, notes)
+    _note_air_kerma(dataset, sources, notes)
+    prescription = _prescription(dataset, setups, notes)
     uids = [text(i, "ReferencedSOPInstanceUID") for i in items(dataset, "ReferencedStructureSetSequence")]
     return ImportedPlan(
         positions_mm=_frozen(np.array([seed.position for seed in seeds])),
@@ -256,8 +262,53 @@ def _refuse_twice(seeds: Sequence["_Seed"], where: str) -> None:
         )
 
 
-def _prescription(dataset: Dataset, setups: Iterable[ImportedSetup]) -> float | None:
-    """Prescribed dose in Gy: that of the dose references to targets, else of the setups; None if they disagree."""
+def _note_near(seeds: Sequence["_Seed"], notes: dict[str, None]) -> None:
+    """Note seeds that would lie inside each other."""
+    near = cKDTree(np.array([seed.position for seed in seeds])).query_pairs(CAPSULE_MM)
+    if near:
+        notes[
+            f"{len(near)} pairs of seeds are nearer to each other than a seed is thick ({CAPSULE_MM:g} mm): are the "
+            "positions in mm, not in cm?"
+        ] = None
+
+
+def _note_air_kerma(dataset: Dataset, sources: Sequence[ImportedSource], notes: dict[str, None]) -> None:
+    """Note setups whose Total Reference Air Kerma is not strength x time, the time being in seconds or in hours.
+
+    The product is compared only where it is of that size: systems differ in the unit that they write.
+    """
+    strength_of = {source.number: source.strength_U for source in sources}
+    default = sources[0].strength_U if len(sources) == 1 else 0.0
+    wrong: list[float] = []
+    for setup in items(dataset, "ApplicationSetupSequence"):
+        written = number(setup, "TotalReferenceAirKerma") or 0.0
+        own = sum(
+            strength_of.get(integer(channel, "ReferencedSourceNumber") or 0, default)
+            * (number(channel, "ChannelTotalTime") or 0.0)
+            for channel in items(setup, "ChannelSequence")
+        )
+        ratios = [written / expected for expected in (own, own / 3600.0) if expected > 0]
+        close = [ratio for ratio in ratios if 0.2 < ratio < 5.0]
+        if close and not any(abs(ratio - 1) <= TIME_TOLERANCE for ratio in ratios):
+            wrong.append(close[0])
+    if wrong:
+        notes[
+            f"the total reference air kerma of {len(wrong)} setups is not strength x time but {np.median(wrong):.3g} "
+            "times as much: check the unit of the strength (U, mCi) and of the time"
+        ] = None
+
+
+def _prescription(dataset: Dataset, setups: Iterable[ImportedSetup], notes: dict[str, None]) -> float | None:
+    """Prescribed dose in Gy: that of the dose references to targets, else of the setups; None if they disagree, or are
+    beyond any implant."""
+    found = _written_prescription(dataset, setups)
+    if found is not None and found > MOST_PRESCRIBED_GY:
+        notes[f"the plan prescribes {found:g} Gy, which no implant is: in cGy? It is left out"] = None
+        return None
+    return found
+
+
+def _written_prescription(dataset: Dataset, setups: Iterable[ImportedSetup]) -> float | None:
     targets = {
         number(item, "TargetPrescriptionDose")
         for item in items(dataset, "DoseReferenceSequence")

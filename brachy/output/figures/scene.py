@@ -1,6 +1,7 @@
 """The plan in three dimensions, in a window, as a picture, or in a notebook (PyVista).
 
-PyVista is imported when a scene is made, never before. A picture is rendered off-screen and needs no display.
+PyVista is the extra `view`; it is imported when a scene is made, never before. A picture is rendered off-screen and
+needs no display.
 """
 
 import os
@@ -85,6 +86,11 @@ def scene(
         `.show()` opens it. Its actors have the names of what they show: "GTV", "100 %", "needles", "seeds",
         "templates", "CT"; `.actors[name].visibility` is a toggle.
 
+    Raises
+    ------
+    BrachyError
+        If PyVista is not installed.
+
     Examples
     --------
     >>> from brachy.optimise import plan as make
@@ -97,8 +103,7 @@ def scene(
     >>> "seeds" in plotter.actors  # doctest: +SKIP
     True
     """
-    import pyvista
-
+    pyvista = _pyvista()
     regions = shown(list(case.structures if structures is None else structures), plan)
     plotter: Any = pyvista.Plotter(off_screen=off_screen, window_size=list(size))
     plotter.set_background(WHITE)
@@ -133,6 +138,24 @@ def scene(
     return plotter
 
 
+def _pyvista() -> Any:
+    """PyVista, which only windows and rendered pictures need.
+
+    Raises
+    ------
+    BrachyError
+        If it is not installed.
+    """
+    try:
+        import pyvista
+    except ImportError:
+        raise BrachyError(
+            "a window or a picture of the scene needs PyVista, which is not installed: pip install 'brachy-seeds[view]'"
+            " (in a checkout: make dev), or use --html FILE or --stl FILE"
+        ) from None
+    return pyvista
+
+
 def dose_round_seeds(plan: Plan, spacing_mm: float = 2.0, margin_mm: float = 25.0) -> Dose | None:
     """Dose of a plan in the box round its seeds; None without seeds."""
     seeds = cuts.seeds_of(plan)
@@ -150,7 +173,7 @@ def show(plan: Plan, case: Case, **options: Any) -> None:
     Raises
     ------
     BrachyError
-        If there is no display to open a window on.
+        If there is no display to open a window on, or PyVista is not installed.
     """
     if os.name == "posix" and os.uname().sysname == "Linux" and not (
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
@@ -169,7 +192,7 @@ def screenshot(plan: Plan, case: Case, path: str | os.PathLike[str], **options: 
     Raises
     ------
     BrachyError
-        If this machine cannot render, or the file cannot be written.
+        If PyVista is not installed, this machine cannot render, or the file cannot be written.
     """
     from io import BytesIO
 
@@ -192,6 +215,7 @@ def screenshot(plan: Plan, case: Case, path: str | os.PathLike[str], **options: 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep VTK from telling that there is no display, which it can do without."""
+    _pyvista()
     from vtkmodules.vtkCommonCore import vtkLogger
 
     before = vtkLogger.GetCurrentVerbosityCutoff()

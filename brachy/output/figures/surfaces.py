@@ -1,4 +1,4 @@
-"""Surfaces of structures and isodoses for 3D pictures, as triangles from VTK's contour filter; not for measurements."""
+"""Surfaces of structures and isodoses for 3D pictures, as triangles; not for measurements."""
 
 from typing import Any, NamedTuple
 
@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from brachy.geometry.grid import Dose, Grid
 from brachy.geometry.structures import Structure
+from brachy.output.figures.isosurface import level_surface, smoothed, with_fewer_triangles
 
 Float = NDArray[np.float64]
 
@@ -18,6 +19,10 @@ FINEST_MM = 1.5
 
 MOST_TRIANGLES = 6000
 """Surfaces are reduced to about this many triangles (engineering choice)."""
+
+
+SMOOTHINGS = 10
+"""Times that the surface of a structure is smoothed, each with Taubin's two steps (engineering choice)."""
 
 
 class Surface(NamedTuple):
@@ -74,7 +79,7 @@ def structure_surface(
     grid = Grid.around(low - 2 * spacing, high + 2 * spacing, spacing)
     mask = structure.fraction_mask(grid)
     mask[0], mask[-1] = 0.0, 0.0  # closed also where the box cuts it
-    return _level(grid, mask, 0.5, most_triangles, smooth=20)
+    return _level(grid, mask, 0.5, most_triangles, smooth=SMOOTHINGS)
 
 
 def dose_surface(dose: Dose, level_gy: float, most_triangles: int = MOST_TRIANGLES) -> Surface:
@@ -85,20 +90,11 @@ def dose_surface(dose: Dose, level_gy: float, most_triangles: int = MOST_TRIANGL
 def _level(grid: Grid, values: NDArray[Any], level: float, most: int, smooth: int) -> Surface:
     if min(grid.shape) < 2 or not values.min() < level < values.max():
         return _none()
-    import pyvista
-
-    image: Any = pyvista.ImageData(dimensions=grid.shape[::-1])
-    image.point_data["value"] = np.ascontiguousarray(values, dtype=np.float32).ravel()
-    found = image.contour([level], scalars="value", method="flying_edges")
-    if found.n_cells == 0:
-        return _none()
-    if smooth:
-        found = found.smooth_taubin(n_iter=smooth, pass_band=0.1)
-    if found.n_cells > most:
-        found = found.decimate_pro(1.0 - most / found.n_cells, preserve_topology=True)
-    triangles = np.asarray(found.faces).reshape(-1, 4)[:, 1:].astype(np.int32)
-    points = grid.index_to_mm(np.asarray(found.points, dtype=np.float64))
-    return Surface(points.astype(np.float32), triangles)
+    padded = np.pad(np.asarray(values, dtype=np.float64), 1, constant_values=float(values.min()))
+    points, triangles = level_surface(padded, level)
+    points, triangles = with_fewer_triangles(smoothed(points, triangles, smooth), triangles, most)
+    mm = grid.index_to_mm(points - 1.0)
+    return Surface(mm.astype(np.float32), triangles.astype(np.int32))
 
 
 def _none() -> Surface:

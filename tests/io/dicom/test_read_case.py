@@ -346,6 +346,16 @@ def test_broken_file_beside_is_mentioned_where_something_is_missing(tmp_path):
     one_line(caught, "no CT for RS.dcm")
 
 
+@pytest.mark.parametrize(("day", "said"), [("20260104", True), ("20260203", False), ("20260301", False)])
+def test_contours_older_than_their_ct_are_said(day, said, tmp_path):
+    """The CT is of 3 February 2026."""
+    _, file, slices = scanner.box_case(tmp_path)
+    data = scanner.structure_set({"GTV": [scanner.square(z) for z in (-47.5, -45.0, -42.5)]}, slices)
+    data.StructureSetDate = day
+    scanner.save(data, file)
+    assert any("30 days before its CT" in note for note in read_case(file).assumed) == said
+
+
 def test_a_case_whose_uids_are_all_blank_is_one_case_and_says_so(tmp_path):
     slices = scanner.ct_slices()
     contours = scanner.structure_set({"GTV": [scanner.square(z) for z in (-47.5, -45.0, -42.5)]}, slices)

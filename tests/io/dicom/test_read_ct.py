@@ -134,6 +134,81 @@ def test_padding_beyond_the_scale_is_air(tmp_path):
     assert any("65000" in note for note in case.assumed)
 
 
+WIDE = (4, 40, 44)
+
+
+def padded(value, **options):
+    """A wide series with one stored value outside a circle of 22 mm; the mask of the circle's outside."""
+    slices = scanner.ct_slices(shape=WIDE, **options)
+    y, x = ((np.arange(n) - (n - 1) / 2) * step for n, step in zip(WIDE[1:], (1.25, 1.5), strict=True))
+    outside = np.hypot(x[None], y[:, None]) > 22.0
+    for one in slices:
+        kind = np.int16 if one.PixelRepresentation else np.uint16
+        stored = np.frombuffer(one.PixelData, kind).reshape(WIDE[1:]).copy()
+        stored[outside] = value
+        one.PixelData = stored.tobytes()
+    return slices, outside
+
+
+@pytest.mark.parametrize(
+    ("value", "options"),
+    [
+        (63_536, {}),
+        (4095, {}),
+        (1024, {}),
+        (3071, {"dtype": np.int16, "rescale": lambda k: (1, 0)}),
+    ],
+)
+def test_padding_that_is_not_declared_is_air_and_said(value, options, tmp_path):
+    """63536 is beyond the scale, 4095 - 1024 is metal, 1024 - 1024 is water: none of it was imaged."""
+    slices, outside = padded(value, **options)
+    case = read(tmp_path, slices)
+    assert (case.ct_hu[:, outside] == -1024).all()
+    inside = np.broadcast_to(~outside, WIDE).ravel()
+    assert np.abs(case.ct_hu.ravel() - scanner.hu_at(case.grid.centres_mm()))[inside].max() == 0
+    (said,) = [note for note in case.assumed if "outside the field of view" in note]
+    intercept = 0 if options else -1024
+    assert f"{value + intercept:g} HU" in said
+
+
+@pytest.mark.parametrize("value", [-2000, -32_768, -1000])
+def test_padding_darker_than_air_stays_and_is_not_mentioned(value, tmp_path):
+    slices, outside = padded(value, dtype=np.int16, rescale=lambda k: (1, 0))
+    case = read(tmp_path, slices)
+    assert (case.ct_hu[:, outside] == value).all()
+    assert not case.assumed[:-1]  # the last says that there is no structure set
+
+
+# ---- slices that do not belong together ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "words"),
+    [
+        ("PatientID", "T2", "of another patient"),
+        ("FrameOfReferenceUID", "1.2.3", "in another frame of reference"),
+    ],
+)
+def test_slices_of_two_patients_or_frames_are_refused(keyword, value, words, tmp_path):
+    slices = scanner.ct_slices()
+    setattr(slices[3], keyword, value)
+    with pytest.raises(BrachyError, match=rf"CT003.dcm is {words} than other slices of its series"):
+        read(tmp_path, slices)
+
+
+def test_a_slice_without_a_patient_is_no_other_patient(tmp_path):
+    slices = scanner.ct_slices()
+    slices[3].PatientID, slices[0].FrameOfReferenceUID = "", ""
+    assert_patient(read(tmp_path, slices))
+
+
+def test_slices_of_two_days_are_said(tmp_path):
+    slices = scanner.ct_slices()
+    slices[3].AcquisitionDate = "20260301"
+    case = read(tmp_path, slices)
+    assert any("several dates, 2026-02-03 to 2026-03-01" in note for note in case.assumed)
+
+
 # ---- transfer syntaxes -----------------------------------------------------------------------------------------
 
 

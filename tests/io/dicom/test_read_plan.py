@@ -435,6 +435,36 @@ def test_where_no_setup_is_referred_to_all_count_and_that_is_said(tmp_path):
     assert any("no fraction group" in note for note in plan.assumed)
 
 
+def test_seeds_inside_each_other_are_said(tmp_path):
+    """Positions in cm: seeds 5 mm apart would be 0.5 mm apart."""
+    apart = [seed([0.5 * k, 0.0, 0.0], k + 1) for k in range(4)]
+    plan = read(tmp_path, plan_set([apart]))
+    assert any("3 pairs of seeds are nearer" in note and "cm" in note for note in plan.assumed)
+    assert not any("nearer" in note for note in read(tmp_path, plan_set([[seed(A), seed(B, 2)]])).assumed)
+
+
+@pytest.mark.parametrize(("unit", "seconds"), [("hours", 3600.0), ("seconds", 1.0)])
+def test_a_strength_that_the_total_air_kerma_contradicts_is_said(unit, seconds, tmp_path):
+    """0.621 U are 0.489 mCi (1.27 U a mCi): written in its place, the total is 1.27 times strength x time."""
+
+    def with_total(strength):
+        data = plan_set([[seed(A), seed(B, 2)]], [source(strength=strength)])
+        data.ApplicationSetupSequence[0].TotalReferenceAirKerma = f"{2 * 0.621 * MEAN_LIFE_S / seconds:.6g}"
+        return read(tmp_path, data).assumed
+
+    (said,) = [note for note in with_total(0.489) if "total reference air kerma" in note]
+    assert "1.27 times" in said
+    assert not any("total reference air kerma" in note for note in with_total(0.621))
+
+
+def test_a_prescription_in_cgy_is_left_out_and_said(tmp_path):
+    reference = Dataset()
+    reference.DoseReferenceType, reference.TargetPrescriptionDose = "TARGET", "14500"
+    plan = read(tmp_path, plan_set([[seed(A)]], DoseReferenceSequence=[reference]))
+    assert plan.prescription_gy is None
+    assert any("14500 Gy" in note and "cGy" in note for note in plan.assumed)
+
+
 def test_a_seed_twice_at_one_place_is_refused(tmp_path):
     refused(tmp_path, plan_set([[seed(A), seed(A, 2)]]), "twice at one place")
 
