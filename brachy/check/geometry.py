@@ -6,6 +6,7 @@ structures are stacks of axial slabs (half the gap to each neighbour, even-odd r
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pydicom
@@ -96,6 +97,18 @@ class Stack:
                 for low, high, z in zip(edges[:-1], edges[1:], heights.tolist(), strict=True)
             )
         )
+
+    @cached_property
+    def box(self) -> Float:
+        """Lowest and highest corner (2, 3)."""
+        every = np.concatenate([polygon for _, _, polygons in self.slabs for polygon in polygons])
+        low, high = every.min(axis=0), every.max(axis=0)
+        return np.array([[*low, self.slabs[0][0]], [*high, self.slabs[-1][1]]])
+
+    def is_beyond(self, points: Float, reach: float) -> bool:
+        """Whether the boxes of points (n, 3) and structure are farther apart than `reach`, so that every point is."""
+        gap = np.maximum(self.box[0] - points.max(axis=0), points.min(axis=0) - self.box[1])
+        return bool(np.linalg.norm(np.maximum(gap, 0.0)) > reach)
 
     def contains(self, points: Float) -> NDArray[np.bool_]:
         """Whether each point (n, 3) lies inside."""
@@ -221,7 +234,12 @@ def clearance(
     for needle in needles:
         path = needle.path
         for name, stack in stacks.items():
-            gap = float(stack.distance(path).min())
+            reach = min(
+                REACH_MM, best + radius_mm
+            )  # what is farther than the nearest so far need not be measured
+            if stack.is_beyond(path, reach):
+                continue
+            gap = float(stack.distance(path, reach).min())
             if gap < REACH_MM and gap - radius_mm < best:
                 best, where = gap - radius_mm, f"needle {needle.name}, {name}"
     return best, where

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import RegularGridInterpolator, interp1d
 
 Float = NDArray[np.float64]
 
@@ -74,9 +73,7 @@ def dose_rate_per_U(data: Mapping[str, Any], across_cm: Float, along_cm: Float, 
         r = np.maximum(np.hypot(across_cm, along_cm), radius)
         geometry = geometry_function(r, np.zeros_like(r), length)
         table = data["anisotropy_1d"]
-        angular = interp1d(
-            table["r_cm"], table["phi"], bounds_error=False, fill_value=(table["phi"][0], table["phi"][-1])
-        )(r)
+        angular = np.interp(r, table["r_cm"], table["phi"])
     else:
         inside = (np.abs(along_cm) <= half_capsule) & (across_cm < radius)
         across = np.where(inside, radius, across_cm)
@@ -85,6 +82,8 @@ def dose_rate_per_U(data: Mapping[str, Any], across_cm: Float, along_cm: Float, 
         table = data["anisotropy_function"]
         radii, angles = np.array(table["r_cm"]), np.array(table["theta_deg"])
         theta = np.degrees(np.arctan2(across, np.abs(along_cm)))
+        from scipy.interpolate import RegularGridInterpolator
+
         look_up = RegularGridInterpolator((angles, radii), np.array(table["F"]))
         angular = look_up(
             np.stack([np.clip(theta, angles[0], angles[-1]), np.clip(r, radii[0], radii[-1])], axis=-1)
@@ -98,8 +97,9 @@ def _radial(table: Mapping[str, Any], r_cm: Float) -> Float:
     """g_L(r): log-linear, beyond the table exponential through its last two nodes."""
     nodes, values = np.array(table["r_cm"]), np.array(table["g"])
     beyond = values[-1] * (values[-1] / values[-2]) ** ((r_cm - nodes[-1]) / (nodes[-1] - nodes[-2]))
-    within = np.exp(interp1d(nodes, np.log(values))(np.clip(r_cm, nodes[0], nodes[-1])))
-    return np.where(r_cm > nodes[-1], beyond, within)
+    within = np.exp(np.interp(r_cm, nodes, np.log(values)))
+    found: Float = np.where(r_cm > nodes[-1], beyond, within)
+    return found
 
 
 def dose_gy(points_mm: Float, seeds: Sequence[Seed], formalism: str) -> Float:

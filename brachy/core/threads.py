@@ -45,5 +45,11 @@ def side_by_side(jobs: Sequence[Callable[[], T]]) -> list[T]:
         with one_thread():
             return job()
 
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(alone, jobs))
+    pool = ThreadPoolExecutor(threads)
+    try:
+        found = list(pool.map(alone, jobs))
+    except BaseException:  # Ctrl-C ends the program without waiting for the jobs
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+    return found

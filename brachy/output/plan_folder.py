@@ -13,13 +13,16 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from brachy import interrupts
 from brachy.check import check_plan
+from brachy.core.threads import side_by_side
 from brachy.dosimetry.dvh import histogram_of
 from brachy.errors import BrachyError, UsageError
 from brachy.evaluation import robustness
@@ -30,6 +33,7 @@ from brachy.io.dicom.write import write_ct, write_dose, write_plan, write_struct
 from brachy.output import csv_tables
 from brachy.output.printed_template import write_printed_templates
 from brachy.output.report import write_report
+from brachy.output.report.plan_page import plan_slices
 from brachy.output.template_solid import PrintedTemplateOptions
 from brachy.patient.anatomy import prepare
 from brachy.patient.case import Case
@@ -214,8 +218,11 @@ def _fill(
     write_text_whole(folder / "needles.csv", csv_tables.needles_csv(plan, drawn))
     write_text_whole(folder / "dvh.csv", csv_tables.dvh_csv(curves))
     write_text_whole(folder / "placed.csv", csv_tables.placed_csv(plan))
+    checking = [partial(check_plan, folder)] if independent_check else []
+    drawing = [partial(plan_slices, plan, case, drawn)] if pictures else []
+    done: list[Any] = side_by_side([*checking, *drawing])
     if independent_check:
-        plan = plan.checked(check_plan(folder))
+        plan = plan.checked(done[0])
         write_text_whole(folder / "plan.json", plan.to_json())
     found: RobustRecord | None = None
     if robust:
@@ -236,6 +243,7 @@ def _fill(
             curves=curves,
             template_notes=notes,
             robust=found,
+            slices=done[-1],
         )
         if say is not None:
             for note in notes:

@@ -18,7 +18,7 @@ from brachy.output.figures import cuts
 from brachy.output.figures.curves import Curves
 from brachy.output.report.charts import dvh_figure, scene_figure
 from brachy.output.report.needle_chart import chart_rows
-from brachy.output.report.picture import slice_pictures, template_pictures
+from brachy.output.report.picture import Picture, slice_pictures, template_pictures
 from brachy.output.report.rendering import render, viewer
 from brachy.output.report.robust_section import robust_section
 from brachy.patient.case import Case
@@ -53,6 +53,7 @@ def render_report(
     curves: Curves,
     template_notes: Sequence[str] = (),
     robust: RobustRecord | None = None,
+    slices: Sequence[Picture] | None = None,
 ) -> str:
     """HTML of the report of a plan: one page that needs no network.
 
@@ -72,6 +73,8 @@ def render_report(
         What there is to know of the printed template.
     robust : RobustRecord, optional
         Content of robust.json (`brachy.evaluation.robustness.robust`).
+    slices : sequence of Picture, optional
+        Of `plan_slices`, where they were drawn before.
 
     Returns
     -------
@@ -85,19 +88,7 @@ def render_report(
     ['plan', 'case']
     """
     region = cuts.region_of(plan, case)
-    seeds = [
-        (f"{cuts.needle_name(plan, needle)}.{k}", np.array(seed.position_mm))
-        for needle in plan.needles
-        for k, seed in enumerate(needle.seeds, 1)
-    ]
-    slices = slice_pictures(
-        case,
-        region,
-        seeds,
-        structures=structures,
-        plan=plan,
-        model=plan.dose_model(),
-    )
+    slices = plan_slices(plan, case, structures) if slices is None else slices
     rx, rx_of = cuts.prescription(plan)
     targets = list(dict.fromkeys(name for t in plan.targets for name in (t.planned_roi, t.roi)))
     target_rows, organ_rows = _target_rows(plan), _organ_rows(plan, targets)
@@ -163,6 +154,17 @@ def write_report(plan: Plan, case: Case, path: str | os.PathLike[str], **given: 
     """
     write_text_whole(Path(path), render_report(plan, case, **given))
     return Path(path)
+
+
+def plan_slices(plan: Plan, case: Case, structures: Sequence[Structure]) -> tuple[Picture, ...]:
+    """Pictures of the CT slices round a plan, with isodose lines, outlines, needles and seeds."""
+    seeds = [
+        (f"{cuts.needle_name(plan, needle)}.{k}", np.array(seed.position_mm))
+        for needle in plan.needles
+        for k, seed in enumerate(needle.seeds, 1)
+    ]
+    region, model = cuts.region_of(plan, case), plan.dose_model()
+    return slice_pictures(case, region, seeds, structures=structures, plan=plan, model=model)
 
 
 def _summary(plan: Plan) -> list[tuple[str, Colour, str]]:
