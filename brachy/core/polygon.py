@@ -328,3 +328,42 @@ def line_pieces(stack: Stack, origin: Float, direction: Float) -> Float:
                 pieces[count, 0], pieces[count, 1] = low, high
                 count += 1
     return pieces[:count].copy()
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def line_intervals(stack: Stack, origins: Float, direction: Float) -> tuple[NDArray[np.int64], Float]:
+    """Where each of the lines origins (n, 3) + t direction is in the solid: sorted, disjoint intervals of t.
+
+    The result is in CSR form: `first` (n + 1,) and the intervals (m, 2), those of line i from first[i] to first[i + 1].
+    Pieces with gaps below 1e-9 are joined, intervals below 1e-9 dropped.
+    """
+    first = np.zeros(len(origins) + 1, dtype=np.int64)
+    size = 4 * len(origins) + 4
+    found = np.empty((size, 2))
+    count = 0
+    for i in range(len(origins)):
+        pieces = line_pieces(stack, origins[i], direction)
+        for a in range(1, len(pieces)):  # insertion sort: the pieces of a slab are in order, and slabs nearly
+            low, high = pieces[a, 0], pieces[a, 1]
+            k = a
+            while k > 0 and pieces[k - 1, 0] > low:
+                pieces[k, 0], pieces[k, 1] = pieces[k - 1, 0], pieces[k - 1, 1]
+                k -= 1
+            pieces[k, 0], pieces[k, 1] = low, high
+        a = 0
+        while a < len(pieces):
+            low, high = pieces[a, 0], pieces[a, 1]
+            a += 1
+            while a < len(pieces) and pieces[a, 0] <= high + 1e-9:
+                high = max(high, pieces[a, 1])
+                a += 1
+            if high - low > 1e-9:
+                if count == size:
+                    size *= 2
+                    more = np.empty((size, 2))
+                    more[:count] = found
+                    found = more
+                found[count, 0], found[count, 1] = low, high
+                count += 1
+        first[i + 1] = count
+    return first, found[:count].copy()

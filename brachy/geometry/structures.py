@@ -328,11 +328,17 @@ class Structure:
         >>> Structure("box", [square], slice_spacing_mm=4.0).line_intervals([-5, 5, 0], [1, 0, 0])
         array([[ 5., 25.]])
         """
+        return self.intervals_on_lines(np.asarray(origin_mm, dtype=np.float64)[None], direction)[0]
+
+    def intervals_on_lines(self, origins_mm: Float, direction: ArrayLike) -> list[Float]:
+        """`line_intervals` of parallel lines through many points (n, 3)."""
+        if not len(origins_mm):
+            return []
         unit = np.asarray(direction, dtype=np.float64)
         unit = unit / np.linalg.norm(unit)
-        start = self.to_local(np.asarray(origin_mm, dtype=np.float64))
-        pieces = polygon.line_pieces(self.slab_stack.stack, start, unit @ self.slab_stack.axes)
-        return _merged(pieces)
+        starts = self.to_local(origins_mm)
+        first, found = polygon.line_intervals(self.slab_stack.stack, starts, unit @ self.slab_stack.axes)
+        return np.split(found, first[1:-1])
 
     def fraction_mask(self, grid: Grid) -> NDArray[np.float32]:
         """Fraction of each voxel of `grid` that is inside, [z, y, x].
@@ -472,15 +478,3 @@ def _points(points_mm: ArrayLike) -> Float:
 
 def _box_corners(bounds_mm: Float) -> Float:
     return np.array([[bounds_mm[(i >> k) & 1, k] for k in range(3)] for i in range(8)])
-
-
-def _merged(pieces: Float) -> Float:
-    """Sorted, disjoint intervals from pieces (m, 2): gaps below 1e-9 are closed, intervals below 1e-9 dropped."""
-    if not len(pieces):
-        return pieces
-    pieces = pieces[np.argsort(pieces[:, 0], kind="stable")]
-    reach = np.maximum.accumulate(pieces[:, 1])
-    new = np.concatenate([[True], pieces[1:, 0] > reach[:-1] + 1e-9])
-    starts = np.flatnonzero(new)
-    merged: Float = np.column_stack([pieces[starts, 0], reach[np.append(starts[1:], len(pieces)) - 1]])
-    return merged[merged[:, 1] - merged[:, 0] > 1e-9]

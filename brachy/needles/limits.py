@@ -1,17 +1,21 @@
 """How deep a seed may lie on each axis that crosses the target, and what blocks or shortens the needle there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brachy.geometry.structures import Structure
 from brachy.needles.channel import RELATIVE_DIGITS, Axis
-from brachy.needles.needle_path import contact_depth, skin_entry, target_span
+from brachy.needles.needle_path import contact_depth, skin_entries, target_spans
 from brachy.patient.protocol import Protocol
 
 Float = NDArray[np.float64]
+T = TypeVar("T")
 
 ROUNDING_MM = 1e-3
 """Margins are kept by this much more, so that they still hold after plan.json has rounded the positions (engineering
@@ -97,11 +101,15 @@ def _crossing(
     axes: Sequence[Axis], target: Structure, external: Structure, protocol: Protocol
 ) -> list[AxisLimits]:
     """Axes that cross the target, with their skin entries."""
+    spans = _each(axes, partial(target_spans, target, overshoot_mm=protocol.template.lateral_overshoot_mm))
+    crossing = [(axis, span) for axis, span in zip(axes, spans, strict=True) if span is not None]
+    depths = iter([span[0] for _, span in crossing])
+    entries = _each(
+        [axis for axis, _ in crossing],
+        lambda points, direction: skin_entries(external, points, direction, [next(depths) for _ in points]),
+    )
     found = []
-    for axis in axes:
-        span = target_span(target, axis.hole_mm, axis.direction, protocol.template.lateral_overshoot_mm)
-        if span is None:
-            continue
+    for (axis, span), entry in zip(crossing, entries, strict=True):
         deepest = round(span[1] - protocol.seeds.distal_margin_mm - ROUNDING_MM, RELATIVE_DIGITS)
         limits = AxisLimits(axis, span, deepest)
         found.append(limits)
@@ -112,7 +120,6 @@ def _crossing(
                 f"its axis crosses {length:.1f} mm of the target, too little for a seed "
                 f"{protocol.seeds.distal_margin_mm:g} mm before the distal edge",
             )
-        entry = skin_entry(external, axis.hole_mm, axis.direction, span[0])
         if entry is None:
             limits.block("air", f"its axis reaches the target outside '{external.name}'")
         elif entry.crossed_mm is not None:
@@ -123,6 +130,15 @@ def _crossing(
         elif entry.depth_mm <= 0:
             limits.block("air", "the hole lies inside the skin")
         limits.skin_depth = entry.depth_mm if entry is not None else 0.0
+    return found
+
+
+def _each(axes: Sequence[Axis], of_parallel: Callable[[Float, Float], list[T]]) -> list[T]:
+    """What is asked of parallel lines, for each axis in order: neighbours of one direction are asked together."""
+    found: list[T] = []
+    for _, group in groupby(axes, key=lambda axis: axis.direction.tobytes()):
+        together = list(group)
+        found += of_parallel(np.array([axis.hole_mm for axis in together]), together[0].direction)
     return found
 
 

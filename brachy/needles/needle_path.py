@@ -3,6 +3,7 @@
 Functions of several needles take a start (n, 3) and a direction (n, 3) of each.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,8 +60,20 @@ def skin_entry(external: Structure, point_mm: Float, direction: Float, depth_mm:
     >>> skin_entry(body, np.array([0.0, -110.0, 0.0]), np.array([0.0, 1.0, 0.0]), 100.0)
     SkinEntry(depth_mm=20.0, crossed_mm=None)
     """
+    return skin_entries(external, point_mm[None], direction, [depth_mm])[0]
+
+
+def skin_entries(
+    external: Structure, points_mm: Float, direction: Float, depths_mm: Sequence[float]
+) -> list[SkinEntry | None]:
+    """`skin_entry` of parallel axes from many points (n, 3)."""
+    found = external.intervals_on_lines(points_mm, direction)
+    return [_last_entry(pieces, depth) for pieces, depth in zip(found, depths_mm, strict=True)]
+
+
+def _last_entry(pieces: Float, depth_mm: float) -> SkinEntry | None:
     inside: list[list[float]] = []
-    for enter, leave in np.round(external.line_intervals(point_mm, direction), RELATIVE_DIGITS).tolist():
+    for enter, leave in np.round(pieces, RELATIVE_DIGITS).tolist():
         if inside and enter - inside[-1][1] <= AIR_GAP_MM:
             inside[-1][1] = leave
         else:
@@ -84,7 +97,24 @@ def target_span(
     >>> target_span(Structure("GTV", [square]), np.array([0.0, -50.0, 0.0]), np.array([0.0, 1.0, 0.0]))
     (41.0, 59.0)
     """
-    inside = np.round(target.line_intervals(point_mm, direction), RELATIVE_DIGITS)
+    return target_spans(target, point_mm[None], direction, overshoot_mm)[0]
+
+
+def target_spans(
+    target: Structure, points_mm: Float, direction: Float, overshoot_mm: float = 0.0
+) -> list[tuple[float, float] | None]:
+    """`target_span` of parallel axes through many points (n, 3)."""
+    found = target.intervals_on_lines(points_mm, direction)
+    return [
+        _span(target, pieces, point, direction, overshoot_mm)
+        for pieces, point in zip(found, points_mm, strict=True)
+    ]
+
+
+def _span(
+    target: Structure, pieces: Float, point_mm: Float, direction: Float, overshoot_mm: float
+) -> tuple[float, float] | None:
+    inside = np.round(pieces, RELATIVE_DIGITS)
     inside = inside[inside[:, 1] - inside[:, 0] >= SLIVER_MM]
     if len(inside):
         return float(inside[0, 0]), float(inside[-1, 1])

@@ -18,7 +18,7 @@ from brachy.errors import BrachyError, UsageError
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
 from brachy.needles.channel import RELATIVE_DIGITS, Axis
-from brachy.needles.needle_path import skin_entry, target_span
+from brachy.needles.needle_path import skin_entries, target_spans
 from brachy.patient.plan import PlanTemplate
 from brachy.writing import rounded
 
@@ -328,12 +328,10 @@ def lay_out(
         moved: Float = centre + (i * pitch_mm + shift[0]) * column + (j * pitch_mm + shift[1]) * row
         return moved
 
-    crossing: dict[tuple[int, int], float] = {}
-    for j in range(first[1], last[1] + 1):
-        for i in range(first[0], last[0] + 1):
-            span = target_span(target, axis_mm(i, j), along, overshoot_mm)
-            if span is not None:
-                crossing[i, j] = span[0]
+    tried = [(i, j) for j in range(first[1], last[1] + 1) for i in range(first[0], last[0] + 1)]
+    points = np.array([axis_mm(i, j) for i, j in tried]).reshape(-1, 3)
+    spans = target_spans(target, points, along, overshoot_mm)
+    crossing = {place: span[0] for place, span in zip(tried, spans, strict=True) if span is not None}
     if not crossing:
         raise BrachyError(
             f"no hole's axis crosses target '{target.name}': it is narrower than the pitch of "
@@ -343,7 +341,8 @@ def lay_out(
     for (i, j), depth in crossing.items():
         for corner in ((i - 0.5, j - 0.5), (i - 0.5, j + 0.5), (i + 0.5, j - 0.5), (i + 0.5, j + 0.5)):
             around[corner] = min(depth, around.get(corner, np.inf))
-    entries = [skin_entry(external, axis_mm(i, j), along, depth) for (i, j), depth in around.items()]
+    points = np.array([axis_mm(i, j) for i, j in around])
+    entries = skin_entries(external, points, along, list(around.values()))
     skin = [entry.depth_mm for entry in entries if entry is not None]
     if not skin:
         raise BrachyError(
