@@ -42,7 +42,7 @@ def made():
     layout = replace(layout, cone_deg=30.0)
     low, high = target.bounds_mm
     found = needle_candidates(
-        target, prepared.external, prepared.obstacles, layout, QUICK, prepared.capsule_length_mm,
+        target, prepared.external, prepared.obstacles(target), layout, QUICK, prepared.capsule_length_mm,
         axes=cone_axes(layout, low, high, 60),
     )  # fmt: skip
     candidates = Candidates.of([found], prepared.anchor_mm, QUICK)
