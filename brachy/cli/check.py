@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brachy.cli.flags import ForceFlag, JsonFlag, print_json
+from brachy.cli.flags import ForceFlag, JsonFlag, print_json, print_note
 from brachy.errors import UsageError
+from brachy.patient.overrides import date_of
 
 if TYPE_CHECKING:
     from brachy.check import CheckReport
@@ -24,6 +25,12 @@ def check(
         Path | None,
         typer.Option("--data", metavar="DIR", help="With --commission: clinical data sets to compare with."),
     ] = None,
+    implant_on: Annotated[
+        str | None,
+        typer.Option(
+            "--implant-on", metavar="DATE", help="YYYY-MM-DD of the implantation, if not the plan's."
+        ),
+    ] = None,
     force: ForceFlag = False,
     as_json: JsonFlag = False,
 ) -> int:
@@ -36,10 +43,20 @@ def check(
     if plan is not None:
         if out is not None or data is not None:
             raise UsageError("-o and --data go with --commission: the verdict on a plan is printed")
-        from brachy.check import check_plan
+        from brachy.check import CheckReport, check_plan
+        from brachy.check.implant_day import items_on
+        from brachy.patient.implant_date import notes_on_strength
+        from brachy.patient.plan import Plan
 
+        day = date_of(implant_on, "--implant-on")
         report = check_plan(plan)
+        if day is not None:
+            report = CheckReport.of([*report.checks, *items_on(plan, day)])
+        for note in notes_on_strength(Plan.load(plan)):
+            print_note(note)
     else:
+        if implant_on is not None:
+            raise UsageError("--implant-on goes with a PLAN folder")
         report = _commissioned(out, data, force)
     if as_json:
         print_json(report.data())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brachy.cli.flags import OutputOptions, PlanFolder, flat_options
+from brachy.cli.flags import OutputOptions, PlanFolder, flat_options, print_note
 from brachy.patient.options import DeviationOptions, ScenarioOptions
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def robust(
     from brachy.output import plan_folder
     from brachy.output.report import render_robust
     from brachy.patient import privacy
+    from brachy.patient.implant_date import notes_on_strength
     from brachy.patient.plan import Plan
 
     if out is not None:
@@ -47,6 +48,8 @@ def robust(
             threads=scenarios.threads,
             progress=progress,
         )
+    for note in notes_on_strength(Plan.load(plan)):
+        print_note(note)
     found = found.as_written()
     if out is not None:
         shown = Plan.load(plan)

@@ -85,6 +85,35 @@ def date_of_plan(plan: Plan) -> tuple[date | None, bool]:
     return date.fromisoformat(plan.sources[0].implant_on[:10]), plan.implant_date_assumed
 
 
+def notes_on_strength(plan: Plan) -> tuple[str, ...]:
+    """Sentences on the strengths of a plan that were stated a day or more from the day of its implantation.
+
+    Examples
+    --------
+    >>> from brachy.optimise import plan
+    >>> from brachy.io.phantom.file import load_phantom
+    >>> from brachy.patient.protocol import change, load_protocol
+    >>> quick = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
+    >>> days = {"strength_on": date(2026, 1, 1), "implant_on": date(2026, 1, 31)}
+    >>> made = plan(load_phantom("sphere-35mm"), quick, direction=(0, 0), **days)
+    >>> notes_on_strength(made)[0][:64]
+    'source 1: strength stated for 2026-01-01, 30 days before the day'
+    """
+    notes = []
+    for number, entry in enumerate(plan.sources, 1):
+        if not (entry.strength_on and entry.implant_on):
+            continue
+        stated, on = (date.fromisoformat(text[:10]) for text in (entry.strength_on, entry.implant_on))
+        days = days_between(stated, on)
+        if abs(days) >= SAID_DAYS:
+            notes.append(
+                f"source {number}: strength stated for {stated}, {abs(days):.0f} days "
+                f"{'before' if days > 0 else 'after'} the day of the implantation, {on}: "
+                f"factor {decay_factor(days, entry.half_life_days):.3f}, {entry.air_kerma_strength_U:.4g} U"
+            )
+    return tuple(notes)
+
+
 def decayed(
     implants: Sequence[Implant], held_on: date | None, implanted: ImplantDate
 ) -> tuple[list[Implant], tuple[str, ...]]:
