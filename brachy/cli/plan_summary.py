@@ -8,6 +8,7 @@ from brachy.cli.console import cell, say, table, text, unit
 from brachy.dosimetry.shown_metrics import Table, metrics_in
 from brachy.dosimetry.strength import air_kerma_rate_at_1m, order_list, strength_needed
 from brachy.output.csv_tables import most_exposed_organ
+from brachy.output.verdict import verdict
 from brachy.patient.evaluation_record import GoalCounts, GoalResult, RuleCounts
 from brachy.patient.plan import Plan
 from brachy.units import mci_from_strength
@@ -74,6 +75,9 @@ def show_plan(plan: Plan, folder: Path | None) -> None:
     say("Not a medical device: for research and education.")
     if folder is not None:
         say(f"wrote {folder}")
+    say()
+    for line in verdict(plan):
+        say(f"{line.about}: {line.text}")
 
 
 def show_replan(plan: Plan) -> None:

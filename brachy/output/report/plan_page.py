@@ -21,6 +21,7 @@ from brachy.output.report.needle_chart import chart_rows
 from brachy.output.report.picture import Picture, slice_pictures, template_pictures
 from brachy.output.report.rendering import render, viewer
 from brachy.output.report.robust_section import robust_section
+from brachy.output.verdict import verdict
 from brachy.patient.case import Case
 from brachy.patient.colour import Colour
 from brachy.patient.evaluation_record import GoalCounts, RuleCounts
@@ -100,6 +101,7 @@ def render_report(
         identity=case.identity,
         identifies=identifying(case.identity),
         isodose_note=f"% of {rx:g} Gy" + (f" ({rx_of})" if len(plan.targets) > 1 else ""),
+        verdict=verdict(plan),
         summary=_summary(plan),
         target_rows=target_rows,
         organ_rows=organ_rows,
