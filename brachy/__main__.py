@@ -2,13 +2,14 @@
 
 import sys
 
-from brachy import interrupts
+from brachy import caches, interrupts
 
 
 def main() -> None:
     """Run the program and end with its exit code."""
     with interrupts.watched():
         try:
+            caches.keep_fonts()
             from brachy.cli.app import main as run
 
             run()

@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +27,8 @@ INPUTS = {
     "run": ("requirements-run.lock", "requirements-uv.lock", "pyproject.toml"),
     "dev": ("requirements.lock", "requirements-run.lock", "requirements-uv.lock", "pyproject.toml"),
 }
+FIRST = ("llvmlite", "numba", "numpy")
+"""Packages that compiling the kernels needs; `demo` compiles while the others are installed."""
 DEMO = ("plan", "phantoms/liver-metastasis.toml", "-o", "demo-plan", "--force")
 FROM_PIP = {
     "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
@@ -117,18 +120,40 @@ def install_brachy() -> None:
         subprocess.run(command, check=True, cwd=ROOT)
 
 
-def build(stage: str) -> None:
-    """Build .venv up to a stage, unless it is; a stage that was built from other locks is built anew."""
+def build(stage: str, can_compile: Callable[[], None] | None = None) -> None:
+    """Build .venv up to a stage, unless it is; a stage that was built from other locks is built anew.
+
+    `can_compile` is called as soon as numba is installed, before the other packages.
+    """
     if is_built(stage):
         return
     if not is_built("run"):
         make_venv()
+        if can_compile is not None:
+            install_first()
+            can_compile()
         install_packages("run")
         install_brachy()
         stamp("run").write_text(digest("run"))
     if stage == "dev":
         install_packages("dev")
         stamp("dev").write_text(digest("dev"))
+
+
+def install_first() -> None:
+    """Install what compiling needs, from the lock of the run-time packages."""
+    entries = packages_of((ROOT / LOCKS["run"]).read_text())
+    lock = VENV / "first.lock"
+    lock.write_text("".join(entry for name, entry in entries if name in FIRST))
+    say(f"{', '.join(FIRST)}, hashes checked")
+    install(lock)
+
+
+def compile_kernels() -> "subprocess.Popen[bytes]":
+    """Start to compile the kernels of `plan`, in processes of their own."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [str(PYTHON), "-m", "brachy.core.warm", "plan"]
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path})
 
 
 def install_packages(stage: str) -> None:
@@ -148,14 +173,25 @@ def megabytes(folder: Path) -> float:
 def demo() -> int:
     """Install what is missing, plan the liver phantom, and tell the seconds of each and the MB installed."""
     start = time.monotonic()
-    build("run")
+    compiling: list[tuple[subprocess.Popen[bytes], float]] = []
+
+    def start_compiling() -> None:
+        if not compiling:
+            compiling.append((compile_kernels(), time.monotonic()))
+
+    build("run", start_compiling)
     installed = time.monotonic()
+    start_compiling()
+    process, started = compiling[0]
+    process.wait()
+    compiled = time.monotonic()
     code = subprocess.run([str(PYTHON), "-m", "brachy", *DEMO], check=False, cwd=ROOT).returncode
     if code:
         return code
     planned = time.monotonic()
     say(
-        f"done in {planned - start:.0f} s: installing {installed - start:.0f} s, planning {planned - installed:.0f} s; "
+        f"done in {planned - start:.0f} s: installing {installed - start:.0f} s, compiling {compiled - started:.0f} s "
+        f"({compiled - installed:.0f} s of them after installing), planning {planned - compiled:.0f} s; "
         f"{megabytes(VENV):.0f} MB in .venv"
     )
     return 0

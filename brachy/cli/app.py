@@ -22,6 +22,7 @@ from brachy.cli.robust import robust
 from brachy.cli.sources import sources
 from brachy.cli.verify import verify
 from brachy.cli.view import view
+from brachy.cli.warmup import warmup
 from brachy.version import __version__
 
 app = typer.Typer(
@@ -53,7 +54,7 @@ def _root(
 
 
 VERBS: tuple[Callable[..., int | None], ...] = (
-    plan, replan, approve, dose, dvh, check, verify, view, robust, cohort, phantom, sources, protocols,
+    plan, replan, approve, dose, dvh, check, verify, view, robust, cohort, phantom, sources, protocols, warmup,
 )  # fmt: skip
 """In the order of `brachy --help`."""
 

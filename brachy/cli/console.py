@@ -68,13 +68,32 @@ class Progress:
 
     def __init__(self, status: Any) -> None:
         self._status = status
+        self._shown = ""
 
     def __call__(self, stage: str, best: dict[str, float] | None = None) -> None:
         """Show the stage and, where known, the best metrics so far."""
         shown = stage
         if best:
             shown += "  best so far: " + ", ".join(f"{unit(k)} {v:.1f}" for k, v in best.items())
-        self._status.update(Text(shown))
+        self._shown = shown
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show the stage again, with the kernels that other processes are compiling."""
+        left = f"  compiling, once: {', '.join(_kernels_left)}" if _kernels_left else ""
+        self._status.update(Text(self._shown + left))
+
+
+_kernels_left: tuple[str, ...] = ()
+_shown_now: Progress | None = None
+
+
+def show_kernels_left(names: tuple[str, ...]) -> None:
+    """Name what other processes are compiling in the progress line."""
+    global _kernels_left
+    _kernels_left = names
+    if _shown_now is not None:
+        _shown_now.refresh()
 
 
 @contextmanager
@@ -83,8 +102,14 @@ def progress(quiet: bool = False) -> Iterator[Progress]:
     if quiet and not _ERR.is_terminal:
         yield Progress(_Silent())
         return
+    global _shown_now
     with _ERR.status(Text("reading")) as status:
-        yield Progress(status)
+        _shown_now = Progress(status)
+        try:
+            _shown_now("reading")
+            yield _shown_now
+        finally:
+            _shown_now = None
 
 
 class _Silent:

@@ -42,8 +42,10 @@ def dose(
     Example: brachy dose RTPLAN.dcm --like RTDOSE.dcm
     """
     use_threads(threads)
+    from brachy.cli import warmup
     from brachy.output import recompute
 
+    warmup.start("dose")
     result = recompute.recompute(
         plan, like=like, spacing_mm=grid, source=model.source, accept_unverified=model.accept_unverified,
         formalism=formalism, days=days, implant_on=date_of(implant_on, "--implant-on"),

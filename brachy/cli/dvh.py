@@ -34,8 +34,10 @@ def dvh(
     """
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other: choose one")
+    from brachy.cli import warmup
     from brachy.output import recompute
 
+    warmup.start("dvh")
     table = recompute.dose_volume_table(dose, structures, prescriptions_of(prescription), metric or [])
     if as_json:
         print_json({"structures": table.values})

@@ -94,7 +94,7 @@ def plan(
     folder = out if out is not None else None if output.as_json else Path(f"plan-{case_name(case)}")
 
     from brachy import optimise
-    from brachy.cli import console, plan_summary
+    from brachy.cli import console, plan_summary, warmup
     from brachy.io import load
     from brachy.output import plan_folder
     from brachy.patient import privacy
@@ -103,7 +103,9 @@ def plan(
 
     if folder is not None:
         plan_folder.check_destination(folder, output.force)
-    loaded = load.load_case(case, masks=masks_of(volume.mask))
+    warmup.start("plan")
+    with console.progress(quiet=output.as_json):
+        loaded = load.load_case(case, masks=masks_of(volume.mask))
     must_be_rois(needle.free, loaded)
     if output.anonymise:
         loaded = privacy.anonymised(loaded)

@@ -42,7 +42,7 @@ def replan(
     """
     use_threads(search.threads)
     from brachy import optimise
-    from brachy.cli import console, plan_summary
+    from brachy.cli import console, plan_summary, warmup
     from brachy.optimise.replanning.implanted_so_far import read_placed
     from brachy.output import plan_folder, view_plan
     from brachy.patient import privacy
@@ -57,6 +57,7 @@ def replan(
     events = read_placed(placed, before)
     if folder is not None:
         plan_folder.check_destination(folder, output.force)
+    warmup.start("replan")
     found = view_plan.load(plan, case, print_note)
     if not found.has_ct:
         raise UsageError("the plan's CT was not found beside it: give the patient with --case")

@@ -29,7 +29,7 @@ def robust(
 
     Example: brachy robust plan-liver -o robust-liver
     """
-    from brachy.cli import console
+    from brachy.cli import console, warmup
     from brachy.evaluation import robustness
     from brachy.output import plan_folder
     from brachy.output.report import render_robust
@@ -39,6 +39,7 @@ def robust(
 
     if out is not None:
         plan_folder.check_destination(out, output.force)
+    warmup.start("robust")
     with console.progress(quiet=output.as_json) as progress:
         found = robustness.robust_folder(
             plan,

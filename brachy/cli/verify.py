@@ -65,7 +65,7 @@ def verify(
         raise UsageError("--review writes files: give a folder with -o OUT")
     folder = out if out is not None else None if output.as_json else Path(f"verify-{case_name(post)}")
     use_threads(intervals.threads)
-    from brachy.cli import console
+    from brachy.cli import console, warmup
     from brachy.output import postimplant_folder
     from brachy.output.plan_folder import check_destination
     from brachy.postimplant.verify import verify as compare
@@ -73,6 +73,7 @@ def verify(
     if folder is not None:
         check_destination(folder, output.force)
     wanted = verify_arguments(seeds, registration, source, assessment, intervals)
+    warmup.start("verify")
     with console.progress(quiet=output.as_json) as progress:
         found = compare(plan, post, progress=progress, **wanted)
         if output.anonymise:

@@ -6,7 +6,6 @@ kernels are compiled and when they cannot be cached.
 """
 
 import atexit
-import os
 import shutil
 import sys
 import tempfile
@@ -15,6 +14,8 @@ from typing import Any
 
 import numba
 from numba.core import event
+
+from brachy import caches
 
 
 def cache_folder() -> Path:
@@ -25,18 +26,7 @@ def cache_folder() -> Path:
     >>> cache_folder().name
     'kernels'
     """
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(home) / "brachy" / "kernels"
-
-
-def writable(folder: Path) -> bool:
-    """Whether files can be written in `folder`, which is created if it does not exist."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
+    return caches.folder("kernels")
 
 
 def _print_note(text: str) -> None:
@@ -48,7 +38,7 @@ def _set_cache_folder() -> None:
     if numba.config.DISABLE_JIT or numba.config.CACHE_DIR:
         return
     folder = cache_folder()
-    if not writable(folder):
+    if not caches.writable(folder):
         _print_note(
             f"cannot write {folder}: kernels are compiled for this run only; set NUMBA_CACHE_DIR to keep them"
         )
@@ -57,16 +47,24 @@ def _set_cache_folder() -> None:
     numba.config.CACHE_DIR = str(folder)
 
 
-class _CompilationNote(event.Listener):  # type: ignore[misc]
-    """Prints one line when the first kernel of this process has to be compiled."""
+_noted = False
 
-    printed = False
+
+def note_compilation() -> None:
+    """Print one line, when the first kernel of this process is compiled by it or by another one that it waits for."""
+    global _noted
+    if not _noted:
+        _noted = True
+        _print_note("compiling kernels, once")
+
+
+class _CompilationNote(event.Listener):  # type: ignore[misc]
+    """Notes that kernels are compiled."""
 
     def on_start(self, event: Any) -> None:
         function = getattr(event.data.get("dispatcher"), "py_func", None)
-        if not self.printed and getattr(function, "__module__", "").startswith("brachy."):
-            self.printed = True
-            _print_note("compiling kernels, once")
+        if getattr(function, "__module__", "").startswith("brachy."):
+            note_compilation()
 
     def on_end(self, event: Any) -> None:
         pass

@@ -27,7 +27,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from brachy.core.compiling import njit
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)
 """Eight nodes on [-1, 1] (weights sum to 2); engineering choice, with the accuracy stated above."""

@@ -3,8 +3,9 @@
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from brachy.core.compiling import njit
 
 
 @njit(cache=True, error_model="numpy", nogil=True)

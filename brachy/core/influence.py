@@ -9,7 +9,8 @@ are evaluated from the TG-43 formulas themselves.
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from brachy.core.compiling import njit
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

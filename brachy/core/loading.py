@@ -30,8 +30,9 @@ over `range(low, high)` is checked for negative indices, which keeps the compile
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from brachy.core.compiling import njit
 
 F32 = np.float32
 ZERO = np.float32(0.0)

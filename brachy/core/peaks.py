@@ -4,7 +4,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from brachy.core.compiling import njit
 
 
 @njit(cache=True, error_model="numpy")

@@ -17,8 +17,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
+
+from brachy.core.compiling import njit
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]

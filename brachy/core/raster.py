@@ -16,8 +16,9 @@ points on clinical and random crossing contours in tests/independent/test_struct
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from brachy.core.compiling import njit
 from brachy.core.polygon import Float, Int, Stack
 
 

@@ -18,9 +18,9 @@ of the search has its own, and a kernel runs on one thread, so the result does n
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from brachy.core.compiling import njit
 from brachy.core.loading import (
     add_seed,
     allowed,

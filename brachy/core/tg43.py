@@ -13,8 +13,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import float64, njit, prange, types, void
+from numba import float64, prange, types, void
 from numpy.typing import NDArray
+
+from brachy.core.compiling import njit
 
 Float = NDArray[np.float64]
 

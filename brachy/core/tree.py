@@ -37,8 +37,9 @@ import math
 
 import numba
 import numpy as np
-from numba import float32, int64, njit, prange, types, void
+from numba import float32, int64, prange, types, void
 
+from brachy.core.compiling import njit
 from brachy.core.lanes import add_four_cells
 from brachy.core.tables import BITS, MANTISSA_BITS, ORDER, Blocks, Cells, DoseTable, Work
 

@@ -157,9 +157,9 @@ def implanted(
         kinds, decay_notes = decayed(kinds, stated, when)
         notes += decay_notes
         if when.on is None or stated is None:
-            notes.append(
-                f"source and strength of {'the plan' if planned is not None else seeds.origin} hold at implantation"
-            )
+            unknown = "no day of the implantation" if when.on is None else "no date of the strength"
+            whose = "the plan" if planned is not None else seeds.origin
+            notes.append(f"{unknown} is known: source and strength of {whose} hold at implantation")
     if when.on is not None and post_implant_ct is not None and when.on != post_implant_ct:
         notes.append(f"implanted on {when.on} ({when.origin}); the CT is of {post_implant_ct}")
     model = None if source is None else load_source(source, accept_unverified)

@@ -66,7 +66,12 @@ class Planned:
         return len(self.positions_mm)
 
 
-def planned_from(path: str | Path, source: str | None = None, accept_unverified: bool = False) -> Planned:
+def planned_from(
+    path: str | Path,
+    source: str | None = None,
+    accept_unverified: bool = False,
+    accept_strength: bool = False,
+) -> Planned:
     """Planned seeds of a plan folder, a plan.json, or a vendor's RTPLAN of a permanent implant.
 
     Parameters
@@ -77,6 +82,8 @@ def planned_from(path: str | Path, source: str | None = None, accept_unverified:
         Seed model of a vendor's plan whose own name of it is not known.
     accept_unverified : bool
         Also use a model whose tables were seen in one place only.
+    accept_strength : bool
+        Take a strength of a vendor's plan that no permanent seed usually has.
 
     Raises
     ------
@@ -88,7 +95,7 @@ def planned_from(path: str | Path, source: str | None = None, accept_unverified:
         raise BrachyError(f"no plan at {path}: give a plan folder, a plan.json or an RTPLAN")
     if file.is_dir() or file.suffix.lower() == ".json":
         return planned_of(Plan.load(file), file if file.is_dir() else file.parent)
-    return _of_vendor(file, source, accept_unverified)
+    return _of_vendor(file, source, accept_unverified, accept_strength)
 
 
 def planned_of(plan: Plan, folder: Path | None = None) -> Planned:
@@ -131,11 +138,13 @@ def planned_of(plan: Plan, folder: Path | None = None) -> Planned:
     )
 
 
-def _of_vendor(file: Path, source: str | None, accept_unverified: bool) -> Planned:
+def _of_vendor(file: Path, source: str | None, accept_unverified: bool, accept_strength: bool) -> Planned:
     from brachy.io.dicom.read import read_plan
 
     read = read_plan(file)
-    implants = read.implants(source=source, accept_unverified=accept_unverified)
+    implants = read.implants(
+        source=source, accept_unverified=accept_unverified, accept_strength=accept_strength
+    )
     used = [index for index in range(len(read.sources)) if (read.source_of == index).any()]
     counts: dict[tuple[int, str], int] = {}
     labels, needles = [], []

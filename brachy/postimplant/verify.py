@@ -138,7 +138,9 @@ def verify(
     if plan is not None:
         tell("reading the plan")
         planned = (
-            planned_of(plan) if isinstance(plan, Plan) else planned_from(plan, source, accept_unverified)
+            planned_of(plan)
+            if isinstance(plan, Plan)
+            else planned_from(plan, source, accept_unverified, accept_strength)
         )
     tell("reading the CT")
     case = _case(post)

@@ -19,8 +19,8 @@ FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "breakpoint", "input
 FORBIDDEN_ATTRIBUTES = {
     "system", "popen", "execv", "execve", "execvp", "spawnl", "spawnv", "save_pickle", "read_pickle",
 }  # fmt: skip
-CHILDREN = {"brachy/postimplant/registration/files.py", "brachy/io/dicom/pixels.py"}
-"""They start a Python of their own, for libraries that a damaged file may end."""
+CHILDREN = {"brachy/postimplant/registration/files.py", "brachy/io/dicom/pixels.py", "brachy/core/warm.py"}
+"""They start a Python of their own: for libraries that a damaged file may end, and to compile kernels."""
 
 
 def faults_of(source, name):

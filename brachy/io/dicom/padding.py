@@ -49,9 +49,10 @@ def without_padding(
 def _beyond_the_scale(values: NDArray[Any]) -> float | None:
     """Padding value of a slice above the scale of CT numbers, set to air; None if it has none."""
     value = float(values[0, 0])
-    corners = values[[0, 0, -1, -1], [0, -1, 0, -1]]
+    if value <= HIGHEST_HU or not (values[[0, 0, -1, -1], [0, -1, 0, -1]] == value).all():
+        return None
     alike = values == value
-    if value <= HIGHEST_HU or not (corners == value).all() or alike.all():
+    if alike.all():
         return None
     values[alike] = AIR_HU
     return value

@@ -105,7 +105,9 @@ def read_case(path: str | PathLike[str]) -> Case:
                 dataset, file.name, volume.grid, volume.identity.frame_of_reference_uid
             )
     _check_patient(volume, structures, file)
-    structures = _dated(structures, dataset, volume, file)
+    structures = replace(
+        structures, assumed=(*structures.assumed, *_contradictions(dataset, volume, shown(file.name)))
+    )
     return _case(volume, structures, (InputFile(file.name, sha256(content)),), found)
 
 
@@ -157,16 +159,19 @@ def _check_patient(volume: Volume, structures: StructureSet, file: StoredFile) -
         )
 
 
-def _dated(structures: StructureSet, dataset: Dataset, volume: Volume, file: StoredFile) -> StructureSet:
-    """The structure set with a sentence where it is dated before its CT."""
+def _contradictions(dataset: Dataset, volume: Volume, name: str) -> list[str]:
+    """Sentences on a structure set that is dated before its CT, or names another date of birth."""
+    notes = []
     drawn, taken = day(text(dataset, "StructureSetDate")), volume.identity.ct_date
-    if drawn is None or taken is None or drawn >= taken:
-        return structures
-    note = (
-        f"{shown(file.name)} is dated {drawn}, {(taken - drawn).days} days before its CT of {taken}: were its contours "
-        "drawn on this CT?"
-    )
-    return replace(structures, assumed=(*structures.assumed, note))
+    if drawn is not None and taken is not None and drawn < taken:
+        notes.append(
+            f"{name} is dated {drawn}, {(taken - drawn).days} days before its CT of {taken}: were its contours drawn "
+            "on this CT?"
+        )
+    born = {text(dataset, "PatientBirthDate"), volume.identity.patient_birth_date} - {""}
+    if len(born) > 1:
+        notes.append(f"{name} and its CT name two dates of birth: are they of one patient?")
+    return notes
 
 
 def read_structure_set(path: str | PathLike[str], frame_uid: str = "") -> StructureSet:

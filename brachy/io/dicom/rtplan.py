@@ -164,7 +164,7 @@ def _sources(dataset: Dataset, where: str, notes: dict[str, None]) -> list[Impor
                 manufacturer=text(item, "SourceManufacturer"),
                 strength_U=strength,
                 half_life_days=half_life,
-                reference=_moment(item),
+                reference=_moment(item, notes),
             )
         )
     if not found:
@@ -193,10 +193,13 @@ def _strength(item: Dataset, where: str, notes: dict[str, None]) -> float:
     return strength
 
 
-def _moment(item: Dataset) -> datetime | None:
+def _moment(item: Dataset, notes: dict[str, None]) -> datetime | None:
     """Date and time for which the strength is stated, None if there is none."""
-    on = day(text(item, "SourceStrengthReferenceDate"))
+    written = text(item, "SourceStrengthReferenceDate")
+    on = day(written)
     if on is None:
+        if written:
+            notes[f"the strength is stated for '{shown(written)}', which is no date: taken as none"] = None
         return None
     digits = text(item, "SourceStrengthReferenceTime").replace(":", "")[:6].ljust(6, "0")
     try:

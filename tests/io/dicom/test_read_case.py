@@ -356,6 +356,20 @@ def test_contours_older_than_their_ct_are_said(day, said, tmp_path):
     assert any("30 days before its CT" in note for note in read_case(file).assumed) == said
 
 
+def test_two_dates_of_birth_are_said_without_them(tmp_path):
+    _, file, slices = scanner.box_case(tmp_path)
+    data = scanner.structure_set({"GTV": [scanner.square(z) for z in (-47.5, -45.0, -42.5)]}, slices)
+    for k, one in enumerate(slices):
+        one.PatientBirthDate = "19500101"
+        scanner.save(one, tmp_path / f"CT{k:03d}.dcm")
+    for born, said in (("", False), ("19500101", False), ("19600101", True)):
+        data.PatientBirthDate = born
+        scanner.save(data, file)
+        notes = [note for note in read_case(file).assumed if "dates of birth" in note]
+        assert bool(notes) == said
+        assert not any("19600101" in note for note in notes)
+
+
 def test_a_case_whose_uids_are_all_blank_is_one_case_and_says_so(tmp_path):
     slices = scanner.ct_slices()
     contours = scanner.structure_set({"GTV": [scanner.square(z) for z in (-47.5, -45.0, -42.5)]}, slices)

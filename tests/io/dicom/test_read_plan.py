@@ -411,6 +411,11 @@ def test_a_plan_without_dates_says_so(tmp_path):
     assert plan.at_implantation().strength_U[0] == 0.621
 
 
+def test_a_day_that_does_not_exist_is_said(tmp_path):
+    plan = read(tmp_path, plan_set([[seed(A)]], [source(SourceStrengthReferenceDate="20260231")]))
+    assert any("'20260231', which is no date" in note for note in plan.assumed)
+
+
 @pytest.mark.parametrize(("unit", "seconds"), [("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)])
 def test_time_in_another_unit_is_known_by_its_size(unit, seconds, tmp_path):
     lone = seed(A)
