@@ -108,7 +108,7 @@ UNITS = (
         (("fractions", (_STACK, _F2, _F1, _F1, _SINGLE_3)),),
     ),
     Unit("samples of volumes", "raster", _VOLUMES, (("samples", (_STACK, float64, _F2)),)),
-    Unit("needle paths", "polygon", _PLANNING, (("line_pieces", (_STACK, _F1, _F1)),)),
+    Unit("needle paths", "polygon", _PLANNING, (("line_intervals", (_STACK, _F2, _F1)),)),
     Unit(
         "distance",
         "polygon",
