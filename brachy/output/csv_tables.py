@@ -8,6 +8,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -39,6 +40,7 @@ NEEDLES_HEADER = (
     "seeds",
     "loading_from_tip",
     "seed_depths_from_tip_mm",
+    "withdrawals_mm",
     "nearest",
     "nearest_mm",
     "nearest_depth_mm",
@@ -106,8 +108,9 @@ def needles_csv(plan: Plan, structures: Sequence[Structure] = ()) -> str:
                 number(needle.depth_mm),
                 number(needle.depth_from_skin_mm),
                 len(needle.seeds),
-                loading_text(needle, lengths),
+                loading_text(needle, lengths, plan.protocol.seeds.supply),
                 " ".join(number(seed.depth_mm) for seed in needle.seeds),
+                " ".join(map(number, withdrawals_mm(needle))),
                 safe_text(nearest),
                 number(gap) if nearest else "",
                 number(depth) if nearest else "",
@@ -222,11 +225,18 @@ def direction_angles(direction: Sequence[float]) -> tuple[str, str]:
     return number(round(azimuth, 2) % 360.0), number(round(math.degrees(math.atan2(z, across)), 2))
 
 
-def loading_text(needle: PlanNeedle, capsule_lengths_mm: Sequence[float]) -> str:
-    """Loading of the needle from the tip: "seed, 5.5 mm spacer, seed".
+def withdrawals_mm(needle: PlanNeedle) -> list[float]:
+    """How far the needle is drawn back from each seed to the next, from the tip: between seed centres, to 0.01 mm."""
+    depths = sorted(seed.depth_mm for seed in needle.seeds)
+    return [round(after - before, 2) for before, after in pairwise(depths)]
 
-    A spacer is the gap between the ends of two capsules, to 0.01 mm. Where a plan has several sources, a seed names
-    its own.
+
+def loading_text(needle: PlanNeedle, capsule_lengths_mm: Sequence[float], supply: str) -> str:
+    """What the hands do with a needle, from its tip on.
+
+    Single seeds ("loose", "cartridge") are deposited one by one while the needle is drawn back:
+    "3 seeds: tip, withdraw 5, 10". A strand is put together before: "seed, 5.5 mm spacer, seed"; a spacer is the gap
+    between the ends of two capsules, to 0.01 mm. Where a plan has several sources, each seed names its own.
 
     Parameters
     ----------
@@ -234,7 +244,11 @@ def loading_text(needle: PlanNeedle, capsule_lengths_mm: Sequence[float]) -> str
         Seeds by their depth from the tip.
     capsule_lengths_mm : sequence of float
         Of each source of the plan, mm.
+    supply : {"loose", "strand", "cartridge"}
+        How the protocol has its seeds.
     """
+    if supply != "strand":
+        return _deposited(needle, capsule_lengths_mm)
     words = []
     end = 0.0
     for index, seed in enumerate(sorted(needle.seeds, key=lambda seed: seed.depth_mm)):
@@ -247,6 +261,21 @@ def loading_text(needle: PlanNeedle, capsule_lengths_mm: Sequence[float]) -> str
         words.append("seed" if len(capsule_lengths_mm) == 1 else f"seed of source {seed.source + 1}")
         end = seed.depth_mm + half
     return ", ".join(words)
+
+
+def _deposited(needle: PlanNeedle, capsule_lengths_mm: Sequence[float]) -> str:
+    seeds = sorted(needle.seeds, key=lambda seed: seed.depth_mm)
+    if not seeds:
+        return "no seed"
+    gap = round(seeds[0].depth_mm - capsule_lengths_mm[seeds[0].source] / 2, 2)
+    start = "tip" if gap == 0 else f"{number(abs(gap))} mm {'behind' if gap > 0 else 'beyond'} the tip"
+    steps = ", ".join(map(number, withdrawals_mm(needle)))
+    text = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}: {start}" + (
+        f", withdraw {steps}" if steps else ""
+    )
+    if len(capsule_lengths_mm) > 1:
+        text += f" (of source {', '.join(str(seed.source + 1) for seed in seeds)})"
+    return text
 
 
 def dvh_csv(curves: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> str:

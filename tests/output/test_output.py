@@ -152,7 +152,10 @@ def test_needles_in_the_order_of_insertion(tmp_path):
         assert np.linalg.norm(np.subtract(tip, entry)) == pytest.approx(
             float(row["depth_from_skin_mm"]), abs=0.01
         )
-        assert len(row["seed_depths_from_tip_mm"].split()) == int(row["seeds"])
+        depths = [float(depth) for depth in row["seed_depths_from_tip_mm"].split()]
+        assert len(depths) == int(row["seeds"])
+        steps = [float(step) for step in row["withdrawals_mm"].split()]
+        assert steps == pytest.approx(np.diff(sorted(depths)).tolist(), abs=0.006)
     assert [float(r["depth_from_template_mm"]) for r in read] == [111.25] * 5 + [87.6543]
 
 
@@ -161,12 +164,28 @@ def test_loading_as_spacers_between_capsule_ends():
     one = [4.5, 4.5, 4.5]
     by_hole = {needle.hole: needle for needle in plan.needles}
     # B1: centres 2.25, 7.25, 17.25 mm from the tip, capsules of 4.5 mm: gaps 0.5 and 5.5 mm
-    assert csv_tables.loading_text(by_hole["B1"], [4.5]) == "seed, 0.5 mm spacer, seed, 5.5 mm spacer, seed"
-    assert csv_tables.loading_text(by_hole["A2"], [4.5]) == "1.15 mm gap, seed"
-    assert csv_tables.loading_text(by_hole["C3"], one) == "seed of source 1, 5.5 mm spacer, seed of source 2"
+
+    def text(needle, lengths):
+        return csv_tables.loading_text(needle, lengths, "strand")
+
+    assert text(by_hole["B1"], [4.5]) == "seed, 0.5 mm spacer, seed, 5.5 mm spacer, seed"
+    assert text(by_hole["A2"], [4.5]) == "1.15 mm gap, seed"
+    assert text(by_hole["C3"], one) == "seed of source 1, 5.5 mm spacer, seed of source 2"
     touching = by_hole["B1"].model_copy(update={"seeds": by_hole["B1"].seeds[:2]})
-    assert csv_tables.loading_text(touching, [5.0]) == "0.25 mm beyond the tip, seed, seed"
-    assert csv_tables.loading_text(touching, [6.0]).endswith("seed, 1 mm overlap, seed")
+    assert text(touching, [5.0]) == "0.25 mm beyond the tip, seed, seed"
+    assert text(touching, [6.0]).endswith("seed, 1 mm overlap, seed")
+
+
+@pytest.mark.parametrize("supply", ["loose", "cartridge"])
+def test_single_seeds_are_deposited_while_the_needle_is_drawn_back_and_need_no_spacer(supply):
+    by_hole = {needle.hole: needle for needle in small_plan().needles}
+    # the same needles as above: the steps are those between seed centres
+    assert csv_tables.loading_text(by_hole["B1"], [4.5], supply) == "3 seeds: tip, withdraw 5, 10"
+    assert csv_tables.loading_text(by_hole["A2"], [4.5], supply) == "1 seed: 1.15 mm behind the tip"
+    assert (
+        csv_tables.loading_text(by_hole["C3"], [4.5] * 3, supply)
+        == "2 seeds: tip, withdraw 10 (of source 1, 2)"
+    )
 
 
 def test_placed_is_a_form_to_fill_in(tmp_path):

@@ -77,7 +77,7 @@ def chart_rows(plan: Plan, structures: Sequence[Structure] = ()) -> tuple[ChartR
                 entry_mm=(x, y, z),
                 depth_mm=needle.depth_mm,
                 depth_from_skin_mm=needle.depth_from_skin_mm,
-                loading=csv_tables.loading_text(needle, lengths),
+                loading=csv_tables.loading_text(needle, lengths, plan.protocol.seeds.supply),
                 capsules=tuple(
                     Capsule(seed.depth_mm - lengths[seed.source] / 2, lengths[seed.source], seed.source)
                     for seed in sorted(needle.seeds, key=lambda seed: seed.depth_mm)

@@ -130,7 +130,7 @@ def test_the_chart_has_every_needle_in_order_with_its_loading(page):
     assert [row.name for row in rows] == [cuts.needle_name(plan, needle) for needle in ordered]
     text = Page(page).text
     for row, wanted in zip(rows, ordered, strict=True):
-        assert row.loading == csv_tables.loading_text(wanted, LENGTHS)
+        assert row.loading == csv_tables.loading_text(wanted, LENGTHS, "loose")
         assert f"{row.name} {wanted.depth_mm:.1f} {wanted.depth_from_skin_mm:.1f} {len(wanted.seeds)}" in text
         assert row.loading in text
         # the drawing: capsules about the seeds' depths
