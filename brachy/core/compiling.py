@@ -35,11 +35,11 @@ KEPT_VERSIONS = 3
 
 
 def _imported(text: str) -> set[str]:
-    """Names of the modules of brachy/core that a source text imports, without this one, which changes no kernel."""
+    """Names of the modules of brachy/core that a source text imports, without those that change no kernel."""
     found = set(re.findall(r"^\s*(?:from|import) brachy\.core\.(\w+)", text, re.M))
     for names in re.findall(r"^\s*from brachy\.core import ([\w, ]+)", text, re.M):
         found |= {name.split()[0] for name in names.split(",")}
-    return {name for name in found - {"compiling"} if (HERE / f"{name}.py").is_file()}
+    return {name for name in found - {"compiling", "threads"} if (HERE / f"{name}.py").is_file()}
 
 
 @cache

@@ -51,7 +51,6 @@ _DOSE = (*_PLANNING, "verify", "robust", "dose")
 _VOLUMES = (*_PLANNING, "verify", "robust", "dvh")
 
 UNITS = (
-    Unit("dose on grids", "tree", _DOSE),
     Unit(
         "search",
         "search",
@@ -62,6 +61,7 @@ UNITS = (
             ("greedy", (_ARRAYS, _TERMS, _STATE)),
         ),
     ),
+    Unit("dose on grids", "tree", _DOSE),
     Unit(
         "seeds on CT",
         "capsule",
@@ -93,10 +93,9 @@ UNITS = (
     Unit(
         "distances from contours",
         "polygon",
-        (*_PLANNING, "verify"),
+        (*_PLANNING, "verify", "robust"),
         (
-            ("distance_parallel", (_STACK, _F2, float64, boolean)),
-            ("inside_parallel", (_STACK, _F2)),
+            ("distance", (_STACK, _F2, float64, boolean)),
             ("inside", (_STACK, _F2)),
         ),
     ),
@@ -105,16 +104,10 @@ UNITS = (
         "voxels of contours",
         "raster",
         (*_PLANNING, "verify"),
-        (("fractions", (_STACK, _F2, _F1, _F1, _SINGLE_3)),),
+        (("slice_fractions", (_STACK, _F2, _F1, _F1, _SINGLE_3)),),
     ),
     Unit("samples of volumes", "raster", _VOLUMES, (("samples", (_STACK, float64, _F2)),)),
     Unit("needle paths", "polygon", _PLANNING, (("line_intervals", (_STACK, _F2, _F1)),)),
-    Unit(
-        "distance",
-        "polygon",
-        (*_PLANNING, "verify", "robust"),
-        (("distance", (_STACK, _F2, float64, boolean)),),
-    ),
     Unit(
         "start of the search",
         "loading",

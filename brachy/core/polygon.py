@@ -17,10 +17,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
 from brachy.core.compiling import njit
+from brachy.core.threads import over_range
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -229,12 +229,14 @@ def inside(stack: Stack, points: Float) -> NDArray[np.bool_]:
     return found
 
 
-@njit(cache=True, error_model="numpy", nogil=True, parallel=True)
 def inside_parallel(stack: Stack, points: Float) -> NDArray[np.bool_]:
     """`inside` on all threads, for many points."""
-    found = np.zeros(len(points), dtype=np.bool_)
-    for i in prange(len(points)):
-        found[i] = _contains(stack, points[i, 0], points[i, 1], points[i, 2])
+    found = np.empty(len(points), dtype=np.bool_)
+
+    def part(first: int, last: int) -> None:
+        found[first:last] = inside(stack, points[first:last])
+
+    over_range(part, len(points))
     return found
 
 
@@ -250,12 +252,14 @@ def distance(stack: Stack, points: Float, cutoff: float, signed: bool) -> Float:
     return found
 
 
-@njit(cache=True, error_model="numpy", nogil=True, parallel=True)
 def distance_parallel(stack: Stack, points: Float, cutoff: float, signed: bool) -> Float:
     """`distance` on all threads, for many points."""
     found = np.empty(len(points))
-    for i in prange(len(points)):
-        found[i] = _distance(stack, points[i, 0], points[i, 1], points[i, 2], cutoff, signed)
+
+    def part(first: int, last: int) -> None:
+        found[first:last] = distance(stack, points[first:last], cutoff, signed)
+
+    over_range(part, len(points))
     return found
 
 

@@ -16,10 +16,10 @@ points on clinical and random crossing contours in tests/independent/test_struct
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from brachy.core.compiling import njit
 from brachy.core.polygon import Float, Int, Stack
+from brachy.core.threads import over_range
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -250,14 +250,24 @@ def _touched(sides: Float, active: Int, count: int, j: int, nx: int, touched: In
         touched[m, 0], touched[m, 1] = start, min(stop, nx + 1)
 
 
-@njit(cache=True, error_model="numpy", nogil=True, parallel=True)
 def fractions(stack: Stack, to_cells: Float, low: Float, high: Float, out: Any) -> None:
     """Add to `out` [z, y, x] the fraction of each voxel in the solid; slice z reaches from low[z] to high[z] (mm) on w.
 
-    A voxel and an extruded slab share the product of a common height and a common area, so the fraction is exact.
+    A voxel and an extruded slab share the product of a common height and a common area, so the fraction is exact. It
+    runs on all threads.
     """
+
+    def part(first: int, last: int) -> None:
+        slice_fractions(stack, to_cells, low[first:last], high[first:last], out[first:last])
+
+    over_range(part, len(out))
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def slice_fractions(stack: Stack, to_cells: Float, low: Float, high: Float, out: Any) -> None:
+    """`fractions` on one thread."""
     nothing = np.empty((0, 0))
-    for z in prange(out.shape[0]):
+    for z in range(out.shape[0]):
         for s in range(len(stack.low)):
             common = min(high[z], stack.high[s]) - max(low[z], stack.low[s])
             if common > 1e-9:

@@ -81,7 +81,7 @@ class Blocks(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """Work arrays of `tree.CHUNK` places: which cell of a table each reads, where in the cell, and times what."""
+    """Work arrays of `CHUNK` places: which cell of a table each reads, where in the cell, and times what."""
 
     cell: Any  # int32: index of the cell's first value
     along: Any  # float32: place in the cell along r^2, 0 to 1
@@ -90,7 +90,7 @@ class Cells(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Work arrays of one thread; those of places are multiples of `tree.LANES` long, all float32 except `far`."""
+    """Work arrays of one thread; those of places are multiples of `LANES` long, all float32 except `far`."""
 
     x: Any  # places: nodes and compared voxels of a block, or all its voxels
     y: Any

@@ -41,13 +41,9 @@ from numba import float32, int64, prange, types, void
 
 from brachy.core.compiling import njit
 from brachy.core.lanes import add_four_cells
-from brachy.core.tables import BITS, MANTISSA_BITS, ORDER, Blocks, Cells, DoseTable, Work
-
-CHUNK = 512
-"""Places that are summed together: their work arrays fit the processor's first-level cache."""
-
-LANES = 64
-"""Places are summed in multiples of this many, so that no vector register is half full."""
+from brachy.core.tables import BITS, MANTISSA_BITS, Blocks, DoseTable
+from brachy.core.threads import over_range
+from brachy.core.work_arrays import CHUNK, FAST, LANES, make_cells, make_work, padded
 
 STRIDES = 61
 """The blocks of a grid are dealt out in so many runs: see `dose_on_grid` (a prime; engineering choice)."""
@@ -71,8 +67,6 @@ tests/independent/test_dose_fast_kernels.py, test_angle_from_the_axis)."""
 
 A0, A1, A2, A3, A4, A5 = (np.float32(a) for a in ARC)
 
-# `error_model="numpy"`: a check for division by zero would keep the loops out of vector registers
-_FAST = {"error_model": "numpy", "fastmath": True, "cache": True}
 _PLACES = (float32[::1], float32[::1], float32[::1])
 _LIST = types.Array(float32, 1, "C", readonly=True)
 _ROWS = types.Array(float32, 2, "C", readonly=True)
@@ -87,42 +81,7 @@ _TABLE = types.NamedTuple(
 _BLOCKS = types.NamedTuple((_INT_ROWS, _INTS, _ROWS, _CUBE, _ROWS, float32, float32, float32), Blocks)
 
 
-@njit(**_FAST)
-def _padded(count):
-    """The next multiple of LANES from `count` on."""
-    return (count + LANES - 1) // LANES * LANES
-
-
-@njit(**_FAST)
-def _make_cells():
-    return Cells(
-        np.zeros(CHUNK, np.int32),
-        np.zeros(CHUNK, np.float32),
-        np.zeros(CHUNK, np.float32),
-        np.zeros(CHUNK, np.float32),
-    )
-
-
-@njit(**_FAST)
-def _make_work(blocks, seeds):
-    mz, my, mx = blocks.sizes[0]
-    leaf = blocks.sizes[-1].prod()
-    places = _padded(max(ORDER * ORDER * ORDER + _padded(len(blocks.check)), leaf))
-    return Work(
-        np.zeros(places, np.float32),
-        np.zeros(places, np.float32),
-        np.zeros(places, np.float32),
-        np.zeros(places, np.float32),
-        np.zeros(_padded(len(blocks.check)), np.float32),
-        np.empty(seeds, np.int32),
-        np.empty((ORDER, mx), np.float32),
-        np.zeros((ORDER, my * mx), np.float32),
-        np.empty(_padded(mz * my * mx), np.float32),
-        np.zeros((mz, my, mx), np.float32),
-    )
-
-
-@njit(inline="always", **_FAST)
+@njit(inline="always", **FAST)
 def _angle(across, along):
     """Angle from the axis, 0 to pi, of a place at the distance `across` (above 0) from it and `along` on it."""
     size = abs(along)  # of the two legs, the smaller over the larger is within the polynomial's range
@@ -148,13 +107,13 @@ if numba.config.DISABLE_JIT:
 
 else:
 
-    @njit(**_FAST)
+    @njit(**FAST)
     def _add_cells(values, cell, along, across, factor, value):
         for q in range(0, value.size, 4):
             add_four_cells(values, cell, along, across, factor, value, q)
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _add_point_sources(x, y, z, value, seeds, weight, chosen, count, table, cells):
     """value += 1D dose, TG-43U1 eq. (11), of the first `count` seeds of `chosen` at places.
 
@@ -176,7 +135,7 @@ def _add_point_sources(x, y, z, value, seeds, weight, chosen, count, table, cell
         _add_cells(values, cell, along, across, factor, value)
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _add_line_sources(x, y, z, value, seeds, axes, weight, chosen, count, table, cells):
     """The same for the 2D dose, eq. (1): the factor of a cell is weight x G_L, its column the angle from the axis."""
     cell, along, across, factor = cells
@@ -209,7 +168,7 @@ def _add_line_sources(x, y, z, value, seeds, axes, weight, chosen, count, table,
         _add_cells(values, cell, along, across, factor, value)
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _add(x, y, z, value, seeds, axes, weight, chosen, count, table, cells):
     """value += dose of the first `count` seeds of `chosen` at the places, whose number is a multiple of LANES."""
     for a in range(0, value.size, CHUNK):
@@ -221,7 +180,7 @@ def _add(x, y, z, value, seeds, axes, weight, chosen, count, table, cells):
             _add_point_sources(xs, ys, zs, part, seeds, weight, chosen, count, table, cells)
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _radial(table, r2):
     """Approximate dose rate at a distance (1D), or on the transverse axis (2D), to weigh seeds against each other."""
     r2 = np.float32(min(max(r2, table.low), table.high))
@@ -230,7 +189,7 @@ def _radial(table, r2):
     return value / r2 if table.columns > 0 else value
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _part(centre, half, seeds, axes, weight, table, blocks, chosen, count, far, near):
     """Divide the `count` seeds of `chosen` into far and near ones for a block; returns how many of each.
 
@@ -273,7 +232,7 @@ def _part(centre, half, seeds, axes, weight, table, blocks, chosen, count, far, 
     return n_far, n_near
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _spread(blocks, value, shape, work):
     """Interpolate the values at a block's nodes to its voxels, axis by axis.
 
@@ -307,7 +266,7 @@ def _spread(blocks, value, shape, work):
             layer[n] = w0 * p0[n] + w1 * p1[n] + w2 * p2[n] + w3 * p3[n] + w4 * p4[n] + w5 * p5[n]
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _interpolate(centre, step, shape, seeds, axes, weight, table, blocks, n_far, near, n_near, work, cells):
     """Sum the far seeds at the block's nodes and interpolate to its voxels; False where a compared voxel disagrees.
 
@@ -331,9 +290,9 @@ def _interpolate(centre, step, shape, seeds, axes, weight, table, blocks, n_far,
         y[q] = centre[1] + step[1] * (np.float32(j) - HALF * np.float32(my - 1))
         z[q] = centre[2] + step[2] * (np.float32(k) - HALF * np.float32(mz - 1))
         q += 1
-    value[: _padded(q)] = ZERO
+    value[: padded(q)] = ZERO
     work.near[:] = ZERO
-    _add(x, y, z, value[: _padded(q)], seeds, axes, weight, work.far, n_far, table, cells)
+    _add(x, y, z, value[: padded(q)], seeds, axes, weight, work.far, n_far, table, cells)
     _add(x[nodes:], y[nodes:], z[nodes:], work.near, seeds, axes, weight, near, n_near, table, cells)
     _spread(blocks, value, shape, work)
     for c in range(checks):
@@ -344,7 +303,7 @@ def _interpolate(centre, step, shape, seeds, axes, weight, table, blocks, n_far,
     return True
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _sum_block(corner, seeds, axes, weight, table, blocks, step, out):
     """Add all seeds to the voxels of one of the largest blocks, whose first voxel is `corner` (z, y, x).
 
@@ -354,7 +313,7 @@ def _sum_block(corner, seeds, axes, weight, table, blocks, step, out):
     nz, ny, nx = out.shape
     sizes = blocks.sizes
     levels, count, checks = sizes.shape[0], seeds.shape[0], blocks.check.shape[0]
-    work, cells = _make_work(blocks, count), _make_cells()
+    work, cells = make_work(blocks, count), make_cells()
     lists = np.empty((levels + 1, count), np.int32)
     counts = np.zeros(levels + 1, np.int64)
     for s in range(count):
@@ -387,7 +346,7 @@ def _sum_block(corner, seeds, axes, weight, table, blocks, step, out):
         )
         nodes = blocks.node_count[mz] * blocks.node_count[my] * blocks.node_count[mx]
         size = mz * my * mx
-        voxels = work.voxels[: _padded(size)]
+        voxels = work.voxels[: padded(size)]
         done = False
         if n_far > 0 and nodes + checks < size:  # else summing every voxel is cheaper
             shape = (mz, my, mx)
@@ -434,9 +393,8 @@ def _sum_block(corner, seeds, axes, weight, table, blocks, step, out):
                 block[k, j, i] += work.whole[k, j, i]
 
 
-@njit(void(_ROWS, _ROWS, _LIST, _TABLE, _BLOCKS, _LIST, float32[:, :, ::1]), parallel=True, **_FAST)
 def dose_on_grid(seeds, axes, weight, table, blocks, step, out):
-    """Add the dose of all seeds to a grid [z, y, x].
+    """Add the dose of all seeds to a grid [z, y, x], on all threads.
 
     Parameters
     ----------
@@ -453,24 +411,35 @@ def dose_on_grid(seeds, axes, weight, table, blocks, step, out):
     out : (nz, ny, nx) float32
         Added to.
     """
+
+    def part(first, last):
+        grid_blocks(first, last, seeds, axes, weight, table, blocks, step, out)
+
+    count = math.prod(-(-n // int(size)) for n, size in zip(out.shape, blocks.sizes[0], strict=True))
+    over_range(part, (count + STRIDES - 1) // STRIDES * STRIDES)
+
+
+@njit(void(int64, int64, _ROWS, _ROWS, _LIST, _TABLE, _BLOCKS, _LIST, float32[:, :, ::1]), nogil=True, **FAST)
+def grid_blocks(first, last, seeds, axes, weight, table, blocks, step, out):
+    """The turns from `first` to `last` of `dose_on_grid`: one block of the grid each."""
     nz, ny, nx = out.shape
     tz, ty, tx = blocks.sizes[0, 0], blocks.sizes[0, 1], blocks.sizes[0, 2]
     bz, by, bx = (nz + tz - 1) // tz, (ny + ty - 1) // ty, (nx + tx - 1) // tx
     count = bz * by * bx
     run = (count + STRIDES - 1) // STRIDES
-    for turn in prange(run * STRIDES):
-        # numba gives each thread a contiguous range of turns; the blocks amid the seeds cost most, so consecutive
-        # turns are spread over the grid and the threads finish at about the same time
+    for turn in range(first, last):
+        # each thread has a contiguous range of turns; the blocks amid the seeds cost most, so consecutive turns are
+        # spread over the grid and the threads finish at about the same time
         block = turn % STRIDES * run + turn // STRIDES
         if block < count:
             corner = (block // (by * bx) * tz, block // bx % by * ty, block % bx * tx)
             _sum_block(corner, seeds, axes, weight, table, blocks, step, out)
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _sum(x, y, z, seeds, axes, weight, chosen, table, out):
     """Set `out` to the dose of the chosen seeds at any number of points; the last few are padded to LANES places."""
-    cells, count = _make_cells(), chosen.size
+    cells, count = make_cells(), chosen.size
     for q in range(out.size):
         out[q] = ZERO
     n = out.size // LANES * LANES
@@ -484,16 +453,25 @@ def _sum(x, y, z, seeds, axes, weight, chosen, table, out):
             out[n + q] = last[3, q]
 
 
-@njit(void(*_PLACES, _ROWS, _ROWS, _LIST, _TABLE, float32[::1]), parallel=True, **_FAST)
 def dose_at_points(x, y, z, seeds, axes, weight, table, out):
     """Set `out` (n,) to the dose of all seeds at the points x, y, z (n,) float32, cm. Otherwise as `dose_on_grid`."""
-    for chunk in prange((out.size + CHUNK - 1) // CHUNK):
+
+    def part(a, b):
+        dose_of_points(x[a:b], y[a:b], z[a:b], seeds, axes, weight, table, out[a:b])
+
+    over_range(part, out.size, CHUNK)
+
+
+@njit(void(*_PLACES, _ROWS, _ROWS, _LIST, _TABLE, float32[::1]), nogil=True, **FAST)
+def dose_of_points(x, y, z, seeds, axes, weight, table, out):
+    """`dose_at_points` on one thread."""
+    for chunk in range((out.size + CHUNK - 1) // CHUNK):
         a, b = chunk * CHUNK, min(out.size, (chunk + 1) * CHUNK)
         chosen = np.arange(seeds.shape[0]).astype(np.int32)
         _sum(x[a:b], y[a:b], z[a:b], seeds, axes, weight, chosen, table, out[a:b])
 
 
-@njit(void(*_PLACES, _ROWS, _ROWS, _LIST, _TABLE, float32[:, ::1]), parallel=True, **_FAST)
+@njit(void(*_PLACES, _ROWS, _ROWS, _LIST, _TABLE, float32[:, ::1]), parallel=True, **FAST)
 def influence_rows(x, y, z, seeds, axes, weight, table, out):
     """Fill row i of `out` (s, n) with the dose of seed i alone at the points x, y, z (n,) float32, cm."""
     for row in prange(out.shape[0]):

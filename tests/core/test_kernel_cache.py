@@ -85,6 +85,12 @@ def test_dose_kernels_are_compiled_for_one_signature_each():
     """So that importing them loads all from disk, and no input can have them compiled again."""
     from brachy.core import tg43, tree
 
-    for kernel in (tg43.point_source_dose, tg43.line_source_dose, tg43.influence_rows, tree.dose_on_grid):
+    for kernel in (
+        tg43.point_source_dose,
+        tg43.line_source_dose,
+        tg43.influence_rows,
+        tree.grid_blocks,
+        tree.dose_of_points,
+    ):
         assert len(kernel.signatures) == 1
         assert not kernel._can_compile
