@@ -87,6 +87,7 @@ UNITS = (
             ("add_images", (_F2, _F1, _F1, _I1, _F3, float64)),
             ("add_images", (_F2, _F1, _F1, _I1, _SINGLE_3, float64)),
             ("damped_step", (_F2, int64, float64, float64, float64, _F2, _F1, float64)),
+            ("prior", (_F2, int64, float64, float64, float64)),
             ("closest_axes", (_F1, _F1, float64)),
         ),
     ),

@@ -16,6 +16,7 @@ from brachy.core import compiling, kernel_list, warm
 
 pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 
+ROOT = Path(__file__).resolve().parents[2]
 ONE = "from brachy.core import kernel_list, influence\nkernel_list.compile_unit('limits of seeds')\n"
 COUNT = "print(len(influence.fill_rows.stats.cache_misses), len(influence.fill_rows.stats.cache_hits))"
 USED = """
@@ -30,6 +31,10 @@ def leave(code=0):
                 found[key] = [sum(kernel.stats.cache_misses.values()), [str(tuple(s)) for s in kernel.signatures]]
     open(sys.argv[-1], "w").write(json.dumps(found))
 atexit.register(leave)
+"""
+VERB = (
+    USED
+    + """
 sys.argv, file = ["brachy", *sys.argv[1:-1]], sys.argv[-1]
 from brachy.cli.app import main
 try:
@@ -37,6 +42,18 @@ try:
 finally:
     sys.argv.append(file)
 """
+)
+FINDER = (
+    USED
+    + """
+sys.path.insert(0, sys.argv[1])
+from brachy.patient.case import Case
+from brachy.postimplant.seed_finder import Capsule, find_seeds
+from tests.postimplant.seed_finder import synthetic
+scene, hu = synthetic.scan(synthetic.SCANNERS["2.5 mm"], 12, 2, objects=False)
+find_seeds(Case(hu, scene.grid), Capsule())
+"""
+)
 
 
 def python(code, *words, **environment):
@@ -66,18 +83,35 @@ def listed(verb):
 def planned(tmp_path_factory):
     """Folder of a plan, and the kernels that `brachy plan` called after a warm-up."""
     folder = tmp_path_factory.mktemp("plans") / "out"
-    return folder, used_by("plan", "sphere-35mm", "--direction", "0", "-o", folder)
+    return folder, used_by("plan", "plan", "sphere-35mm", "--direction", "0", "-o", folder)
 
 
-def used_by(verb, *words):
+def used_by(verb, *words, code=VERB):
     """Kernels that a verb called after a warm-up: how many were compiled all the same, and the types."""
     assert warm.compile_ahead(verb, lambda _: None)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "used.json"
-        process = python(USED, verb, *words, file)
+        process = python(code, *words, file)
         out, err = process.communicate()
         assert process.returncode == 0, out + err
         return json.loads(file.read_text())
+
+
+def assert_listed(verb, found):
+    """Nothing was compiled, and the types of each kernel that was called are in the list of the verb."""
+    types, whole = listed(verb)
+    assert found
+    for kernel, (compiled, signatures) in found.items():
+        assert compiled == 0, kernel
+        if kernel.split(".")[0] not in whole:
+            assert set(signatures) <= set(types[kernel]), kernel
+
+
+@pytest.mark.slow
+def test_the_list_of_verify_has_the_kernels_of_the_finder():
+    found = used_by("verify", ROOT, code=FINDER)
+    assert any(kernel.startswith("capsule.") for kernel in found)
+    assert_listed("verify", found)
 
 
 @pytest.mark.slow
@@ -91,13 +125,8 @@ def test_the_list_is_what_a_verb_calls(verb, planned, tmp_path):
         "robust": (folder, "--samples", "2"),
     }
     if verb != "plan":
-        found = used_by(verb, *words[verb])
-    types, whole = listed(verb)
-    assert found
-    for kernel, (compiled, signatures) in found.items():
-        assert compiled == 0, kernel
-        if kernel.split(".")[0] not in whole:
-            assert set(signatures) <= set(types[kernel]), kernel
+        found = used_by(verb, verb, *words[verb])
+    assert_listed(verb, found)
     said = []
     assert warm.is_ready(verb)
     assert warm.compile_ahead(verb, said.append)
