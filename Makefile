@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN_LOCKS := requirements-run.lock requirements-uv.lock pyproject.toml
 STAMP := .venv/.dev
 
-.PHONY: .venv demo dev test test-fast property lint validation bench bench-planner bench-cohort fuzz reliability mutants coverage peers registration audit docs lock clean
+.PHONY: .venv demo dev test test-fast property lint validation bench bench-planner bench-cohort fuzz reliability odd-inputs mutants coverage peers registration audit docs lock clean
 
 # What planning needs, a plan of the liver phantom, and the seconds and MB of both.
 demo:
@@ -57,6 +57,10 @@ reliability: $(STAMP)
 	mkdir -p build
 	$(BIN)/python -m tests.fuzz.run --count $(COUNT) --out build/fuzz.json
 	$(BIN)/python -m tests.reliability --fuzz build/fuzz.json --runs 25
+
+# The table of odd inputs in docs/reliability.md: names, dates, units, frames and paddings. About ten minutes.
+odd-inputs: $(STAMP)
+	$(BIN)/python -m tests.odd_inputs.run --data $(DATA)
 
 # Ten core formulas, each broken in one place: does a test notice? About ten minutes.
 mutants: $(STAMP)
