@@ -36,7 +36,7 @@ def small_case(identity=None, direction=None, origin=(-40.0, -45.0, 100.0)):
     """CT of 12 slices with a body and a tumour; not DICOM unless an identity says so."""
     grid = Grid(origin, (2.0, 2.5, 3.0), (12, 20, 24), direction)
     random = np.random.default_rng(7)
-    hu = random.integers(-1000, 1500, grid.shape).astype(np.int16)
+    hu = random.integers(-1000, 1000, grid.shape).astype(np.int16)
     middle = grid.index_to_mm([11.5, 9.5, 0])
     step = grid.direction[:, 2] * 3.0
     aside = 14.0 * (grid.direction[:, 0] + grid.direction[:, 1])
