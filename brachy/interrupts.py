@@ -12,10 +12,11 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 EXIT_CODE = 130
 """Exit code of a program ended by Ctrl-C: 128 + SIGINT, as in shells."""
@@ -46,11 +47,23 @@ def watched() -> Iterator[None]:
     os.set_blocking(writing, False)
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     threading.Thread(target=_wait, args=(reading,), name="brachy-interrupts", daemon=True).start()
+    hook = sys.unraisablehook
+    sys.unraisablehook = partial(_unless_interrupted, hook)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         signal.set_wakeup_fd(before)
         os.close(writing)
+
+
+def _unless_interrupted(hook: Callable[[Any], object], unraisable: Any) -> None:
+    """Report an error in a destructor, but not of what Ctrl-C cut off: a file that an import had open, say.
+
+    The thread that notes the interruption may need a moment more than the main thread.
+    """
+    if not _was_interrupted.wait(0.1):
+        hook(unraisable)
 
 
 def _wait(reading: int) -> None:
