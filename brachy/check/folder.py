@@ -73,8 +73,8 @@ def check_plan(folder: str | Path) -> CheckReport:
     """
     place = Path(folder)
     plan = Plan.load(place)
-    rtplan, rtdose, rtstruct = (_open(place / f"{name}.dcm") for name in ("RTPLAN", "RTDOSE", "RTSTRUCT"))
-    seeds = _seeds_of(rtplan, plan)
+    rtplan, rtdose, rtstruct = (opened(place / f"{name}.dcm") for name in ("RTPLAN", "RTDOSE", "RTSTRUCT"))
+    seeds = seeds_of(rtplan, plan)
     items = [
         *_same_patient(plan, rtplan, rtdose, rtstruct),
         *_source_data(plan),
@@ -90,7 +90,8 @@ def check_plan(folder: str | Path) -> CheckReport:
     return CheckReport.of(items)
 
 
-def _open(path: Path) -> pydicom.Dataset:
+def opened(path: Path) -> pydicom.Dataset:
+    """A DICOM file of a plan folder; BrachyError where it is missing or cannot be read."""
     try:
         return pydicom.dcmread(path)
     except FileNotFoundError:
@@ -234,7 +235,7 @@ def _half_lives(plan: Plan, rtplan: pydicom.Dataset) -> list[CheckItem]:
     return items
 
 
-def _seeds_of(rtplan: pydicom.Dataset, plan: Plan) -> list[Seed]:
+def seeds_of(rtplan: pydicom.Dataset, plan: Plan) -> list[Seed]:
     """Seeds of the RT Plan, with the TG-43 data of the model named in its Source Description."""
     sources = {int(s.SourceNumber): s for s in rtplan.SourceSequence}
     data = {entry.model: entry.data for entry in plan.sources}
@@ -346,7 +347,7 @@ def _voxel_centres(rtdose: pydicom.Dataset, index_zyx: NDArray[np.int64]) -> Flo
     )
 
 
-def _points_in(contours: list[Float], count: int) -> Float:
+def points_in(contours: list[Float], count: int) -> Float:
     """Evenly distributed points (count, 3) in axial contours: slabs of half the gap to each neighbour, even-odd."""
     planes: dict[float, list[Polygon]] = {}
     for contour in contours:
@@ -373,15 +374,26 @@ def _points_in(contours: list[Float], count: int) -> Float:
     return np.vstack(kept)[:count]
 
 
+def are_axial(contours: list[Float]) -> bool:
+    """Whether there are contours, each at one height."""
+    return bool(contours) and all(np.ptp(contour[:, 2]) <= 1e-3 for contour in contours)
+
+
 def _targets(plan: Plan, seeds: list[Seed], rtstruct: pydicom.Dataset) -> list[CheckItem]:
     items = []
     text = f"{DVH_POINTS} Halton points in the contours of the RTSTRUCT, dose recomputed"
     for target in plan.targets:
         values = plan.evaluation.structures.get(target.roi, {})
         contours = contours_of(rtstruct, target.roi)
-        if not contours or any(np.ptp(contour[:, 2]) > 1e-3 for contour in contours):
+        if not are_axial(contours):
+            items += [
+                CheckItem(f"{name} of {target.roi}", "-", f"{values[name]:.6g}", None, None, "", None,
+                          "not recomputed: its contours in the RTSTRUCT are not axial")
+                for name in ("D90_gy", "V100_pct")
+                if values.get(name) is not None
+            ]  # fmt: skip
             continue
-        gy = dose_gy(_points_in(contours, DVH_POINTS), seeds, plan.evaluation.formalism)
+        gy = dose_gy(points_in(contours, DVH_POINTS), seeds, plan.evaluation.formalism)
         planned_d90, planned_v100 = values.get("D90_gy"), values.get("V100_pct")
         rx = target.prescription_gy
         if planned_d90 is not None:

@@ -234,13 +234,12 @@ def clearance(
     for needle in needles:
         path = needle.path
         for name, stack in stacks.items():
-            reach = min(
-                REACH_MM, best + radius_mm
-            )  # what is farther than the nearest so far need not be measured
+            # what is farther than the nearest so far need not be measured
+            reach = min(REACH_MM, best + radius_mm)
             if stack.is_beyond(path, reach):
                 continue
             gap = float(stack.distance(path, reach).min())
-            if gap < REACH_MM and gap - radius_mm < best:
+            if gap < reach:
                 best, where = gap - radius_mm, f"needle {needle.name}, {name}"
     return best, where
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from brachy.check.folder import DVH_POINTS, _open, _points_in, _seeds_of
+from brachy.check.folder import DVH_POINTS, METRIC_TOLERANCE, are_axial, opened, points_in, seeds_of
 from brachy.check.independent import dose_gy
 from brachy.check.items import CheckItem
 from brachy.check.written_obstacles import contours_of
@@ -75,31 +75,40 @@ def items_on(folder: str | Path, on: date) -> list[CheckItem]:
 
 def _goals(plan: Plan, place: Path, on: date, days: int) -> list[CheckItem]:
     """Required goals of the targets with the strengths of the day, the dose computed by quadrature."""
-    rtplan, rtstruct = _open(place / "RTPLAN.dcm"), _open(place / "RTSTRUCT.dcm")
+    rtplan, rtstruct = opened(place / "RTPLAN.dcm"), opened(place / "RTSTRUCT.dcm")
     seeds = [
         replace(seed, strength_U=seed.strength_U * 2.0 ** (-days / seed.half_life_days))
-        for seed in _seeds_of(rtplan, plan)
+        for seed in seeds_of(rtplan, plan)
     ]
     items = []
+    judged: set[tuple[str, str]] = set()
     for target in plan.targets:
         contours = contours_of(rtstruct, target.roi)
-        goals = [
-            goal
-            for goal in plan.evaluation.goals
-            if goal.roi == target.roi and goal.required and goal.metric in RECOMPUTED
-        ]
-        if not contours or not goals:
+        goals = [goal for goal in plan.evaluation.goals if goal.roi == target.roi and goal.required]
+        if not are_axial(contours):
             continue
-        gy = dose_gy(_points_in(contours, DVH_POINTS), seeds, plan.evaluation.formalism)
+        gy = dose_gy(points_in(contours, DVH_POINTS), seeds, plan.evaluation.formalism)
         found = {
             "D90_gy": float(np.percentile(gy, 10)),
             "V100_pct": 100.0 * float(np.mean(gy >= target.prescription_gy)),
         }
+        tolerance = {"D90_gy": METRIC_TOLERANCE * target.prescription_gy, "V100_pct": 100 * METRIC_TOLERANCE}
         for goal in goals:
+            if goal.metric not in RECOMPUTED:
+                continue
+            judged.add((goal.roi, goal.metric))
             value, unit = found[goal.metric], "Gy" if goal.metric == "D90_gy" else "%"
-            met = value >= goal.limit if goal.op == ">=" else value <= goal.limit
+            met: bool | None = value >= goal.limit if goal.op == ">=" else value <= goal.limit
+            source = f"{DVH_POINTS} Halton points, dose recomputed"
+            if abs(value - goal.limit) <= tolerance[goal.metric]:
+                met, source = None, f"{source}; nearer to the limit than they decide"
             items.append(
                 CheckItem(f"{goal.metric} of {goal.roi} if implanted on {on}", f"{goal.op} {goal.limit:g} {unit}",
-                          f"{value:.4g} {unit}", None, None, "", met, f"{DVH_POINTS} Halton points, dose recomputed")
+                          f"{value:.4g} {unit}", None, None, "", met, source)
             )  # fmt: skip
-    return items
+    return items + [
+        CheckItem(f"{goal.metric} of {goal.roi} if implanted on {on}", f"{goal.op} {goal.limit:g}", "-", None, None, "",
+                  None, "not recomputed for that day")
+        for goal in plan.evaluation.goals
+        if goal.required and (goal.roi, goal.metric) not in judged
+    ]  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from brachy.check.folder import DOSE_TOLERANCE, _open, _voxel_centres
+from brachy.check.folder import DOSE_TOLERANCE, _voxel_centres, opened
 from brachy.check.independent import Seed, dose_gy
 from brachy.check.items import CheckItem, CheckReport, compared
 
@@ -40,7 +40,7 @@ def check_implanted(
     BrachyError
         If a file is missing or cannot be read.
     """
-    rtplan, rtdose = _open(folder / "RTPLAN.dcm"), _open(folder / "RTDOSE.dcm")
+    rtplan, rtdose = opened(folder / "RTPLAN.dcm"), opened(folder / "RTDOSE.dcm")
     kinds = {int(item.SourceNumber): item for item in rtplan.SourceSequence}
     seeds = []
     for setup in rtplan.ApplicationSetupSequence:

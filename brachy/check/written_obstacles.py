@@ -33,6 +33,8 @@ class Drawn:
     name: str
     role: str
     stack: geometry.Stack | None
+    oblique: bool = False
+    """Whether it has contours that are not axial, which are not measured here."""
 
 
 def contours_of(rtstruct: pydicom.Dataset, name: str) -> list[Float]:
@@ -65,7 +67,8 @@ def drawn_structures(plan: Plan, rtstruct: pydicom.Dataset) -> list[Drawn]:
         kind, codes = _observed(observed.get(number))
         role = given.get(name) or guess_role(name, kind, plan.protocol.roles, codes).role
         contours = _contours(rtstruct, number)
-        found.append(Drawn(name, role, geometry.Stack.of(contours) if contours else None))
+        stack = geometry.Stack.of(contours) if contours else None
+        found.append(Drawn(name, role, stack, oblique=bool(contours) and stack is None))
     return found
 
 
@@ -121,10 +124,14 @@ def clearances(plan: Plan, drawn: Sequence[Drawn], needles: Sequence[geometry.Wr
     """(value, limit, sense, where) of the rule "needle to ROLE" of each role that an obstacle has."""
     rules = plan.protocol
     found: Found = {}
+    # a role of which one ROI cannot be measured is not recomputed at all: the rest would pass for the whole
+    unmeasured = {_shown_role(each.role) for each in drawn if each.oblique}
     for template in range(len(plan.templates)):
         own = [needle for needle in needles if needle.name.startswith(f"{template + 1}:")]
         stopping = obstacles(plan, drawn, template)
         for role in dict.fromkeys(_shown_role(each.role) for each in stopping):
+            if role in unmeasured:
+                continue
             stacks = {
                 d.name: d.stack for d in stopping if _shown_role(d.role) == role and d.stack is not None
             }

@@ -161,7 +161,9 @@ def check_rules(
     to_come = [part for line in every if (part := line.to_come()) is not None]
     found = [obstacle for each in stopping for obstacle in each]
     results = [
-        _clearance(lines, role, stopping, structures, protocol) for role in rule_roles(found, protocol)
+        result
+        for role in rule_roles(found, protocol)
+        for result in _clearance(lines, role, stopping, structures, protocol)
     ]
     results += [
         _seeds_to_skin(to_come, external, protocol),
@@ -267,8 +269,11 @@ def _clearance(
     stopping: Sequence[Sequence[Structure]],
     structures: Sequence[Structure],
     protocol: Protocol,
-) -> RuleResult:
-    """Distance of needles to the obstacles of a role; `stopping` has those of each template."""
+) -> list[RuleResult]:
+    """Distance of needles to the obstacles of a role; `stopping` has those of each template.
+
+    What was freed has a result of its own beside that of the rest, and it is not checked.
+    """
     found: list[tuple[float, str]] = []
     for obstacle in {id(s): s for each in stopping for s in each if s.role == role}.values():
         for line in (line for line in lines if obstacle in stopping[line.needle.template]):
@@ -277,10 +282,14 @@ def _clearance(
             gap -= protocol.needle.radius_mm
             found.append((gap, f"{line.name}, {obstacle.name}, {depth:.0f} mm from the hole"))
     there = [s.name for s in structures if s.role == role and not s.is_empty]
-    freed = there and not any(s.role == role for each in stopping for s in each)
-    why = f"freed: {', '.join(there)}" if freed else NOTHING if there else "no such structure"
-    rule = f"needle to {role.replace('_', ' ')}"
-    return _at_least(rule, protocol.obstacles.clearance_mm, found, nothing=why)
+    free = {name.casefold() for name in protocol.obstacles.free}
+    freed = [name for name in there if name.casefold() in free]
+    rule, limit = f"needle to {role.replace('_', ' ')}", protocol.obstacles.clearance_mm
+    passed = f"freed: {', '.join(freed)}"
+    if freed and len(freed) == len(there):
+        return [_unchecked(rule, f">= {limit:g} mm", passed)]
+    result = _at_least(rule, limit, found, nothing=NOTHING if there else "no such structure")
+    return [result, *([_unchecked(f"{rule}, freed", f">= {limit:g} mm", passed)] if freed else [])]
 
 
 def _seeds_to_skin(lines: Sequence[_Line], external: Structure, protocol: Protocol) -> RuleResult:

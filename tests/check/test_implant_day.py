@@ -1,9 +1,12 @@
 """A plan checked for another day of implantation, and the decay that its strengths already have."""
 
+import shutil
 from datetime import date
 
+import pydicom
 import pytest
 
+from brachy.check import check_plan
 from brachy.check.implant_day import items_on
 from brachy.errors import BrachyError
 from brachy.io.phantom.file import load_phantom
@@ -93,3 +96,42 @@ def test_robust_says_the_decay_of_the_plan(folder, capsys, monkeypatch):
     assert code == 0
     assert "30 days before the day of the implantation, 2026-01-31: factor 0.705" in said
     assert Plan.load(folder).sources[0].implant_on == "2026-01-31"
+
+
+def test_what_is_not_recomputed_for_the_day_is_not_checked(folder, made, tmp_path):
+    """A goal on an organ, and a target whose contours are not axial: neither passes, and both are named."""
+    out = tmp_path / "out"
+    shutil.copytree(folder, out)
+    goal = made.evaluation.goals[0].model_copy(update={"roi": "Cord", "metric": "D2cc_gy", "op": "<="})
+    goals = (*made.evaluation.goals, goal)
+    made.model_copy(update={"evaluation": made.evaluation.model_copy(update={"goals": goals})}).save(
+        out / "plan.json"
+    )
+    content = pydicom.dcmread(out / "RTSTRUCT.dcm")
+    (number,) = [r.ROINumber for r in content.StructureSetROISequence if r.ROIName == "GTV"]
+    (roi,) = [r for r in content.ROIContourSequence if r.ReferencedROINumber == number]
+    points = [float(value) for value in roi.ContourSequence[3].ContourData]
+    points[2] += 0.5  # one point of one contour leaves its plane
+    roi.ContourSequence[3].ContourData = points
+    content.save_as(out / "RTSTRUCT.dcm")
+    required = {f"{g.metric} of {g.roi}" for g in goals if g.required}
+    named = {item.name.split(" if ")[0]: item.passed for item in items_on(out, date(2026, 2, 28))[1:]}
+    assert named == dict.fromkeys(required, None)
+    unchecked = {item.name for item in check_plan(out).checks if item.passed is None}
+    assert {"D90_gy of GTV", "V100_pct of GTV"} <= unchecked
+
+
+def test_a_value_that_the_samples_cannot_tell_from_the_limit_is_not_judged(folder, made, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(folder, out)
+    day = date(2026, 2, 7)
+    d90 = float(next(i for i in items_on(folder, day) if i.name.startswith("D90")).found.split()[0])
+    for limit, passed in ((d90 - 5.0, True), (d90, None), (d90 + 5.0, False)):
+        goals = tuple(
+            g.model_copy(update={"limit": limit}) if g.metric == "D90_gy" else g
+            for g in made.evaluation.goals
+        )
+        made.model_copy(update={"evaluation": made.evaluation.model_copy(update={"goals": goals})}).save(
+            out / "plan.json"
+        )
+        assert next(i for i in items_on(out, day) if i.name.startswith("D90")).passed is passed

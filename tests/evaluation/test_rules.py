@@ -253,6 +253,19 @@ def test_lateral_margin_of_holes_left_unused():
     assert "is free but not used" in row.where
 
 
+def test_a_vessel_that_was_freed_is_not_covered_by_another_one_that_is_clear():
+    """A vein across the needles, freed, beside a vessel at x = 30 that all of them clear by 9 mm."""
+    vein = box("PV", (-22, -40, -20), (22, -36, 20), "vessel")
+    rules = protocol(obstacles={"free": ("PV",)})
+    found = check(structures=(WATER, CUBE, RIB, VENA, vein), rules=rules)
+    assert found["needle to vessel"].status == "kept"
+    assert found["needle to vessel"].worst == pytest.approx(30 - 20.003819 - 0.65, abs=1e-3)
+    freed = found["needle to vessel, freed"]
+    assert (freed.status, freed.worst, freed.where) == ("not checked", None, "freed: PV")
+    # and without the word of a person they meet it
+    assert check(structures=(WATER, CUBE, RIB, VENA, vein))["needle to vessel"].broken
+
+
 def test_a_shortened_needle_counts_to_its_tip_only():
     wall = box("Vena", (-60, 8, -60), (60, 12, 60), "vessel")
     rules = protocol(needle={"max_needle_mm": 300.0}, template={"lateral_margin_mm": 10.0})
