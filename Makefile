@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN_LOCKS := requirements-run.lock requirements-uv.lock pyproject.toml
 STAMP := .venv/.dev
+# Bytecode is kept: each of the tests' processes would compile all sources again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: .venv demo dev test test-fast property lint validation bench bench-planner bench-cohort fuzz reliability odd-inputs mutants coverage peers registration audit docs lock clean
 

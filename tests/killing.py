@@ -11,17 +11,15 @@ import time
 from pathlib import Path
 
 from brachy.patient.plan import Plan
+from tests.quick_protocol import quick_text
 
 ROOT = Path(__file__).resolve().parents[1]
-
-QUICK = "[search]\nstarts = 1\nmoves = 2000\nfine_moves = 0\n\n[direction]"
 
 
 def prepare(base):
     """Protocol, plan and post-implant seeds; by name the words of a command and the seconds that it usually takes."""
     protocol = base / "quick.toml"
-    text = (ROOT / "plans/liver-metastasis.toml").read_text("utf-8")
-    protocol.write_text(text.replace("[direction]", QUICK, 1))
+    protocol.write_text(quick_text(), encoding="utf-8")
     words = ["plan", "sphere-35mm", "--protocol", str(protocol), "--direction", "0"]
     plan_s = timed([*words, "-o", str(base / "made")])
     assert finish(start(["phantom", "sphere-35mm", "-o", str(base / "post")]))[0] == 0

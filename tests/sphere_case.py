@@ -8,7 +8,14 @@ from brachy.patient.protocol import change, load_protocol
 
 QUICK = change(
     load_protocol("liver-metastasis"),
-    search={"starts": 1, "moves": 10_000, "fine_moves": 5_000},
+    search={
+        "starts": 1,
+        "moves": 10_000,
+        "fine_moves": 5_000,
+        "scan_moves": 500,
+        "directions": 1,
+        "layouts": 1,
+    },
     replan={"moves": 3000},
 )
 """The liver protocol with a short search."""

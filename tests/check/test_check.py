@@ -24,8 +24,9 @@ from brachy.patient.plan import Plan, checksum_of
 from brachy.patient.protocol import change, load_protocol
 from brachy.patient.uids import identified
 from brachy.writing import canonical
+from tests.quick_protocol import SEARCH
 
-QUICK = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 10_000, "fine_moves": 5_000})
+QUICK = change(load_protocol("liver-metastasis"), search=SEARCH | {"moves": 10_000, "fine_moves": 5_000})
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,9 @@ from brachy.patient.protocol import change, load_protocol
 from brachy.patient.uids import identified
 from tests.check.test_check import changed, coarse
 from tests.cli.test_cli import refused, run
+from tests.quick_protocol import SEARCH
 
-QUICK = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 10_000, "fine_moves": 5_000})
+QUICK = change(load_protocol("liver-metastasis"), search=SEARCH | {"moves": 10_000, "fine_moves": 5_000})
 STATED, PLANNED = date(2026, 1, 1), date(2026, 1, 31)
 
 

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="needs /proc and signals of Linux"
 )
 
-COUNT = 5
+COUNT = 3
 """Runs of each command that are killed; `make reliability` has 25."""
 
 

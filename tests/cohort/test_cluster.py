@@ -18,29 +18,21 @@ from brachy.cohort.table import table_csv
 from brachy.cohort.work import run_case
 from brachy.io.phantom.file import load_phantom
 from brachy.output.plan_folder import write_outputs
+from tests.quick_protocol import QUICK, quick_text
 
-CASES = 6
+CASES = 4
 BRACHY = [sys.executable, "-m", "brachy"]
 
 
 @pytest.fixture(scope="module")
 def listed(tmp_path_factory):
-    """Six spheres with a quick search of different seeds, and one file that is missing, in row 7."""
+    """Four spheres with a quick search of different seeds, and one file that is missing, in row 5."""
     folder = tmp_path_factory.mktemp("cohort")
-    (folder / "quick.toml").write_text(quick_protocol())
+    (folder / "quick.toml").write_text(quick_text(), encoding="utf-8")
     rows = [f"sphere-35mm,quick.toml,{seed},0\n" for seed in range(CASES)]
     text = "case,protocol,seed,direction\n" + "".join(rows) + "missing.dcm,quick.toml,0,0\n"
     (folder / "list.csv").write_text(text)
     return folder / "list.csv"
-
-
-def quick_protocol():
-    from brachy import resources
-
-    text = resources.find("plans", "liver-metastasis").read_text(encoding="utf-8")
-    return text.replace(
-        "[direction]", "[search]\nstarts = 1\nmoves = 4000\nfine_moves = 2000\n\n[direction]", 1
-    )
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +109,7 @@ def test_a_killed_worker_costs_no_case_and_no_case_twice(tmp_path, listed, undis
         finally:
             ended(run)
     assert run.returncode == 1, told  # for the file that is missing
-    assert "row 7 failed" in told
+    assert "row 5 failed" in told
     assert (out / "cohort.csv").read_bytes().decode() == undisturbed
     rows = list(csv.DictReader((out / "cohort.csv").read_text().splitlines()))
     assert [row["row"] for row in rows] == [str(k) for k in range(1, CASES + 2)]
@@ -202,11 +194,9 @@ def test_robust_over_plans_with_outcomes_and_kept_folders(tmp_path, capsys, monk
     """One local worker; the metrics are those of `brachy robust`, and a second run does nothing again."""
     import brachy
     from brachy.evaluation.robustness import robust_folder
-    from brachy.patient.protocol import change, load_protocol
 
-    quick = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
     case = load_phantom("sphere-35mm")
-    write_outputs(brachy.plan(case, quick, direction=(0, 0)), case, tmp_path / "plan-a", pictures=False)
+    write_outputs(brachy.plan(case, QUICK, direction=(0, 0)), case, tmp_path / "plan-a", pictures=False)
     (tmp_path / "list.csv").write_text("case,samples\nplan-a,20\nplan-b,20\n")
     told = []
     records = run_cohort(

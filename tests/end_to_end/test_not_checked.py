@@ -14,9 +14,9 @@ from brachy.evaluation.goals import judge
 from brachy.io.phantom.file import load_phantom
 from brachy.output.plan_folder import write_outputs
 from brachy.patient.plan import Plan
-from brachy.patient.protocol import Goal, change, load_protocol
+from brachy.patient.protocol import Goal
+from tests.quick_protocol import QUICK
 
-QUICK = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
 ORGANS = ("vessel", "lung", "bile duct", "gallbladder", "bowel", "bone")
 
 
@@ -66,7 +66,9 @@ def test_a_required_goal_on_an_organ_that_nobody_drew_ends_strict_with_1(tmp_pat
     protocol = tmp_path / "strict.toml"
     quick = "[prescription]\ndose_gy = 120\nallowed_gy = [110, 180]\n"
     quick += '[source]\nmodel = "amersham_6711"\nactivity_mCi = 0.7\nallowed_mCi = [0.6, 0.8]\n'
-    quick += "[search]\nstarts = 1\nmoves = 2000\nfine_moves = 0\n"
+    quick += (
+        "[search]\nstarts = 1\nmoves = 2000\nfine_moves = 0\nscan_moves = 200\ndirections = 1\nlayouts = 1\n"
+    )
     goals = '[[goals]]\nroi = "target"\nmetric = "V50_pct"\nop = ">="\nlimit = 50\n'
     cord = '[[goals]]\nroi = "spinal_cord"\nmetric = "D2cc_gy"\nop = "<="\nlimit = 60\n'
     codes = {}

@@ -13,8 +13,9 @@ from brachy.evaluation.robustness import robust, robust_folder
 from brachy.evaluation.scenarios import Layout, Uncertainties, draw, load_uncertainties, nominal
 from brachy.io.phantom.file import load_phantom
 from brachy.patient.protocol import change, load_protocol
+from tests.quick_protocol import SEARCH
 
-QUICK = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 10_000, "fine_moves": 5_000})
+QUICK = change(load_protocol("liver-metastasis"), search=SEARCH | {"moves": 10_000, "fine_moves": 5_000})
 
 
 @pytest.fixture(scope="module")

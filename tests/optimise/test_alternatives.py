@@ -14,9 +14,13 @@ from brachy.optimise import plan, plan_alternatives
 from brachy.optimise.alternatives import CRITERIA, weighted
 from brachy.patient.plan import Plan
 from brachy.patient.protocol import Objective, change, load_protocol
+from tests.quick_protocol import SEARCH
 from tests.sphere_case import sphere
 
-QUICK = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 20_000, "fine_moves": 10_000})
+QUICK = change(
+    load_protocol("liver-metastasis"),
+    search=SEARCH | {"moves": 20_000, "fine_moves": 10_000, "directions": 5, "layouts": 2},
+)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +88,9 @@ def run(monkeypatch, *words):
 def test_the_command_writes_a_folder_each_and_one_table(tmp_path, capsys, monkeypatch):
     protocol = tmp_path / "quick.toml"
     text = (resources.find("plans", "liver-metastasis").read_text()).replace(
-        "[direction]", "[search]\nstarts = 1\nmoves = 10000\nfine_moves = 5000\n\n[direction]", 1
+        "[direction]",
+        "[search]\nstarts = 1\nmoves = 10000\nfine_moves = 5000\nscan_moves = 500\n\n[direction]",
+        1,
     )
     protocol.write_text(text)
     out = tmp_path / "out"

@@ -9,6 +9,7 @@ from pydicom import dcmread
 from brachy.cli import app
 from brachy.patient.case import Identity
 from brachy.patient.privacy import PREFIX, scrubbed
+from tests.quick_protocol import instead_of_the_shipped
 from tests.small_plan import small_case
 
 SECRETS = {
@@ -21,6 +22,14 @@ SECRETS = {
     "StudyDate": "20260203",
 }
 WORDS = ("Zweistein", "Qwendolin", "PID-90210-XYZ", "19470423", "STUDY77", "ACC5551234", "Drosselmeyer")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick(tmp_path_factory):
+    """Every plan here with a short search."""
+    with pytest.MonkeyPatch.context() as patch:
+        instead_of_the_shipped(patch, tmp_path_factory.mktemp("plans"))
+        yield
 
 
 @pytest.fixture(scope="module")

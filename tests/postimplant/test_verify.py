@@ -27,8 +27,6 @@ from brachy.postimplant.record import PostImplantRecord
 from brachy.postimplant.seed_files import GivenSeeds, doubtful, read_seeds
 from tests.postimplant.rigid import motion, moved
 
-QUICK = {"starts": 1, "moves": 2000, "fine_moves": 0}
-
 
 @pytest.fixture(scope="module")
 def case():
@@ -37,7 +35,7 @@ def case():
 
 @pytest.fixture(scope="module")
 def plan(case):
-    protocol = change(load_protocol("liver-metastasis"), search=QUICK)
+    protocol = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
     return brachy.plan(case, protocol, direction=(0, 0))
 
 

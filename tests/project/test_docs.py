@@ -20,6 +20,7 @@ from brachy.dosimetry.source import load_source
 from brachy.evaluation.scenarios import load_uncertainties
 from brachy.io.phantom.file import load_phantom
 from brachy.patient.protocol import Goal, load_protocol
+from tests.quick_protocol import instead_of_the_shipped
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -67,6 +68,7 @@ def program(words):
 def test_blocks_of(page, tmp_path, monkeypatch):
     for folder in ("phantoms", "plans"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
+    instead_of_the_shipped(monkeypatch, tmp_path / "quick-plans")
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "documentation"}
     for language, title, text in blocks(page):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import brachy
+from tests.quick_protocol import instead_of_the_shipped
 
 PACKAGE = Path(brachy.__file__).parent
 
@@ -44,8 +45,9 @@ def test_every_public_function_has_an_example(name):
 
 
 @pytest.mark.parametrize("name", module_names(""))
-def test_examples_hold(name):
+def test_examples_hold(name, monkeypatch, tmp_path):
     """Also as many are run as the text has: those of compiled or wrapped functions are not lost."""
+    instead_of_the_shipped(monkeypatch, tmp_path)
     module = import_module(name)
     text = Path(module.__file__).read_text("utf-8")
     found = doctest.testmod(module)

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.quick_protocol import instead_of_the_shipped
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
@@ -16,7 +18,8 @@ def load(name):
     return module
 
 
-def test_plan_a_case_is_about_ten_lines(capsys):
+def test_plan_a_case_is_about_ten_lines(capsys, tmp_path, monkeypatch):
+    instead_of_the_shipped(monkeypatch, tmp_path)
     code = (EXAMPLES / "plan_a_case.py").read_text("utf-8")
     assert len([line for line in code.splitlines() if line.strip()]) < 15
     load("plan_a_case")

@@ -38,6 +38,17 @@ def distance_to_slabs(points, structure):
     return found
 
 
+def in_slabs(points, structure):
+    """Which points (n,) lie in a stack of slabs; in one alone, as nothing drawn here has holes or overlaps."""
+    half = 0.5 * structure.slice_spacing_mm
+    found = np.zeros(len(points), dtype=bool)
+    for ring in map(np.asarray, structure.contours_mm):
+        level = np.abs(points[:, 2] - ring[0, 2]) <= half
+        if level.any():
+            found[level] |= inside(points[level, :2], ring[:, :2])
+    return found
+
+
 def begun(needle):
     """Whether a needle is, or was, in the patient."""
     return needle.in_place or any(seed.placed for seed in needle.seeds)
@@ -107,14 +118,14 @@ def _of_seeds(each, target, external, protocol):
         broken.append(f"{each.name}: seeds {gap:.2f} mm apart")
     # where the axis enters and leaves the target, to the sampling of 0.2 mm
     depths = np.arange(0.0, each.length + 80.0, 0.2)
-    within = depths[distance_to_slabs(each.hole + depths[:, None] * each.direction, target) == 0]
+    within = depths[in_slabs(each.hole + depths[:, None] * each.direction, target)]
     if not len(within):
         return [*broken, f"{each.name} misses the target"]
     if each.along[-1] > within.max() + 0.25 - rule.distal_margin_mm:
         broken.append(f"{each.name}: {within.max() - each.along[-1]:.2f} mm to the distal edge")
     if each.along[0] < within.min() - 0.25:
         broken.append(f"{each.name}: a seed {within.min() - each.along[0]:.2f} mm before the target")
-    if (distance_to_slabs(each.to_come, external) > 0).any():
+    if not in_slabs(each.to_come, external).all():
         broken.append(f"{each.name}: a seed outside the patient")
     return broken
 

@@ -8,7 +8,7 @@ import pytest
 from brachy.dosimetry.tg43 import dose
 from brachy.optimise import plan, replan
 from tests.property.counted import Counted, examples, numbers
-from tests.property.sampled_rules import begun, broken_rules, distance_to_slabs
+from tests.property.sampled_rules import begun, broken_rules, in_slabs
 from tests.property.small_cases import body, implanted, protocol, small_case
 
 SAMPLING_PCT = 2.0
@@ -65,7 +65,7 @@ def carried_on(before, news, blocked):
 def points_in(target):
     low, high = target.bounds_mm
     points = np.random.default_rng(1).uniform(low, high, (4000, 3))
-    return points[distance_to_slabs(points, target) == 0]
+    return points[in_slabs(points, target)]
 
 
 def v100_and_d90(plan, points):
