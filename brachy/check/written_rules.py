@@ -1,5 +1,6 @@
 """Recomputes the rules of a plan from its RT Plan and RT Structure Set on disk."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from brachy.check import geometry, written_obstacles
 from brachy.check.items import CheckItem
+from brachy.check.written_access import access_items
 from brachy.check.written_obstacles import contours_of
 from brachy.patient.plan import Plan, PlanNeedle, RuleResult
 
@@ -30,15 +32,21 @@ def rule_items(plan: Plan, rtplan: pydicom.Dataset, rtstruct: pydicom.Dataset) -
 
     The others (lateral margin, lattice) are not checked, and what the plan states is repeated with them.
     """
-    recomputed = _recomputed(plan, rtplan, rtstruct)
+    drawn = written_obstacles.drawn_structures(plan, rtstruct)
+    recomputed = _recomputed(plan, rtplan, rtstruct, drawn)
+    outside = access_items(plan, _changeable(plan, rtplan), drawn)
     stated = [
-        _item(rule, recomputed[rule.rule]) if rule.rule in recomputed else _stated(rule)
+        outside.pop(rule.rule)
+        if rule.rule in outside
+        else _item(rule, recomputed[rule.rule])
+        if rule.rule in recomputed
+        else _stated(rule)
         for rule in plan.rules
         if rule.broken or rule.rule not in COMPARED_ELSEWHERE
     ]
     known = {rule.rule for rule in plan.rules}
     missing = [_unstated(plan, name, value) for name, value in recomputed.items() if name not in known]
-    return [*stated, *missing, *written_obstacles.items(plan, rtstruct)]
+    return [*stated, *missing, *outside.values(), *written_obstacles.items(plan, rtstruct)]
 
 
 def _stated(rule: RuleResult) -> CheckItem:
@@ -87,7 +95,7 @@ def _item(rule: RuleResult, found: tuple[float, float, int, str]) -> CheckItem:
 
 
 def _recomputed(
-    plan: Plan, rtplan: pydicom.Dataset, rtstruct: pydicom.Dataset
+    plan: Plan, rtplan: pydicom.Dataset, rtstruct: pydicom.Dataset, drawn: Sequence[written_obstacles.Drawn]
 ) -> dict[str, tuple[float, float, int, str]]:
     """(value, limit, sense, where) of the rules that can be recomputed from the files on disk, by name of the rule."""
     begun = {f"{n.template + 1}:{n.hole}": n for n in plan.needles if n.begun}
@@ -111,7 +119,6 @@ def _recomputed(
         "between seeds": (geometry.seed_spacing(every, placed), rules.seeds.min_spacing_mm, 1, ""),
     }
     found |= _along_needles(plan, needles, to_come)
-    drawn = written_obstacles.drawn_structures(plan, rtstruct)
     found |= written_obstacles.clearances(plan, drawn, needles)
     outline = written_obstacles.outline(plan, drawn)
     if outline is not None:
@@ -124,6 +131,12 @@ def _recomputed(
         found["seed to distal edge"] = (distal, rules.seeds.distal_margin_mm, 1, "")
         found["seed between first entry and last exit"] = (proximal, 0.0, 1, "")
     return found
+
+
+def _changeable(plan: Plan, rtplan: pydicom.Dataset) -> list[geometry.WrittenNeedle]:
+    """Needles of which nothing is in the patient yet."""
+    begun = {f"{n.template + 1}:{n.hole}" for n in plan.needles if n.begun}
+    return [needle for needle in geometry.written_needles(rtplan) if needle.name not in begun]
 
 
 def _along_needles(

@@ -35,6 +35,9 @@ def show_plan(plan: Plan, folder: Path | None) -> None:
     """Summary of a plan: structures, targets, organs, goals, rules, what was assumed, and the folder."""
     if plan.structures:
         _show_structures(plan)
+    if plan.access is not None:
+        say(f"patient: {plan.access.sentence}")
+        say()
     metrics = plan.evaluation.structures
     of_targets, of_organs = metrics_in(Table.TERMINAL_TARGETS), metrics_in(Table.TERMINAL_ORGANS)
     targets = [target.roi for target in plan.targets]

@@ -4,7 +4,7 @@ Nothing here looks at how the needles were chosen: paths are sampled, finer wher
 and holes are measured as the plan has them. Each needle is judged along its own direction, from its hole to its tip.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from brachy.core.threads import one_thread
 from brachy.dosimetry.source import Source
 from brachy.errors import UsageError
+from brachy.evaluation.access_rules import access_rules
 from brachy.evaluation.lateral_rule import (
     SAMPLE_MM,
     TOLERANCE_MM,
@@ -21,26 +22,27 @@ from brachy.evaluation.lateral_rule import (
     distance_to_segment,
     nearest_on_path,
 )
+from brachy.evaluation.rule_results import (
+    NO_PAIR,
+    NOTHING,
+    TOLERANCE_DEG,
+    at_least,
+    at_most,
+    not_checked,
+    rule_result,
+)
 from brachy.geometry.structures import Structure
 from brachy.needles.channel import Channel
 from brachy.needles.needle_path import AIR_GAP_MM, SLIVER_MM
 from brachy.needles.template import TemplateLayout, parse_hole
-from brachy.patient.evaluation_record import RuleResult, RuleStatus
+from brachy.patient.access import Access
+from brachy.patient.evaluation_record import RuleResult
 from brachy.patient.obstacles import obstacles, rule_roles
 from brachy.patient.plan import PlanNeedle, PlanTemplate
 from brachy.patient.protocol import Protocol
 from brachy.patient.target import Target
 
 Float = NDArray[np.float64]
-
-NOTHING = "no needle or seed that could still be changed"
-"""Why a rule is not checked for which nothing is left to judge."""
-
-NO_PAIR = "no two of them, of which one could still be changed"
-"""The same of a rule on distances between two needles or seeds."""
-
-TOLERANCE_DEG = 0.01
-"""An angle is kept to this: a direction in plan.json has 6 significant digits (engineering choice)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +98,7 @@ def check_rules(
     protocol: Protocol,
     source: Source,
     blocked: Collection[tuple[int, str]] = (),
+    access: Access | None = None,
 ) -> tuple[RuleResult, ...]:
     """Check every rule of a protocol on a finished plan.
 
@@ -115,6 +118,8 @@ def check_rules(
         The seed, for the length of its capsule.
     blocked : collection of (template, hole)
         Holes that were found impossible during the implantation; they serve no edge point.
+    access : Access, optional
+        What bars needles from outside the patient; without it there are no rules on that.
 
     Returns
     -------
@@ -187,6 +192,8 @@ def check_rules(
         _first_seed(lines, protocol, source),
         _depths(lines),
     ]
+    if access is not None:
+        results += access_rules([(line.name, line.channel) for line in lines], access)
     low, high = protocol.prescription.allowed_gy
     doses = [target.prescription_gy for target in targets]
     gy = max(doses, key=lambda dose: max(low - dose, dose - high), default=None)
@@ -194,10 +201,10 @@ def check_rules(
     mci = max(protocol.source.stock_mCi, key=lambda given: max(weak - given, given - strong))
     prescribed = next((target.name for target in targets if target.prescription_gy == gy), "")
     results += [
-        _unchecked("prescription", f"{low:g}-{high:g} Gy", "no target", "Gy")
+        not_checked("prescription", f"{low:g}-{high:g} Gy", "no target", "Gy")
         if gy is None
-        else _result("prescription", f"{low:g}-{high:g} Gy", gy, low <= gy <= high, prescribed, "Gy"),
-        _result("activity", f"{weak:g}-{strong:g} mCi", mci, weak <= mci <= strong, source.name, "mCi"),
+        else rule_result("prescription", f"{low:g}-{high:g} Gy", gy, low <= gy <= high, prescribed, "Gy"),
+        rule_result("activity", f"{weak:g}-{strong:g} mCi", mci, weak <= mci <= strong, source.name, "mCi"),
     ]
     return tuple(results)
 
@@ -224,45 +231,6 @@ def _line(
     return _Line(name, needle, channel, seeds, target, span)
 
 
-def _result(
-    rule: str, limit: str, worst: float | None, met: bool, where: str = "", unit: str = "mm"
-) -> RuleResult:
-    """Result of a rule."""
-    status: RuleStatus = "kept" if met else "broken"
-    return RuleResult(rule=rule, limit=limit, worst=worst, unit=unit, where=where, status=status)
-
-
-def _unchecked(rule: str, limit: str, why: str, unit: str = "mm") -> RuleResult:
-    """A rule that there is nothing to judge by."""
-    return RuleResult(rule=rule, limit=limit, worst=None, unit=unit, where=why, status="not checked")
-
-
-def _at_least(
-    rule: str, limit: float, found: Iterable[tuple[float, str]], sign: str = ">=", nothing: str = NOTHING
-) -> RuleResult:
-    """Result of the rule that the smallest of (value, where) is at least the limit; `nothing` says why none."""
-    worst, where = min(found, key=lambda pair: pair[0], default=(None, ""))
-    shown = f"{sign} {limit:g} mm"
-    if worst is None:
-        return _unchecked(rule, shown, nothing)
-    return _result(rule, shown, _finite(worst), worst >= limit - TOLERANCE_MM, where)
-
-
-def _at_most(rule: str, limit: float, found: Iterable[tuple[float, str]]) -> RuleResult:
-    """Result of the rule that the largest of (value, where) is at most the limit."""
-    worst, where = max(found, key=lambda pair: pair[0], default=(None, ""))
-    # two things that must coincide do so to the tolerance, which is then shown as the limit
-    shown = f"<= {limit or TOLERANCE_MM:g} mm"
-    if worst is None:
-        return _unchecked(rule, shown, NOTHING)
-    return _result(rule, shown, _finite(worst), worst <= limit + TOLERANCE_MM, where)
-
-
-def _finite(value: float | None) -> float | None:
-    """None for an infinite value, which stands for something that is missing altogether."""
-    return value if value is None or np.isfinite(value) else None
-
-
 def _clearance(
     lines: Sequence[_Line],
     role: str,
@@ -287,9 +255,9 @@ def _clearance(
     rule, limit = f"needle to {role.replace('_', ' ')}", protocol.obstacles.clearance_mm
     passed = f"freed: {', '.join(freed)}"
     if freed and len(freed) == len(there):
-        return [_unchecked(rule, f">= {limit:g} mm", passed)]
-    result = _at_least(rule, limit, found, nothing=NOTHING if there else "no such structure")
-    return [result, *([_unchecked(f"{rule}, freed", f">= {limit:g} mm", passed)] if freed else [])]
+        return [not_checked(rule, f">= {limit:g} mm", passed)]
+    result = at_least(rule, limit, found, nothing=NOTHING if there else "no such structure")
+    return [result, *([not_checked(f"{rule}, freed", f">= {limit:g} mm", passed)] if freed else [])]
 
 
 def _seeds_to_skin(lines: Sequence[_Line], external: Structure, protocol: Protocol) -> RuleResult:
@@ -297,7 +265,7 @@ def _seeds_to_skin(lines: Sequence[_Line], external: Structure, protocol: Protoc
     for line in lines:
         gaps = -external.signed_distance_mm(line.seeds)
         found += [(float(gap), f"{line.name}, seed {k + 1}") for k, gap in enumerate(gaps)]
-    return _at_least("seed to skin", protocol.seeds.skin_margin_mm, found, ">")
+    return at_least("seed to skin", protocol.seeds.skin_margin_mm, found, ">")
 
 
 def _distal_edge(lines: Sequence[_Line], protocol: Protocol) -> RuleResult:
@@ -305,7 +273,7 @@ def _distal_edge(lines: Sequence[_Line], protocol: Protocol) -> RuleResult:
     for line in lines:
         if len(line.seeds):
             found.append(_or_missed(line, line.span[1] - float(line.depths.max())))
-    return _at_least("seed to distal edge", protocol.seeds.distal_margin_mm, found)
+    return at_least("seed to distal edge", protocol.seeds.distal_margin_mm, found)
 
 
 def _within_target(lines: Sequence[_Line]) -> RuleResult:
@@ -314,7 +282,7 @@ def _within_target(lines: Sequence[_Line]) -> RuleResult:
         for k, depth in enumerate(line.depths.tolist()):
             gap, where = _or_missed(line, min(depth - line.span[0], line.span[1] - depth))
             found.append((gap, f"{where}, seed {k + 1}"))
-    return _at_least("seed between first entry and last exit", 0.0, found)
+    return at_least("seed between first entry and last exit", 0.0, found)
 
 
 def _or_missed(line: _Line, gap: float) -> tuple[float, str]:
@@ -325,7 +293,7 @@ def _or_missed(line: _Line, gap: float) -> tuple[float, str]:
 
 
 def _needle_length(lines: Sequence[_Line], protocol: Protocol) -> RuleResult:
-    return _at_most(
+    return at_most(
         "needle length", protocol.needle.max_needle_mm, [(line.length, line.name) for line in lines]
     )
 
@@ -338,7 +306,7 @@ def _needle_spacing(lines: Sequence[_Line], protocol: Protocol) -> RuleResult:
                 continue
             gap = _path_to_path(one, other)
             found.append((gap, f"{other.name} and {one.name}"))
-    return _at_least("between needles", protocol.needle.min_needle_spacing_mm, found, nothing=NO_PAIR)
+    return at_least("between needles", protocol.needle.min_needle_spacing_mm, found, nothing=NO_PAIR)
 
 
 def _path_to_path(one: _Line, other: _Line) -> float:
@@ -366,7 +334,7 @@ def _seed_spacing(lines: Sequence[_Line], protocol: Protocol) -> RuleResult:
         gaps[placed[:, None] & placed] = np.inf
         i, j = np.unravel_index(int(gaps.argmin()), gaps.shape)
         found.append((float(gaps[i, j]), f"{names[i]} and {names[j]}"))
-    return _at_least("between seeds", protocol.seeds.min_spacing_mm, found, nothing=NO_PAIR)
+    return at_least("between seeds", protocol.seeds.min_spacing_mm, found, nothing=NO_PAIR)
 
 
 def _spacing_in_needle(lines: Sequence[_Line], protocol: Protocol, source: Source) -> RuleResult:
@@ -377,7 +345,7 @@ def _spacing_in_needle(lines: Sequence[_Line], protocol: Protocol, source: Sourc
         if len(gaps):
             found.append((float(gaps.min()), line.name))
     limit = protocol.seeds.spacing_in_needle_mm(source.capsule_length_mm)
-    return _at_least("between seeds of a needle", limit, found, nothing=NO_PAIR)
+    return at_least("between seeds of a needle", limit, found, nothing=NO_PAIR)
 
 
 def _supply(lines: Sequence[_Line], protocol: Protocol) -> list[RuleResult]:
@@ -389,7 +357,7 @@ def _supply(lines: Sequence[_Line], protocol: Protocol) -> list[RuleResult]:
         for line in (line for line in lines if not line.needle.begun):
             gaps = np.abs(np.diff(np.sort(line.depths)) - rule.strand_pitch_mm)
             found.append((float(gaps.max(initial=0.0)), line.name))
-        results.append(_at_most(f"pitch of a strand, off {rule.strand_pitch_mm:g} mm", 0.0, found))
+        results.append(at_most(f"pitch of a strand, off {rule.strand_pitch_mm:g} mm", 0.0, found))
     seeds = sum(len(line.seeds) for line in lines)
     for name, unit, count, number in (
         ("seeds in stock", "seeds", rule.count, seeds),
@@ -400,11 +368,13 @@ def _supply(lines: Sequence[_Line], protocol: Protocol) -> list[RuleResult]:
         exact = isinstance(count, int) and unit == "seeds"
         low, high = count if isinstance(count, tuple) else (count if exact else 0, count)
         shown = f"{low}-{high}" if low != high else f"{low}"
-        results.append(_result(name, shown if low else f"<= {high}", number, low <= number <= high, "", unit))
+        results.append(
+            rule_result(name, shown if low else f"<= {high}", number, low <= number <= high, "", unit)
+        )
     if len(protocol.source.activities_mCi) > 1:
         mixed = [line.name for line in lines if len({seed.source for seed in line.needle.seeds}) > 1]
         results.append(
-            _result("strengths in a needle", "1", 2 if mixed else 1, not mixed, ", ".join(mixed[:3]), "")
+            rule_result("strengths in a needle", "1", 2 if mixed else 1, not mixed, ", ".join(mixed[:3]), "")
         )
     return results
 
@@ -415,7 +385,7 @@ def _standoff(lines: Sequence[_Line], external: Structure, protocol: Protocol) -
         inside = external.line_intervals(line.hole, line.channel.direction)
         inside = inside[inside[:, 1] > 0.0]
         found.append((float(inside[0, 0]) if len(inside) else -np.inf, line.name))
-    return _at_least("template to skin, along a needle", protocol.template.standoff_mm, found)
+    return at_least("template to skin, along a needle", protocol.template.standoff_mm, found)
 
 
 def _skin_entry(lines: Sequence[_Line], external: Structure) -> RuleResult:
@@ -430,7 +400,7 @@ def _skin_entry(lines: Sequence[_Line], external: Structure) -> RuleResult:
             found.append((crossed, f"{line.name} crosses the patient before its entry"))
         off = abs(float(external.signed_distance_mm(skin[None])[0]))
         found.append((off, line.name))
-    return _at_most("skin entry", 0.0, found)
+    return at_most("skin entry", 0.0, found)
 
 
 def _on_lattice(lines: Sequence[_Line], templates: Sequence[PlanTemplate]) -> RuleResult:
@@ -456,7 +426,7 @@ def _on_lattice(lines: Sequence[_Line], templates: Sequence[PlanTemplate]) -> Ru
             found.append((np.inf, f"{line.name} is {tilt:.1f} degrees off its template's axis"))
         else:
             found.append((off, line.name))
-    return _at_most("hole, tip and seeds on the template's lattice", 0.0, found)
+    return at_most("hole, tip and seeds on the template's lattice", 0.0, found)
 
 
 def _first_seed(lines: Sequence[_Line], protocol: Protocol, source: Source) -> RuleResult:
@@ -466,7 +436,7 @@ def _first_seed(lines: Sequence[_Line], protocol: Protocol, source: Source) -> R
         if len(line.seeds):
             gap = float(np.linalg.norm(line.seeds - line.tip, axis=1).min())
             found.append((abs(gap - wanted), line.name))
-    return _at_most(f"tip to first seed centre, off {wanted:g} mm", 0.0, found)
+    return at_most(f"tip to first seed centre, off {wanted:g} mm", 0.0, found)
 
 
 def _depths(lines: Sequence[_Line]) -> RuleResult:
@@ -478,4 +448,4 @@ def _depths(lines: Sequence[_Line]) -> RuleResult:
         for seed, place in zip(line.needle.seeds, line.seeds, strict=True):
             off = max(off, abs(seed.depth_mm - float(np.linalg.norm(line.tip - place))))
         found.append((off, line.name))
-    return _at_most("recorded depths", 0.0, found)
+    return at_most("recorded depths", 0.0, found)

@@ -17,6 +17,7 @@ from brachy.needles.conflicts import needle_conflicts, seed_conflicts
 from brachy.needles.lateral import edge_causes, edge_points, needed_tips
 from brachy.needles.limits import ROUNDING_MM, AxisLimits, axis_limits, depth_in_skin
 from brachy.needles.template import TemplateLayout
+from brachy.patient.access import Access
 from brachy.patient.protocol import Protocol
 
 Float = NDArray[np.float64]
@@ -29,7 +30,7 @@ class BlockedHole:
 
     hole: str
     cause: str
-    """A structure's name, or "needle length", "skin", "air", "distal edge"."""
+    """A structure's name, or "needle length", "skin", "air", "distal edge", "couch", "from below" ..."""
     reason: str
     """What is wrong and where, in a few words."""
 
@@ -80,6 +81,7 @@ def needle_candidates(
     capsule_length_mm: float,
     edges: bool = True,
     axes: Sequence[Axis] | None = None,
+    access: Access | None = None,
 ) -> NeedleCandidates:
     """Needles and candidate seeds of one template that obey every rule of the protocol.
 
@@ -102,6 +104,8 @@ def needle_candidates(
     axes : sequence of Axis, optional
         Lines along which needles may be inserted through the template's holes, each with a direction of its own; by
         default the line along the template's axis through every hole.
+    access : Access, optional
+        What bars needles from outside the patient; by default nothing.
 
     Returns
     -------
@@ -134,7 +138,7 @@ def needle_candidates(
     """
     tip_offset = protocol.needle.tip_to_seed_mm + 0.5 * capsule_length_mm
     tried = layout.axes() if axes is None else axes
-    limits = axis_limits(tried, target, external, obstacles, tip_offset, protocol)
+    limits = axis_limits(tried, target, external, obstacles, tip_offset, protocol, access)
     needles = _needles(limits, external, tip_offset, protocol)
     blocked = [each for each in limits if each.cause]
     counts = [len(needle.depths_mm) for needle in needles]

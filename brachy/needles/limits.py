@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from brachy.geometry.structures import Structure
 from brachy.needles.channel import RELATIVE_DIGITS, Axis
 from brachy.needles.needle_path import contact_depth, skin_entries, target_spans
+from brachy.patient.access import COUCH, SCAN, Access
 from brachy.patient.protocol import Protocol
 
 Float = NDArray[np.float64]
@@ -20,6 +21,10 @@ T = TypeVar("T")
 ROUNDING_MM = 1e-3
 """Margins are kept by this much more, so that they still hold after plan.json has rounded the positions (engineering
 choice)."""
+
+
+CUT_SLACK = 1e-3
+"""An entry keeps from the scan's borders by so many voxels more, for the same reason (engineering choice)."""
 
 
 @dataclass
@@ -35,7 +40,8 @@ class AxisLimits:
     shortened_by: str = ""
     """What keeps the needle from its full depth: a structure's name, "needle length", "skin", or ""."""
     cause: str = ""
-    """What blocks it: a structure's name, "needle length", "skin", "air", "distal edge"; "" while nothing does."""
+    """What blocks it: a structure's name, "needle length", "skin", "air", "distal edge", or one of
+    `brachy.patient.access`; "" while nothing does."""
     reason: str = ""
     """What is wrong and where, in a few words."""
 
@@ -57,6 +63,7 @@ def axis_limits(
     obstacles: Sequence[Structure],
     tip_offset_mm: float,
     protocol: Protocol,
+    access: Access | None = None,
 ) -> list[AxisLimits]:
     """Limits of every axis that crosses the target, in the order given.
 
@@ -72,6 +79,8 @@ def axis_limits(
         Centre of the most distal seed to the tip.
     protocol : Protocol
         Margins, clearances, needle length.
+    access : Access, optional
+        What bars needles from outside the patient; by default nothing.
 
     Examples
     --------
@@ -86,7 +95,14 @@ def axis_limits(
     [('A', (98.0, 122.0), 117.0, 20.0)]
     """
     found = _crossing(axes, target, external, protocol)
+    if access is not None:
+        _block_by_direction(found, access)
+        _block_at_cuts(found, access)
     _limit_by_length(found, tip_offset_mm, protocol)
+    if access is not None:
+        _block_by_couch_top(found, tip_offset_mm, access)
+        for device in access.devices:
+            _block_by_device(found, device, access)
     _limit_by_obstacles(found, obstacles, tip_offset_mm, protocol)
     _limit_by_skin(found, external, protocol)
     return found
@@ -153,6 +169,70 @@ def _limit_by_length(found: list[AxisLimits], tip_offset: float, protocol: Proto
                     "needle length",
                     f"needs {needed:.0f} mm from the hole to the first seed of {longest:g} mm",
                 )
+
+
+def _open(found: list[AxisLimits]) -> tuple[list[AxisLimits], Float, Float]:
+    """The axes that nothing blocks so far, with their holes (n, 3) and directions (n, 3)."""
+    free = [limits for limits in found if not limits.cause]
+    holes = np.array([limits.axis.hole_mm for limits in free]).reshape(-1, 3)
+    return free, holes, np.array([limits.axis.direction for limits in free]).reshape(-1, 3)
+
+
+def _block_by_direction(found: list[AxisLimits], access: Access) -> None:
+    """Block axes that come from where none may."""
+    known: dict[bytes, tuple[str, str]] = {}
+    for limits in found:
+        key = limits.axis.direction.tobytes()
+        cause, reason = known.setdefault(key, access.bars(limits.axis.direction))
+        if cause:
+            limits.block(cause, reason)
+
+
+def _block_at_cuts(found: list[AxisLimits], access: Access) -> None:
+    """Block axes that enter where the image cuts the patient: the skin there is not the patient's own."""
+    free, holes, directions = _open(found)
+    entries = holes + np.array([limits.skin_depth for limits in free])[:, None] * directions
+    for limits, cut in zip(free, access.border.cuts(entries, CUT_SLACK).tolist(), strict=True):
+        if cut:
+            limits.block(SCAN, "enters where the image cuts the patient, not through skin that is seen")
+
+
+def _block_by_couch_top(found: list[AxisLimits], tip_offset: float, access: Access) -> None:
+    """Block needles that lie in part at or below the couch's top, also beyond the image; shorten where a tip does."""
+    free, holes, directions = _open(found)
+    firsts = np.array([limits.span[0] for limits in free]) + tip_offset  # the shallowest tip that is of use
+    left = access.under_couch_top(holes, directions, holes + firsts[:, None] * directions)
+    for limits, above in zip(free, left.tolist(), strict=True):
+        if above <= 0:
+            limits.block(COUCH, f"reaches {-above:.0f} mm below the top of the couch")
+    free, holes, directions = _open(found)
+    deepest = np.array([limits.deepest for limits in free]) + tip_offset
+    left = access.under_couch_top(holes, directions, holes + deepest[:, None] * directions)
+    for limits, above in zip(free, left.tolist(), strict=True):
+        if (
+            above <= 0 and access.down is not None
+        ):  # what is behind the hole is clear, so the needle goes down
+            steep = float(limits.axis.direction @ access.down)
+            limits.deepest, limits.shortened_by = limits.deepest + (above - ROUNDING_MM) / steep, COUCH
+
+
+def _block_by_device(found: list[AxisLimits], device: Structure, access: Access) -> None:
+    """Block needles that a thing outside the patient comes too near to, before the skin or behind the hole."""
+    free, holes, directions = _open(found)
+    if not free:
+        return
+    clearance, radius = access.protocol.obstacles.clearance_mm, access.protocol.needle.radius_mm
+    skin = np.array([limits.skin_depth for limits in free])
+    front = contact_depth(holes, directions, skin, device, radius + clearance)
+    hub = access.hub_radius_mm + clearance
+    behind = contact_depth(holes, -directions, np.full(len(free), access.behind_mm), device, hub)
+    for limits, before, after in zip(free, front.tolist(), behind.tolist(), strict=True):
+        if before < np.inf:
+            limits.block(
+                access.named(device), f"meets '{device.name}' {before:.0f} mm from the hole, before the skin"
+            )
+        elif after < np.inf:
+            limits.block(access.named(device), f"meets '{device.name}' {after:.0f} mm behind the hole")
 
 
 def _limit_by_obstacles(

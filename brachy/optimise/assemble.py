@@ -100,6 +100,7 @@ def judged(plan: Plan, prepared: Prepared, assumed: Sequence[str]) -> Plan:
         protocol,
         prepared.stock.source,
         closed_holes(plan, reported_holes(plan)),
+        prepared.access,
     )
     served = [target.structure for target in targets if not target.nested_in]
     return plan.model_copy(
@@ -109,6 +110,7 @@ def judged(plan: Plan, prepared: Prepared, assumed: Sequence[str]) -> Plan:
             "assumed": tuple(assumed),
             "evaluation": found.model_copy(update={"goals": goals}),
             "rules": rules,
+            "access": prepared.access.record(),
         }
     ).sealed()
 

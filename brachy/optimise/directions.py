@@ -16,6 +16,7 @@ from brachy.optimise.control import SearchControl
 from brachy.optimise.points import SCAN, Samples
 from brachy.optimise.preparation import Prepared
 from brachy.optimise.search import SearchProblem, anneal, greedy
+from brachy.patient.access import ranges_in_words
 from brachy.patient.optimiser_record import DirectionRow
 from brachy.patient.protocol import Protocol
 from brachy.patient.target import Target
@@ -55,6 +56,8 @@ class Scored:
     candidates: NeedleCandidates | None
     value: float
     reason: str = ""
+    barred: str = ""
+    """Why no needle may have this direction at all: "from below", "beyond the sector"."""
 
     @property
     def out_of_reach(self) -> int:
@@ -126,6 +129,7 @@ def candidates_at(around: Surroundings, pose: TemplatePose) -> NeedleCandidates:
         layout,
         protocol,
         prepared.capsule_length_mm,
+        access=prepared.access,
     )
 
 
@@ -133,6 +137,9 @@ def reach(around: Surroundings, pose: TemplatePose, control: SearchControl) -> S
     """Find the candidate needles of a pose; it is not scored yet."""
     if control.stopped():
         return Scored(pose, None, np.inf, "not tried: stopped")
+    cause, reason = around.prepared.access.bars(needle_direction(pose.azimuth_deg, pose.tilt_deg))
+    if cause:  # before any template is laid out
+        return Scored(pose, None, np.inf, f"{cause}: {reason}", cause)
     try:
         found = candidates_at(around, pose)
     except BrachyError as error:
@@ -212,18 +219,35 @@ def _nothing_reached(around: Surroundings, found: Sequence[Scored]) -> str:
     name = around.target.name
     directions = len({(s.pose.azimuth_deg, s.pose.tilt_deg) for s in found})
     where = "the given direction" if directions == 1 else f"any of {directions} directions"
+    barred = {(s.pose.azimuth_deg, s.pose.tilt_deg): s.barred for s in found if s.barred}
     if not total:
-        return f"no clear needle path to '{name}' in {where}: {found[0].reason}"
+        remedy = (
+            f"; --access says from where needles come, it is now: {_access_in_words(around)}"
+            if barred
+            else ""
+        )
+        return f"no clear needle path to '{name}' in {where}: {found[0].reason}{remedy}"
     worst = sorted(total, key=lambda cause: (-total[cause], cause))[:MOST_NAMED]
     rois = {obstacle.name for obstacle in around.obstacles}
     shown = [
         f"'{cause}' ({total[cause]} holes)" if cause in rois else f"{cause} ({total[cause]} holes)"
         for cause in worst
     ]
+    counts = {cause: list(barred.values()).count(cause) for cause in dict.fromkeys(barred.values())}
+    shown += [f"{cause} ({count} directions)" for cause, count in counts.items()]
     return (
         f"no clear needle path to '{name}' in {where}: in the way are {', '.join(shown)}; give another --direction or "
         "--needle-length, check these structures, or free one that a needle may pass with --free ROI"
     )
+
+
+def _access_in_words(around: Surroundings) -> str:
+    """From where needles may come."""
+    access = around.prepared.access
+    rule = access.protocol.access
+    if rule.azimuth_deg:
+        return f"azimuth {ranges_in_words(rule.azimuth_deg)}"
+    return f"all but what is from below of a patient who lies {access.record().sentence}"
 
 
 def table_of(

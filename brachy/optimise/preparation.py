@@ -13,6 +13,7 @@ from brachy.optimise.points import Samples, sample, spared_organs
 from brachy.optimise.seed_stock import SeedStock
 from brachy.optimise.targets import Asked, prescribed_targets
 from brachy.patient import anatomy
+from brachy.patient.access import Access, access_of
 from brachy.patient.case import Case
 from brachy.patient.obstacles import names_of, obstacles
 from brachy.patient.protocol import Protocol
@@ -37,6 +38,8 @@ class Prepared:
         Seeds that may be used.
     external : Structure
         Outline of the patient.
+    access : Access
+        What bars needles from outside the patient.
     anchor_mm : (3,) array
         Lowest corner of the first target's box, patient frame (LPS), mm. Samples and candidates are relative to it and
         rounded, so that a patient who lies elsewhere gets the same plan to the last bit.
@@ -51,6 +54,7 @@ class Prepared:
     targets: tuple[Target, ...]
     stock: SeedStock
     external: Structure
+    access: Access
     anchor_mm: Float
     samples: tuple[Samples, ...]
     table: SeedTable
@@ -88,6 +92,8 @@ def prepare(case: Case, protocol: Protocol, asked: Asked | None, stock: SeedStoc
     case = anatomy.prepare(case, protocol, None if asked is None else [name for name, _ in asked])
     targets = prescribed_targets(case, protocol, asked)
     (external,) = case.with_role("external")
+    access = access_of(case, protocol)
+    case = case.assuming([note for note in access.notes if note not in case.assumed])
     anchor = targets[0].structure.bounds_mm[0]
     samples = sample(targets, spared_organs(case.structures, protocol), external, anchor)
     samples += goal_samples(protocol, case.structures, targets, anchor)
@@ -97,6 +103,7 @@ def prepare(case: Case, protocol: Protocol, asked: Asked | None, stock: SeedStoc
         targets=tuple(targets),
         stock=stock,
         external=external,
+        access=access,
         anchor_mm=anchor,
         samples=samples,
         table=SeedTable.of(dose_model(stock.first_seed(), protocol.source.formalism)),

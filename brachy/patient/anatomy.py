@@ -16,6 +16,7 @@ from brachy.geometry.field_of_view import unseen
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import RoleBasis, Structure
 from brachy.patient.case import Case
+from brachy.patient.outside import with_things_outside
 from brachy.patient.protocol import Protocol
 from brachy.patient.roles import check_overrides, guess_role
 
@@ -66,7 +67,7 @@ ALL_ROUND = np.ones((3, 3, 3), dtype=bool)
 
 
 def prepare(case: Case, protocol: Protocol, target: str | Sequence[str] | None = None) -> Case:
-    """Assign a role to every structure, and add bone and skin from the CT if no ROI has the role.
+    """Assign a role to every structure, and add bone and skin from the CT if no ROI has the role, and things outside.
 
     Parameters
     ----------
@@ -82,8 +83,8 @@ def prepare(case: Case, protocol: Protocol, target: str | Sequence[str] | None =
     -------
     Case
         The same CT; every structure has a role, and one of them is the external. `assumed` has a sentence for each
-        inference: roles from names (one sentence), skin, a choice among several externals, bone, and bone on the CT
-        outside all ROIs.
+        inference: roles from names (one sentence), skin, a choice among several externals, things outside the patient
+        (`brachy.patient.outside`), bone, and bone on the CT outside all ROIs.
 
     Raises
     ------
@@ -114,7 +115,7 @@ def prepare(case: Case, protocol: Protocol, target: str | Sequence[str] | None =
     targets = [target] if isinstance(target, str) else target
     case = _with_roles(case, protocol, targets)
     case = _with_one_external(case, protocol)
-    return _with_bone(case, protocol)
+    return _with_bone(with_things_outside(case, protocol), protocol)
 
 
 def _with_roles(case: Case, protocol: Protocol, targets: Sequence[str] | None) -> Case:

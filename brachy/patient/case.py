@@ -47,6 +47,8 @@ class Identity:
     ct_series_uid: str = ""
     structure_set_uid: str = ""
     patient_position: str = ""
+    bore_centre_mm: tuple[float, float, float] | None = field(default=None, repr=False)
+    """A point on the axis of the scanner's bore, patient frame, if the CT has it (0018,9313)."""
     ct_date: date | None = None
     slices: tuple[SliceReference, ...] = ()
     is_dicom: bool = False

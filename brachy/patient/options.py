@@ -106,6 +106,14 @@ class NeedleOptions:
 
     pitch: Annotated[float | None, Flag("--pitch", "MM", "Distance of the holes.")] = None
     direction: Annotated[str | None, Flag("--direction", "AZ[,TILT]", "Needle direction in degrees.")] = None
+    access: Annotated[
+        str | None,
+        Flag(
+            "--access",
+            "WORDS",
+            "From where needles may come: front,right; head; 225..405 (docs/howto/access.md).",
+        ),
+    ] = None
     needle_length: Annotated[
         float | None, Flag("--needle-length", "MM", "Longest path from hole to tip.")
     ] = None
@@ -330,7 +338,7 @@ def read_options(record: type[Record], given: Mapping[str, str]) -> Record:
     Examples
     --------
     >>> read_options(NeedleOptions, {"needle-length": "120", "seed": "3"})
-    NeedleOptions(pitch=None, direction=None, needle_length=120.0, free=None)
+    NeedleOptions(pitch=None, direction=None, access=None, needle_length=120.0, free=None)
     """
     values = {
         field: _value(kind, flag.column, given[flag.column])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brachy.errors import UsageError
+from brachy.patient.access_words import access_fields
 from brachy.patient.options import (
     AssessmentOptions,
     ImplantedSourceOptions,
@@ -79,6 +80,7 @@ def changed_protocol(
         "target": {"margin_mm": margin},
         "template": {"pitch_mm": needle.pitch},
         "needle": {"max_needle_mm": needle.needle_length},
+        "access": {} if needle.access is None else access_fields(needle.access),
         "obstacles": {
             "free": tuple(dict.fromkeys((*base.obstacles.free, *needle.free))) if needle.free else None
         },

@@ -26,6 +26,7 @@ from brachy.dosimetry.model import DoseModel, dose_model
 from brachy.dosimetry.source import Source
 from brachy.errors import BrachyError
 from brachy.messages import first_problem
+from brachy.patient.access_record import AccessRecord
 from brachy.patient.check_report import CheckReport
 from brachy.patient.evaluation_record import Evaluation, GoalResult, RuleResult
 from brachy.patient.optimiser_record import OptimiserRecord
@@ -206,6 +207,9 @@ class Plan(Record):
     sources: tuple[PlanSource, ...]
     targets: tuple[PlanTarget, ...]
     structures: tuple[PlanStructure, ...] = Field((), description="every ROI; what was not understood first")
+    access: AccessRecord | None = Field(
+        None, description="from where needles may come; plans of before have none"
+    )
     templates: tuple[PlanTemplate, ...]
     needles: tuple[PlanNeedle, ...]
     evaluation: Evaluation
@@ -216,6 +220,8 @@ class Plan(Record):
     @model_serializer(mode="wrap")
     def _as_versioned(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         data: dict[str, Any] = handler(self)
+        if self.access is None:
+            data.pop("access", None)
         if self.version == 1:
             data.pop("structures", None)
             data["rules"] = [rule.as_version_1() for rule in self.rules]

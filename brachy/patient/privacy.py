@@ -46,7 +46,12 @@ def anonymised(case: Case) -> Case:
         return case
     grid = case.grid
     name = PREFIX + digest(case.ct_hu, grid.origin_mm, grid.spacing_mm, grid.direction)[:12].upper()
-    who = Identity(patient_id=name, patient_name=name, patient_position=old.patient_position)
+    who = Identity(
+        patient_id=name,
+        patient_name=name,
+        patient_position=old.patient_position,
+        bore_centre_mm=old.bore_centre_mm,
+    )
     inputs = tuple(InputFile(f"input-{k}", file.sha256) for k, file in enumerate(case.inputs, 1))
     assumed = tuple(scrubbed(sentence, case) for sentence in case.assumed)
     return identified(replace(case, identity=who, inputs=inputs, assumed=assumed))

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -22,10 +21,9 @@ from brachy import resources
 from brachy.dosimetry.metrics import parse_metric
 from brachy.errors import UsageError
 from brachy.messages import first_problem
+from brachy.patient.protocol_access import Access, NotNegative, Positive, Table
 from brachy.patient.roles import OBSTACLES, ROLES
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=10_000)]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
@@ -35,11 +33,7 @@ def _check_range(name: str, count: int | tuple[int, int] | None) -> None:
         raise ValueError(f"{name} {count[0]}-{count[1]}: the least is above the most")
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Prescription(_Table):
+class Prescription(Table):
     """Prescription to the planned target volume."""
 
     dose_gy: Positive = Field(description="Gy to complete decay")
@@ -55,7 +49,7 @@ class Prescription(_Table):
         return self
 
 
-class SourceChoice(_Table):
+class SourceChoice(Table):
     """Seed model, strength and dose formalism."""
 
     model: str = Field(description="name of a shipped source model, or a .toml file")
@@ -90,14 +84,14 @@ class SourceChoice(_Table):
         return self
 
 
-class TargetChoice(_Table):
+class TargetChoice(Table):
     """Margin from the contoured target to the planned target."""
 
     margin_mm: NotNegative = Field(0.0, le=30, description="3D expansion, mm")
     clip_to: tuple[str, ...] = Field((), description="ROIs, besides the external, that clip the expansion")
 
 
-class TemplateChoice(_Table):
+class TemplateChoice(Table):
     """Template with its holes."""
 
     pitch_mm: Positive = Field(10.0, ge=2, le=50, description="distance of neighbouring holes, mm")
@@ -114,7 +108,7 @@ class TemplateChoice(_Table):
     standoff_mm: NotNegative = Field(20.0, le=100, description="template plane outside the skin by this, mm")
 
 
-class NeedleChoice(_Table):
+class NeedleChoice(Table):
     """Needles: size, spacing and number."""
 
     radius_mm: Positive = Field(0.65, le=3, description="outer radius, mm")
@@ -131,7 +125,7 @@ class NeedleChoice(_Table):
         return self
 
 
-class SeedChoice(_Table):
+class SeedChoice(Table):
     """Positions of seeds along a needle, spacing, supply and number."""
 
     step_mm: Positive = Field(5.0, ge=0.5, description="distance of neighbouring candidates on a needle, mm")
@@ -171,7 +165,7 @@ class SeedChoice(_Table):
         return max(self.min_spacing_mm, capsule_length_mm + spacer)
 
 
-class ObstacleChoice(_Table):
+class ObstacleChoice(Table):
     """Structures that block needles, and the clearance from them (docs/howto/obstacles.md)."""
 
     roles: tuple[str, ...] = Field(
@@ -201,7 +195,7 @@ class ObstacleChoice(_Table):
         return self
 
 
-class DirectionChoice(_Table):
+class DirectionChoice(Table):
     """Needle directions that are searched."""
 
     azimuth_step_deg: Positive = Field(10.0, ge=1, le=180, description="step of the azimuths tried, degrees")
@@ -212,20 +206,20 @@ class DirectionChoice(_Table):
     )
 
 
-class BoneFromHU(_Table):
+class BoneFromHU(Table):
     """Bone taken from the CT if no ROI has the role."""
 
     threshold_hu: float = Field(200.0, ge=50, le=2000, description="HU")
     smallest_cc: NotNegative = Field(2.0, description="components below are left out, cc")
 
 
-class SkinFromHU(_Table):
+class SkinFromHU(Table):
     """External taken from the CT if no ROI has the role."""
 
     threshold_hu: float = Field(-300.0, ge=-900, le=0, description="HU between air and tissue")
 
 
-class Goal(_Table):
+class Goal(Table):
     """One dosimetric goal."""
 
     roi: str = Field(description="an ROI's name, or a role: 'target' means every target")
@@ -269,7 +263,7 @@ class Goal(_Table):
         return prescription_gy if self.limit == "Rx" else float(self.limit)
 
 
-class Objective(_Table):
+class Objective(Table):
     """Weights of the terms of the objective; all dimensionless (engineering choice unless cited)."""
 
     underdose: NotNegative = Field(400.0, description="mean target shortfall below the prescription, per Rx")
@@ -291,7 +285,7 @@ class Objective(_Table):
     )
 
 
-class Search(_Table):
+class Search(Table):
     """Effort of the search, counted in moves and not in time so that a plan is the same on any machine (engineering
     choice)."""
 
@@ -313,7 +307,7 @@ class Search(_Table):
     fine_hot: Positive = Field(0.02, le=1, description="first temperature on the fine samples")
 
 
-class Replan(_Table):
+class Replan(Table):
     """Preferences when a plan is changed in the operating room (engineering choice)."""
 
     reserve_pct: float = Field(
@@ -335,7 +329,7 @@ class Replan(_Table):
     moves: int = Field(12_000, ge=0, le=10_000_000, description="annealing moves, for 400 candidates")
 
 
-class Protocol(_Table):
+class Protocol(Table):
     """A planning protocol."""
 
     name: str
@@ -349,6 +343,7 @@ class Protocol(_Table):
     seeds: SeedChoice = SeedChoice()
     obstacles: ObstacleChoice = ObstacleChoice()
     direction: DirectionChoice = DirectionChoice()
+    access: Access = Access()
     bone: BoneFromHU = BoneFromHU()
     skin: SkinFromHU = SkinFromHU()
     roles: dict[str, str] = Field(default_factory=dict, description="ROI name to role")
@@ -381,6 +376,14 @@ class Protocol(_Table):
                 ("goals", text, "required" if goal.required else "aim", self.citations.get("goals", ""))
             )
         return found
+
+    @model_serializer(mode="wrap")
+    def _as_read(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Omit `access` where it was not given, so that a plan.json without it is written again as it was."""
+        data: dict[str, Any] = handler(self)
+        if "access" not in self.model_fields_set:
+            data.pop("access", None)
+        return data
 
     @model_validator(mode="after")
     def _goals_agree(self) -> "Protocol":
@@ -451,6 +454,7 @@ def load_protocol(name: str | Path) -> Protocol:
     path = resources.find("plans", str(name))
     what = f"protocol {path.name}"
     data = resources.toml_of(resources.read_bounded(path, what), what)
+    data.setdefault("access", {})  # a plan made now has all of its fields
     try:
         return Protocol.model_validate(data)
     except ValidationError as error:
@@ -473,7 +477,7 @@ def change(protocol: Protocol, **tables: dict[str, Any]) -> Protocol:  # fields 
     """
     data = protocol.model_dump()
     for table, fields in tables.items():
-        data[table] = {**data[table], **fields}
+        data[table] = {**data.get(table, {}), **fields}
     try:
         return Protocol.model_validate(data)
     except ValidationError as error:

@@ -386,8 +386,20 @@ def _identity(dataset: Dataset, notes: dict[str, None]) -> Identity:
         patient_and_study(dataset),
         ct_series_uid=text(dataset, "SeriesInstanceUID", charset),
         patient_position=text(dataset, "PatientPosition", charset),
+        bore_centre_mm=_bore_centre(dataset),
         ct_date=taken,
     )
+
+
+def _bore_centre(dataset: Dataset) -> tuple[float, float, float] | None:
+    """Data Collection Center (Patient), None where the image has none, or no three finite numbers."""
+    try:
+        values = [float(value) for value in dataset.get("DataCollectionCenterPatient") or ()]
+    except (TypeError, ValueError):
+        return None
+    if len(values) != 3 or not np.isfinite(values).all():
+        return None
+    return values[0], values[1], values[2]
 
 
 def _own_day(dataset: Dataset) -> date | None:

@@ -83,6 +83,9 @@ def reopen(plan: Plan, case: Case, step_mm: float | None = None) -> Opened:
             rules,
             prepared.capsule_length_mm,
             axes=_axes_of(plan, index),
+            access=prepared.access
+            if plan.access is not None
+            else None,  # a plan of before goes on as it was made
         )
         for index, template in enumerate(plan.templates)
     )
