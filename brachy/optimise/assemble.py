@@ -75,6 +75,7 @@ def assemble(chosen: Chosen, prepared: Prepared, notes: Sequence[str], optimiser
         needles=tuple(needles_of(chosen, used)),
         evaluation=Evaluation(formalism=protocol.source.formalism),
         optimiser=optimiser,
+        access=prepared.access.record() if prepared.access is not None else None,
     ).sealed()
     of_templates = [
         f"template of {each.layout.target}: {note}"
@@ -110,7 +111,6 @@ def judged(plan: Plan, prepared: Prepared, assumed: Sequence[str]) -> Plan:
             "assumed": tuple(assumed),
             "evaluation": found.model_copy(update={"goals": goals}),
             "rules": rules,
-            "access": prepared.access.record(),
         }
     ).sealed()
 

@@ -301,7 +301,7 @@ class Candidates:
         for index, made in enumerate(self.templates):
             if not len(made.edge_points_mm):
                 continue
-            tips = np.concatenate([n.depths_mm for n in made.needles]) + made.tip_offset_mm
+            tips = np.concatenate([np.zeros(0), *(n.depths_mm for n in made.needles)]) + made.tip_offset_mm
             covered = made.edge_needs_tip_mm[:, made.needle_of] <= tips + 1e-6
             same, counts = np.unique(np.packbits(covered, axis=1), axis=0, return_counts=True)
             unpacked = np.unpackbits(same, axis=1, count=covered.shape[1]).astype(bool)

@@ -137,7 +137,8 @@ def reach(around: Surroundings, pose: TemplatePose, control: SearchControl) -> S
     """Find the candidate needles of a pose; it is not scored yet."""
     if control.stopped():
         return Scored(pose, None, np.inf, "not tried: stopped")
-    cause, reason = around.prepared.access.bars(needle_direction(pose.azimuth_deg, pose.tilt_deg))
+    access = around.prepared.access
+    cause, reason = access.bars(needle_direction(pose.azimuth_deg, pose.tilt_deg)) if access else ("", "")
     if cause:  # before any template is laid out
         return Scored(pose, None, np.inf, f"{cause}: {reason}", cause)
     try:
@@ -243,11 +244,11 @@ def _nothing_reached(around: Surroundings, found: Sequence[Scored]) -> str:
 
 def _access_in_words(around: Surroundings) -> str:
     """From where needles may come."""
-    access = around.prepared.access
-    rule = access.protocol.access
+    access, rule = around.prepared.access, around.prepared.protocol.access
     if rule.azimuth_deg:
         return f"azimuth {ranges_in_words(rule.azimuth_deg)}"
-    return f"all but what is from below of a patient who lies {access.record().sentence}"
+    lies = access.record().sentence if access is not None else "as the CT says"
+    return f"all but what is from below of a patient who lies {lies}"
 
 
 def table_of(

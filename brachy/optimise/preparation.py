@@ -38,8 +38,8 @@ class Prepared:
         Seeds that may be used.
     external : Structure
         Outline of the patient.
-    access : Access
-        What bars needles from outside the patient.
+    access : Access or None
+        What bars needles from outside the patient; None for a plan that was made before that was asked.
     anchor_mm : (3,) array
         Lowest corner of the first target's box, patient frame (LPS), mm. Samples and candidates are relative to it and
         rounded, so that a patient who lies elsewhere gets the same plan to the last bit.
@@ -54,7 +54,7 @@ class Prepared:
     targets: tuple[Target, ...]
     stock: SeedStock
     external: Structure
-    access: Access
+    access: Access | None
     anchor_mm: Float
     samples: tuple[Samples, ...]
     table: SeedTable
@@ -69,7 +69,9 @@ class Prepared:
         return self.stock.source.capsule_length_mm
 
 
-def prepare(case: Case, protocol: Protocol, asked: Asked | None, stock: SeedStock) -> Prepared:
+def prepare(
+    case: Case, protocol: Protocol, asked: Asked | None, stock: SeedStock, *, outside: bool = True
+) -> Prepared:
     """Make a case ready for a search.
 
     Parameters
@@ -82,6 +84,8 @@ def prepare(case: Case, protocol: Protocol, asked: Asked | None, stock: SeedStoc
         Targets; by default the one ROI that can be one.
     stock : SeedStock
         Seeds that may be used.
+    outside : bool
+        Whether what lies outside the patient bars needles.
 
     Raises
     ------
@@ -89,11 +93,13 @@ def prepare(case: Case, protocol: Protocol, asked: Asked | None, stock: SeedStoc
         As `brachy.patient.anatomy.prepare`, `brachy.optimise.targets.prescribed_targets` and
         `brachy.optimise.goal_terms.goal_samples`.
     """
-    case = anatomy.prepare(case, protocol, None if asked is None else [name for name, _ in asked])
+    names = None if asked is None else [name for name, _ in asked]
+    case = anatomy.prepare(case, protocol, names, outside=outside)
     targets = prescribed_targets(case, protocol, asked)
     (external,) = case.with_role("external")
-    access = access_of(case, protocol)
-    case = case.assuming([note for note in access.notes if note not in case.assumed])
+    access = access_of(case, protocol) if outside else None
+    if access is not None:
+        case = case.assuming([note for note in access.notes if note not in case.assumed])
     anchor = targets[0].structure.bounds_mm[0]
     samples = sample(targets, spared_organs(case.structures, protocol), external, anchor)
     samples += goal_samples(protocol, case.structures, targets, anchor)

@@ -313,7 +313,8 @@ def plan_curves(plan: Plan, structures: Sequence[Structure]) -> Curves:
 
 def planned_structures(plan: Plan, case: Case) -> tuple[Structure, ...]:
     """Structures of a case as planning saw them: with roles, bone and skin found on the CT, targets with margin."""
-    found = prepare(case, plan.protocol, [target.roi for target in plan.targets])
+    names = [target.roi for target in plan.targets]
+    found = prepare(case, plan.protocol, names, outside=plan.access is not None)
     targets = [
         target_of(found, plan.protocol, found.structure(each.roi), each.prescription_gy, each.margin_mm)
         for each in plan.targets

@@ -66,7 +66,9 @@ IN_PLANE[1] = ndimage.generate_binary_structure(2, 1)
 ALL_ROUND = np.ones((3, 3, 3), dtype=bool)
 
 
-def prepare(case: Case, protocol: Protocol, target: str | Sequence[str] | None = None) -> Case:
+def prepare(
+    case: Case, protocol: Protocol, target: str | Sequence[str] | None = None, *, outside: bool = True
+) -> Case:
     """Assign a role to every structure, and add bone and skin from the CT if no ROI has the role, and things outside.
 
     Parameters
@@ -78,6 +80,8 @@ def prepare(case: Case, protocol: Protocol, target: str | Sequence[str] | None =
         `needle.max_needle_mm` of the targets' bounding box along each axis, because no needle can reach farther.
     target : str or sequence of str, optional
         ROIs that are the only targets. By default those whose role, type or name is that of a target.
+    outside : bool
+        Look for couch and other things outside the patient; False where no needle is to be planned.
 
     Returns
     -------
@@ -115,7 +119,9 @@ def prepare(case: Case, protocol: Protocol, target: str | Sequence[str] | None =
     targets = [target] if isinstance(target, str) else target
     case = _with_roles(case, protocol, targets)
     case = _with_one_external(case, protocol)
-    return _with_bone(with_things_outside(case, protocol), protocol)
+    if outside:
+        case = with_things_outside(case, protocol)
+    return _with_bone(case, protocol)
 
 
 def _with_roles(case: Case, protocol: Protocol, targets: Sequence[str] | None) -> Case:

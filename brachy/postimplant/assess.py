@@ -221,7 +221,7 @@ def _structures(ask: Question, notes: list[str]) -> tuple[Case, list[Target], fr
     plan, protocol = planned.plan, planned.plan.protocol
     wanted = ask.targets or [(target.roi, None) for target in plan.targets]
     case, carried = _carried(ask, [name for name, _ in wanted], notes)
-    case = prepare(case, protocol, [case.structure(name).name for name, _ in wanted])
+    case = prepare(case, protocol, [case.structure(name).name for name, _ in wanted], outside=False)
     by_roi = {target.roi.casefold(): target for target in plan.targets}
     targets = []
     for name, gy in wanted:

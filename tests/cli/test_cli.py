@@ -87,6 +87,8 @@ def test_import_brachy_is_light():
         (["plan", "sphere-35mm", "--formalism", "3D"], 2, ["3D", "1D"]),
         (["plan", "sphere-35mm", "--direction", "left"], 2, ["left", "--direction"]),
         (["plan", "sphere-35mm", "--direction", "1,2,3"], 2, ["azimuth"]),
+        (["plan", "sphere-35mm", "--access", "above"], 2, ["--access above", "front", "posterior", "feet"]),
+        (["plan", "sphere-35mm", "--access", "300..20"], 2, ["azimuth_deg 300-20 is no range"]),
         (["plan", "sphere-35mm", "--strength-on", "yesterday"], 2, ["--strength-on", "YYYY-MM-DD"]),
         (["plan", "sphere-35mm", "--mask", "GTV"], 2, ["NAME=FILE"]),
         (["plan", "sphere-35mm", "--time-limit", "-3"], 2, ["--time-limit"]),

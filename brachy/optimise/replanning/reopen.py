@@ -71,7 +71,8 @@ def reopen(plan: Plan, case: Case, step_mm: float | None = None) -> Opened:
     protocol = plan.protocol
     _must_match(plan, case)
     wanted = [(target.roi, target.prescription_gy) for target in plan.targets]
-    prepared = prepare(case, protocol, wanted, stock_of_plan(plan))
+    # a plan that was made before what lies outside was judged goes on as it was made
+    prepared = prepare(case, protocol, wanted, stock_of_plan(plan), outside=plan.access is not None)
     planned = {target.name: target.structure for target in prepared.targets}
     rules = protocol if step_mm is None else change(protocol, seeds={"step_mm": step_mm})
     templates = tuple(
@@ -83,9 +84,7 @@ def reopen(plan: Plan, case: Case, step_mm: float | None = None) -> Opened:
             rules,
             prepared.capsule_length_mm,
             axes=_axes_of(plan, index),
-            access=prepared.access
-            if plan.access is not None
-            else None,  # a plan of before goes on as it was made
+            access=prepared.access,
         )
         for index, template in enumerate(plan.templates)
     )

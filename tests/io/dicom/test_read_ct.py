@@ -196,6 +196,23 @@ def test_slices_of_two_patients_or_frames_are_refused(keyword, value, words, tmp
         read(tmp_path, slices)
 
 
+def test_the_position_of_the_patient_and_the_centre_of_the_bore(tmp_path):
+    slices = scanner.ct_slices()
+    for image in slices:
+        image.PatientPosition, image.DataCollectionCenterPatient = "FFP", [1.5, -2.0, 30.25]
+    found = read(tmp_path, slices).identity
+    assert (found.patient_position, found.bore_centre_mm) == ("FFP", (1.5, -2.0, 30.25))
+
+
+@pytest.mark.parametrize("given", [None, [1.0, 2.0], [float("nan"), 0.0, 0.0]])
+def test_a_bore_without_a_centre(given, tmp_path):
+    slices = scanner.ct_slices()
+    for image in slices:
+        if given is not None:
+            image.DataCollectionCenterPatient = given
+    assert read(tmp_path, slices).identity.bore_centre_mm is None
+
+
 def test_a_slice_without_a_patient_is_no_other_patient(tmp_path):
     slices = scanner.ct_slices()
     slices[3].PatientID, slices[0].FrameOfReferenceUID = "", ""

@@ -19,6 +19,7 @@ from brachy.output.report.charts import dvh_figure
 from brachy.output.report.needle_chart import chart_rows
 from brachy.output.report.picture import HU_KNOTS, encode, path_of, slice_pictures, window_table
 from brachy.output.report.rendering import css_text
+from brachy.patient.access_record import AccessRecord
 from tests.report_cases import HOSTILE, QUOTED, hostile_case, report_inputs, report_plan
 from tests.small_plan import needle
 
@@ -105,6 +106,16 @@ def test_all_that_the_plan_says_is_said(page):
     assert "1 of 1 met" in text
     assert "1 kept, 1 broken" in text
     assert "fail: 0 passed, 1 FAILED" in text
+
+
+def test_how_the_patient_lies_stands_beside_the_ct():
+    case = hostile_case()
+    for position, down, words in (
+        ("HFDR", (-1, 0, 0), "Patient lies head first, on the right side (HFDR)"),
+        ("", None, "Patient lies not known: nothing is barred as from below"),
+    ):
+        plan = report_plan(access=AccessRecord(patient_position=position, down=down))
+        assert words in Page(render_report(plan, case, **report_inputs(plan, case))).text
 
 
 def test_a_missed_goal_says_so():
