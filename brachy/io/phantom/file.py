@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from brachy import resources
+from brachy.core.threads import side_by_side
 from brachy.dosimetry.implant import Implant
 from brachy.dosimetry.source import load_source
 from brachy.errors import UsageError
@@ -188,20 +189,27 @@ def load_phantom(name: str | Path) -> Case:
     phantom, content, file = _read(name)
     scan = phantom.scan
     grid = _grid(scan)
-    structures = tuple(
-        _structure(part, index + 1, grid, file)
-        for index, part in enumerate(phantom.structures)
-        if part.contoured
-    )
     volume = np.full(grid.shape, scan.background_hu)
-    for part in phantom.structures:
-        if part.hu is None:
-            continue
-        for shape in part.shapes:
-            found = voxel_share(shape, grid, scan.supersample)
-            if found is not None:
-                where, share = found
-                volume[where] += share * (part.hu - volume[where])
+
+    def outline() -> tuple[Structure, ...]:
+        return tuple(
+            _structure(part, index + 1, grid, file)
+            for index, part in enumerate(phantom.structures)
+            if part.contoured
+        )
+
+    def paint() -> tuple[Structure, ...]:
+        for part in phantom.structures:
+            if part.hu is None:
+                continue
+            for shape in part.shapes:
+                found = voxel_share(shape, grid, scan.supersample)
+                if found is not None:
+                    where, share = found
+                    volume[where] += share * (part.hu - volume[where])
+        return ()
+
+    structures, _ = side_by_side([outline, paint])
     if phantom.seeds is not None and phantom.seeds.metal is not None:
         placed = _seeds(phantom.seeds).placed
         capsule = placed.source.capsule_length_mm, placed.source.capsule_diameter_mm
