@@ -49,8 +49,6 @@ choice)."""
 BEYOND_MM = 5.0
 """The tool that cuts a hole reaches this far beyond both ends (engineering choice)."""
 
-WORDS = {"H": "HEAD", "F": "FEET", "A": "FRONT", "P": "BACK", "R": "RIGHT", "L": "LEFT"}
-
 
 @dataclass(frozen=True)
 class PrintedTemplateOptions:
@@ -343,7 +341,7 @@ def _labels(
             found.append((f"{column_letters(c)}{r}", x, y - 0.36 * pitch, SMALL_LETTER_MM, 0.8 * pitch))
     toward = cuts.edge_letters(cuts.template_cut(plan, template, 0.0))[2]
     middle, width = 0.5 * float(low[0] + high[0]), float(high[0] - low[0]) - 8.0
-    word = "-".join(WORDS[letter] for letter in toward)
+    word = "-".join(cuts.SIDES[letter].upper() for letter in toward)
     found.append((word, middle, float(high[1]) - NOTCH_MM - 1.7 - 0.5 * LETTER_MM, LETTER_MM, width))
     name = plan.checksum[:8] + (f" / {template + 1}" if len(plan.templates) > 1 else "")
     found.append((name.strip(), middle, float(low[1]) + NOTCH_MM + 1.7 + 0.5 * LETTER_MM, LETTER_MM, width))

@@ -84,8 +84,6 @@ PAGE = {
     "sample-ground": "#555",
     "sample-hole": "#777",
     "hole": "#ddd",
-    "tip": "#f4f4f4",
-    "tip-edge": "#555",
     "black": BLACK,
     "white": WHITE,
     "planned": BLUE,

@@ -34,6 +34,9 @@ ROUND_MM = 25.0
 LETTERS = (("R", "L"), ("A", "P"), ("F", "H"))
 """Letters of the low and the high end of x, y and z (right, left; front, back; feet, head)."""
 
+SIDES = {"R": "right", "L": "left", "A": "front", "P": "back", "F": "feet", "H": "head"}
+"""Words for those letters."""
+
 
 class Path(NamedTuple):
     """The part of a needle near a cut."""
@@ -154,6 +157,17 @@ def edge_letters(cut: Grid) -> tuple[str, str, str, str]:
     """
     right, down = cut.direction[:, 0], cut.direction[:, 1]
     return _letters(-right), _letters(right), _letters(-down), _letters(down)
+
+
+def towards(direction: ArrayLike) -> str:
+    """Words for the side of the patient to which a direction points, two where it lies between two sides.
+
+    Examples
+    --------
+    >>> towards((0.0, 0.0, 1.0)), towards((0.7, -0.7, 0.1))
+    ('head', 'left, front')
+    """
+    return ", ".join(SIDES[letter] for letter in _letters(np.asarray(direction, dtype=np.float64)))
 
 
 def _letters(direction: Float) -> str:

@@ -17,7 +17,7 @@ from brachy.output.csv_tables import in_order_of_insertion
 from brachy.output.figures import cuts
 from brachy.output.figures.curves import Curves
 from brachy.output.report.charts import dvh_figure, scene_figure
-from brachy.output.report.needle_chart import chart_rows
+from brachy.output.report.needle_chart import chart_rows, one_direction, plate_maps
 from brachy.output.report.picture import Picture, slice_pictures, template_pictures
 from brachy.output.report.rendering import render, viewer
 from brachy.output.report.robust_section import robust_section
@@ -92,6 +92,7 @@ def render_report(
     slices = plan_slices(plan, case, structures) if slices is None else slices
     rx, rx_of = cuts.prescription(plan)
     targets = list(dict.fromkeys(name for t in plan.targets for name in (t.planned_roi, t.roi)))
+    chart = chart_rows(plan, structures)
     target_rows, organ_rows = _target_rows(plan), _organ_rows(plan, targets)
     return render(
         "plan.html",
@@ -115,8 +116,9 @@ def render_report(
         ],
         dvh=dvh_figure(curves, rx, targets),
         scene=scene_figure(plan, structures, dose, region),
-        chart=chart_rows(plan, structures),
-        longest=max((s.depth_mm + 5.0 for n in plan.needles for s in n.seeds), default=10.0),
+        chart=chart,
+        maps=plate_maps(plan, chart),
+        angles=one_direction(chart),
         layers=_layers(plan),
         order=order_list(_strengths(plan)),
         air_kerma_rate=air_kerma_rate_at_1m(strength for _, strength in _strengths(plan)),
