@@ -21,6 +21,7 @@ from brachy.output.report.needle_chart import chart_rows, one_direction, plate_m
 from brachy.output.report.picture import Picture, slice_pictures, template_pictures
 from brachy.output.report.rendering import render, viewer
 from brachy.output.report.robust_section import robust_section
+from brachy.output.report.setup_sheet import set_ups
 from brachy.output.verdict import verdict
 from brachy.patient.case import Case
 from brachy.patient.colour import Colour
@@ -117,6 +118,7 @@ def render_report(
         dvh=dvh_figure(curves, rx, targets),
         scene=scene_figure(plan, structures, dose, region),
         chart=chart,
+        set_ups=set_ups(plan, structures, case.grid),
         maps=plate_maps(plan, chart),
         angles=one_direction(chart),
         layers=_layers(plan),

