@@ -35,7 +35,15 @@ BESIDE = 0.3
 the safe side, and blocks that touch at an edge are joined (engineering choice)."""
 
 BESIDES = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])[:, None, None]
+LEAST_AIR = 0.1
+"""Part of what lies outside the patient on the CT that is air, at least; with less a thing cannot be told from it
+(engineering choice)."""
+
 ALL_ROUND = np.ones((3, 3, 3), dtype=bool)
+
+
+class NoAirError(Exception):
+    """A CT on which no air is round the patient: its values are not HU, or it is a stand-in."""
 
 
 class Blocks(NamedTuple):
@@ -73,10 +81,18 @@ def with_things_outside(case: Case, protocol: Protocol) -> Case:
     if any(s.name == OUTSIDE_NAME for s in case.structures):
         return case
     (external,) = case.with_role("external")
-    things = things_outside(case, external, protocol)
+    rule = protocol.access
+    try:
+        things = things_outside(case, external, protocol)
+    except NoAirError:
+        return case.assuming(
+            [
+                f"the CT shows no air round '{external.name}' (little below {rule.outside_hu:g} HU): couch and "
+                "other things outside the patient are not looked for"
+            ]
+        )
     if things is None:
         return case
-    rule = protocol.access
     return case.having(things).assuming(
         [
             f"the CT shows things outside the patient ('{OUTSIDE_NAME}', pieces over {rule.outside_cc:g} cc above "
@@ -93,10 +109,18 @@ def things_outside(case: Case, external: Structure, protocol: Protocol) -> Struc
     Voxels above `access.outside_hu` are counted in blocks of at most `COARSE_MM`. Blocks with such voxels that lie
     farther than `NEAR_MM` from the external form pieces; the volume of a piece is that of its dense voxels, and it is
     kept from `access.outside_cc` on.
+
+    Raises
+    ------
+    NoAirError
+        If hardly anything outside the patient is air.
     """
     rule = protocol.access
     blocks = dense_blocks(case.ct_hu, case.grid, rule.outside_hu)
     body = external.fraction_mask(blocks.grid) >= 0.5
+    full = np.count_nonzero((blocks.dense == blocks.voxels) & ~body)
+    if full > (1.0 - LEAST_AIR) * np.count_nonzero(~body):
+        raise NoAirError
     reach = np.maximum(np.ceil(NEAR_MM / blocks.grid.spacing_mm[::-1] - 1e-6), 1).astype(int)
     taken = np.zeros_like(body)
     for device in case.with_role("device"):

@@ -86,6 +86,15 @@ def test_a_couch_in_contact_reaches_back_to_the_patient():
     assert not couch.contains([[0.0, HALF[1] - 4.0, 0.0]]).any()
 
 
+def test_a_ct_without_air_has_nothing_outside_and_says_so():
+    case = lying("HFS")
+    flat = prepare(
+        Case(np.zeros(case.grid.shape, np.int16), case.grid, case.structures, case.identity), RULES
+    )
+    assert flat.with_role("device") == ()
+    assert any("no air round 'Body'" in note and "not looked for" in note for note in flat.assumed)
+
+
 def test_blocks_of_fine_voxels_count_them_all():
     random = np.random.default_rng(4)
     hu = random.integers(-1000, 1000, (7, 11, 10)).astype(np.int16)
