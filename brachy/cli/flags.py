@@ -97,6 +97,10 @@ AnonymiseFlag = Annotated[
     bool, typer.Option("--anonymise", help="Write nothing that names the patient (docs/reliability.md).")
 ]
 ForceFlag = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
+VerboseOption = Annotated[
+    bool,
+    typer.Option("-v", "--verbose", help="Print every structure, organ, rule and assumption."),
+]
 PrintedTemplateOption = Annotated[
     str | None,
     typer.Option(

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brachy.cli.flags import OutputOptions, PrintedTemplateOption, flat_options, print_note, use_threads
+from brachy.cli.flags import (
+    OutputOptions,
+    PrintedTemplateOption,
+    VerboseOption,
+    flat_options,
+    print_note,
+    use_threads,
+)
 from brachy.errors import UsageError
 from brachy.patient.options import (
     NeedleOptions,
@@ -75,6 +82,7 @@ def plan(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit 1 if a required goal or a rule is missed.")
     ] = False,
+    verbose: VerboseOption = False,
     output: OutputOptions,
 ) -> int:
     """Plan an implant: case in, folder out.
@@ -138,7 +146,7 @@ def plan(
     if output.as_json:
         sys.stdout.write(made.to_json())
     else:
-        plan_summary.show_plan(made, folder)
+        plan_summary.show_plan(made, folder, full=verbose)
         if count is not None:
             plan_summary.show_alternatives(named, count)
     if made.check.failed:

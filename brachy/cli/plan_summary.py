@@ -8,18 +8,33 @@ from brachy.cli.console import cell, say, table, text, unit
 from brachy.dosimetry.shown_metrics import Table, metrics_in
 from brachy.dosimetry.strength import air_kerma_rate_at_1m, order_list, strength_needed
 from brachy.output.csv_tables import most_exposed_organ
-from brachy.output.verdict import verdict
-from brachy.patient.evaluation_record import GoalCounts, GoalResult, RuleCounts
+from brachy.output.verdict import room, verdict
+from brachy.patient.evaluation_record import GoalCounts, GoalResult, RuleCounts, RuleResult
 from brachy.patient.plan import Plan
 from brachy.units import mci_from_strength
+
+MOST_NAMED = 5
+"""ROIs that were not understood are named up to this number (engineering choice)."""
+
+MOST_ORGANS = 3
+"""Organs that are shown (engineering choice)."""
+
+MOST_RULES = 4
+"""Rules that are shown which are not kept (engineering choice)."""
+
+
+def _show_not_understood(plan: Plan, most: int | None = None) -> None:
+    unclear = [structure for structure in plan.structures if not structure.understood]
+    for structure in unclear[:most]:
+        stops = "it stops needles" if structure.obstacle else f"no obstacle: {structure.obstacle_why}"
+        say(f"NOT UNDERSTOOD: ROI '{structure.roi}': {structure.why}; {stops}")
+    if most is not None and len(unclear) > most:
+        say(f"NOT UNDERSTOOD: {len(unclear) - most} more ROIs; -v lists them")
 
 
 def _show_structures(plan: Plan) -> None:
     """Every ROI with the role it was given and why; what was not understood on top."""
-    for structure in plan.structures:
-        if not structure.understood:
-            stops = "it stops needles" if structure.obstacle else f"no obstacle: {structure.obstacle_why}"
-            say(f"NOT UNDERSTOOD: ROI '{structure.roi}': {structure.why}; {stops}")
+    _show_not_understood(plan)
     shown = table("Structures and their roles", "ROI", "role", "because of", "stops needles", "because")
     for column in shown.columns:
         column.justify = "left"
@@ -31,16 +46,47 @@ def _show_structures(plan: Plan) -> None:
     say()
 
 
-def show_plan(plan: Plan, folder: Path | None) -> None:
-    """Summary of a plan: structures, targets, organs, goals, rules, what was assumed, and the folder."""
-    if plan.structures:
+def show_plan(plan: Plan, folder: Path | None, *, full: bool = False) -> None:
+    """Summary of a plan on a screen of 80 by 45; `full` adds every structure, rule, organ and assumption."""
+    if plan.structures and full:
         _show_structures(plan)
+    elif plan.structures:
+        _show_not_understood(plan, MOST_NAMED)
     if plan.access is not None:
         say(f"patient: {plan.access.sentence}")
-        say()
+    _show_metrics(plan, full)
+    _show_judgement(plan, full)
+    _show_implant(plan, full)
+    _show_second_opinion(plan)
+    if full:
+        for sentence in plan.assumed:
+            say(f"assumed: {sentence}")
+        for sentence in plan.limits:
+            say(f"limit: {sentence}")
+    elif plan.assumed or plan.limits:
+        said = f"{len(plan.assumed)} assumed and {len(plan.limits)} limits of the dose calculation"
+        say(f"not shown: {said}; -v or the report has them")
+    search = plan.optimiser
+    found, bound, gap = search.objective, search.lower_bound, search.gap_relative
+    if found is not None and bound is not None and gap is not None:
+        say(
+            f"certificate: objective {found:.4g}, bound {bound:.4g}: at most {100 * gap:.1f} % of it could be saved"
+        )
+        say(f"certificate: {search.certificate}")
+    if search.interrupted:
+        say("interrupted: this is the best plan found until then")
+    say("Not a medical device: for research and education.")
+    if folder is not None:
+        say(f"wrote {folder}; the report is {folder / 'report.html'}")
+    say()
+    for line in verdict(plan):
+        say(f"{line.about}: {line.text}")
+
+
+def _show_metrics(plan: Plan, full: bool) -> None:
+    """Tables of targets and organs; without `full` the organs nearest to a limit, then those of the highest dose."""
     metrics = plan.evaluation.structures
     of_targets, of_organs = metrics_in(Table.TERMINAL_TARGETS), metrics_in(Table.TERMINAL_ORGANS)
-    targets = [target.roi for target in plan.targets]
     shown = table(
         f"Targets ({plan.evaluation.formalism} dose to complete decay)",
         "ROI",
@@ -53,34 +99,14 @@ def show_plan(plan: Plan, folder: Path | None) -> None:
             text(target.roi), cell(target.prescription_gy), *(cell(values.get(c)) for c in of_targets)
         )
     console.show(shown, space=False)
-    organs = [name for name in metrics if name not in targets]
-    if organs:
-        shown = table("Organs", "ROI", *map(unit, of_organs))
-        for name in organs:
+    organs = organs_by_nearness(plan)
+    listed = organs if full else organs[:MOST_ORGANS]
+    if listed:
+        more = f", {len(organs) - len(listed)} more with -v" if len(organs) > len(listed) else ""
+        shown = table(f"Organs, nearest to a limit or hottest first{more}", "ROI", *map(unit, of_organs))
+        for name in listed:
             shown.add_row(text(name), *(cell(metrics[name].get(c)) for c in of_organs))
         console.show(shown)
-    _show_judgement(plan)
-    _show_implant(plan)
-    _show_second_opinion(plan)
-    for sentence in plan.assumed:
-        say(f"assumed: {sentence}")
-    for sentence in plan.limits:
-        say(f"limit: {sentence}")
-    search = plan.optimiser
-    found, bound, gap = search.objective, search.lower_bound, search.gap_relative
-    if found is not None and bound is not None and gap is not None:
-        say(
-            f"certificate: objective {found:.4g}, bound {bound:.4g}: at most {100 * gap:.1f} % of it could be saved"
-        )
-        say(f"certificate: {search.certificate}")
-    if search.interrupted:
-        say("interrupted: this is the best plan found until then")
-    say("Not a medical device: for research and education.")
-    if folder is not None:
-        say(f"wrote {folder}")
-    say()
-    for line in verdict(plan):
-        say(f"{line.about}: {line.text}")
 
 
 def show_replan(plan: Plan) -> None:
@@ -137,21 +163,57 @@ def show_alternatives(named: Sequence[tuple[str, Plan]], wanted: int) -> None:
         say(f"{len(named)} different good plans were found, {wanted} were asked for")
 
 
-def _show_judgement(plan: Plan) -> None:
-    shown = table("Goals and rules", "goal or rule", "limit", "found", "where", "")
-    for goal in plan.evaluation.goals:
-        limit = f"{goal.op} {goal.limit:.4g}"
-        shown.add_row(
-            text(f"{goal.roi} {unit(goal.metric)}"), text(limit), cell(goal.value), text(goal.reason),
-            text(goal_words(goal)),
-        )  # fmt: skip
-    for rule in plan.rules:
-        found = "-" if rule.worst is None else f"{rule.worst:.3g} {rule.unit}".strip()
-        status = "BROKEN" if rule.broken else rule.status
-        shown.add_row(text(rule.rule), text(rule.limit), text(found), text(rule.where), text(status))
-    console.show(shown)
+def _show_judgement(plan: Plan, full: bool) -> None:
+    """Goals and rules; without `full` counts, and the rules that are not kept: the verdict below has the goals."""
+    if full:
+        shown = table("Goals and rules", "goal or rule", "limit", "found", "where", "")
+        for goal in plan.evaluation.goals:
+            limit = f"{goal.op} {goal.limit:.4g}"
+            shown.add_row(
+                text(f"{goal.roi} {unit(goal.metric)}"), text(limit), cell(goal.value), text(goal.reason),
+                text(goal_words(goal)),
+            )  # fmt: skip
+        for rule in plan.rules:
+            shown.add_row(
+                text(rule.rule),
+                text(rule.limit),
+                text(rule_value(rule)),
+                text(rule.where),
+                text(_status(rule)),
+            )
+        console.show(shown)
     say(f"required goals: {GoalCounts.of(goal for goal in plan.evaluation.goals if goal.required)}")
     say(f"rules: {RuleCounts.of(plan.rules)}")
+    order = ("broken", "reported", "not checked")
+    others = sorted((r for r in plan.rules if r.status in order), key=lambda rule: order.index(rule.status))
+    for rule in () if full else others[:MOST_RULES]:
+        found = "" if rule.worst is None else f" {rule_value(rule)} ({rule.limit})"
+        say(f"  {_status(rule)}: {rule.rule}{found}")
+    if not full and len(others) > MOST_RULES:
+        say(f"  {len(others) - MOST_RULES} more that are not kept; -v lists all")
+
+
+def _status(rule: RuleResult) -> str:
+    return "BROKEN" if rule.broken else rule.status
+
+
+def rule_value(rule: RuleResult) -> str:
+    """Worst case of a rule with its unit, a dash for none."""
+    return "-" if rule.worst is None else f"{rule.worst:.3g} {rule.unit}".strip()
+
+
+def organs_by_nearness(plan: Plan) -> list[str]:
+    """Structures that are no target: those with a goal by what is left to its limit, then by D2cc, highest first."""
+    targets = {target.roi for target in plan.targets}
+    left: dict[str, float] = {}
+    for goal in plan.evaluation.goals:
+        if goal.value is not None and goal.roi not in targets:
+            left[goal.roi] = min(left.get(goal.roi, float("inf")), room(goal))
+    metrics = plan.evaluation.structures
+    names = [name for name in metrics if name not in targets]
+    return sorted(
+        names, key=lambda name: (left.get(name, float("inf")), -(metrics[name].get("D2cc_gy") or 0.0))
+    )
 
 
 def goal_words(goal: GoalResult) -> str:
@@ -162,14 +224,17 @@ def goal_words(goal: GoalResult) -> str:
     return f"{'met' if goal.met else 'MISSED' if goal.required else 'aim missed'}{near}"
 
 
-def _show_implant(plan: Plan) -> None:
+def _show_implant(plan: Plan, full: bool) -> None:
     kinds = ", ".join(
         f"{s.model} {s.air_kerma_strength_U:.3f} U ({s.apparent_activity_mCi:.2f} mCi apparent)"
         for s in plan.sources
     )
     strengths = [strength for _, strength in strength_of_seeds(plan)]
-    say()
+    if full:
+        say()
     say(f"{plan.seed_count} seeds in {len(plan.needles)} needles; {kinds}; {sum(strengths):.2f} U in all")
+    if not full:
+        return
     for line in order_list(strength_of_seeds(plan)):
         say(
             f"order: {line.count} seeds {line.model} ({line.planned} and {line.spares} spares) of "

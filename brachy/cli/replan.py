@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from brachy.cli.flags import OutputOptions, PlanFolder, flat_options, print_note, use_threads
+from brachy.cli.flags import OutputOptions, PlanFolder, VerboseOption, flat_options, print_note, use_threads
 from brachy.errors import UsageError
 from brachy.patient.options import SearchOptions
 from brachy.patient.overrides import time_limit_of
@@ -34,6 +34,7 @@ def replan(
         typer.Option("--case", metavar="CASE", help="The patient; by default found beside the plan."),
     ] = None,
     search: SearchOptions,
+    verbose: VerboseOption = False,
     output: OutputOptions,
 ) -> int:
     """Plan the rest of an implantation round what is placed.
@@ -86,7 +87,7 @@ def replan(
         sys.stdout.write(made.to_json())
     else:
         plan_summary.show_replan(made)
-        plan_summary.show_plan(made, folder)
+        plan_summary.show_plan(made, folder, full=verbose)
     return 1 if made.check.failed else 0
 
 

@@ -55,7 +55,7 @@ def _of_targets(plan: Plan) -> VerdictLine:
 def _of_organs(plan: Plan) -> VerdictLine:
     names = _target_names(plan)
     goals = [goal for goal in plan.evaluation.goals if goal.roi not in names]
-    judged = sorted((goal for goal in goals if goal.value is not None), key=_room)
+    judged = sorted((goal for goal in goals if goal.value is not None), key=room)
     if goals:
         shown = [f"{goal.roi}: {_goal(goal)}" for goal in judged[:NAMED_ORGANS]]
         unchecked = [goal.roi for goal in goals if goal.value is None]
@@ -116,7 +116,7 @@ def _goal(goal: GoalResult) -> str:
     return f"{symbol} {goal.value:.4g} {unit} {limit} {state}{near}{aim}".replace("  ", " ")
 
 
-def _room(goal: GoalResult) -> float:
+def room(goal: GoalResult) -> float:
     """What is left to the limit, as a share of it: the least first."""
     assert goal.value is not None
     share = goal.value / goal.limit if goal.limit else float("inf")

@@ -17,7 +17,7 @@ from brachy.evaluation.robustness import robust_folder
 from brachy.output.csv_tables import alternatives_csv
 from brachy.output.recompute import dose_volume_table
 from brachy.patient.plan import Plan
-from tests.cohort.test_cluster import quick_protocol
+from tests.quick_protocol import quick_text
 
 ADDED = ("D95_gy", "V120_pct")
 
@@ -26,7 +26,7 @@ ADDED = ("D95_gy", "V120_pct")
 def made(tmp_path_factory):
     """Folder and cohort record of a plan that was made with two more metrics in the list."""
     folder = tmp_path_factory.mktemp("metric")
-    (folder / "quick.toml").write_text(quick_protocol())
+    (folder / "quick.toml").write_text(quick_text())
     options = [("protocol", str(folder / "quick.toml")), ("direction", "0")]
     with pytest.MonkeyPatch.context() as patch:
         more = [Column(name, EVERYWHERE) for name in ADDED]

@@ -1,7 +1,11 @@
 """The verdict in three lines, on plans that differ in one thing each."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+from rich.console import Console
+
+from brachy.cli import console
 from brachy.cli.plan_summary import show_plan
 from brachy.output.verdict import verdict
 from brachy.patient.check_report import CheckItem, CheckReport
@@ -10,6 +14,7 @@ from brachy.patient.optimiser_record import OptimiserRecord
 from brachy.patient.plan import PlanStructure
 from tests.small_plan import small_plan
 
+SHOWN = ("volume_cc", "mean_gy", "D2cc_gy", "D0.1cc_gy", "max_gy")
 PASSED = CheckReport.of([CheckItem("seeds", "12", "12", 0, 0, "", True, "RTPLAN.dcm")])
 
 
@@ -131,6 +136,60 @@ def test_no_check_a_failed_one_and_a_structure_not_understood_stand_against_it()
         roi="X1", role="organ", source="default", why="", understood=False, obstacle=True, obstacle_why=""
     )
     assert lines(plan(structures=(unclear,)))["against it"] == ("amber", "ROIs not understood: X1")
+
+
+def screen_lines(made, capsys, monkeypatch, full=False):
+    """Lines of the summary on a terminal of 80 columns, which breaks longer ones."""
+    monkeypatch.setattr(console, "_OUT", Console(width=80, highlight=False, markup=False))
+    show_plan(made, Path("plan-liver"), full=full)
+    shown = capsys.readouterr().out.splitlines()
+    return sum(max(1, -(-len(line) // 80)) for line in shown), "\n".join(shown)
+
+
+def test_the_summary_fits_a_screen_of_80_by_45_whatever_stands_against_the_plan(capsys, monkeypatch):
+    organs = {f"Organ {k}": dict.fromkeys(SHOWN, 12.3456) for k in range(40)}
+    unclear = tuple(
+        PlanStructure(
+            roi=f"X{k}", role="organ", source="default", why="nothing is known of it", understood=False,
+            obstacle=True, obstacle_why="every contoured organ stops a needle",
+        )
+        for k in range(3)
+    )  # fmt: skip
+    rules = [
+        RuleResult(
+            rule=f"needle to something {k}", limit=">= 2 mm", worst=1.5, where="needle A1", status=status
+        )
+        for k, status in enumerate(["kept"] * 20 + ["reported"] * 9 + ["broken"] * 9)
+    ]
+    rules += [
+        RuleResult(
+            rule=f"needle to {k}",
+            limit=">= 2 mm",
+            worst=None,
+            where="no such structure",
+            status="not checked",
+        )
+        for k in range(9)
+    ]
+    made = plan(
+        structures=unclear, rules=tuple(rules),
+    ).model_copy(update={"assumed": ("a sentence of what was assumed " * 5,) * 30})  # fmt: skip
+    evaluation = made.evaluation.model_copy(update={"structures": {**made.evaluation.structures, **organs}})
+    made = made.model_copy(update={"evaluation": evaluation})
+    count, shown = screen_lines(made, capsys, monkeypatch)
+    assert count < 45, shown
+    for word in (
+        "BROKEN: needle to something 29",
+        "23 more that are not kept",
+        "30 assumed",
+        "report.html",
+        "X2",
+    ):
+        assert word in shown
+    count, shown = screen_lines(made, capsys, monkeypatch, full=True)
+    assert all(rule.rule in shown for rule in rules)
+    assert all(f"Organ {k}" in shown for k in range(40))
+    assert shown.count("a sentence of what was assumed") >= 30
 
 
 def test_they_are_the_last_lines_on_the_terminal(capsys):
