@@ -106,7 +106,8 @@ PrintedTemplateOption = Annotated[
     typer.Option(
         "--guide",
         metavar="hole=MM,plate=MM,...",
-        help="Measures of the printed template, mm: hole, plate, sleeve, wall, standoff; all: sleeves at every hole.",
+        help="Printed template, mm: hole, plate, sleeve, wall, standoff; face=skin (default), feet or plate; all: a "
+        "sleeve at every hole; patient: with the ID.",
     ),
 ]
 PlanFolder = Annotated[Path, typer.Argument(metavar="PLAN", help="Folder that `brachy plan` wrote.")]

@@ -8,6 +8,7 @@ from typing import Any
 
 from brachy.errors import BrachyError, UsageError
 from brachy.geometry.structures import Structure
+from brachy.output.template_face import FACES, LONGEST_MM, OFFSET_MM
 from brachy.output.template_solid import (
     PrintedTemplateOptions,
     check_measures,
@@ -70,25 +71,26 @@ def write_printed_templates(
     BrachyError
         If the plan has no needle, or the file cannot be written.
     """
-    options = options or PrintedTemplateOptions()
+    options = options or PrintedTemplateOptions(face="skin")
     regions = structures if structures is not None else case.structures if case is not None else ()
     used = [k for k in range(len(plan.templates)) if any(n.template == k for n in plan.needles)]
     if not used:
         raise BrachyError("a plan without needles needs no template: plan again")
+    external = next((s for s in regions if s.role == "external" and not s.is_empty), None)
     written = []
     for index in used:
         file = Path(path)
         if len(used) > 1:
             file = file.with_name(f"{file.stem}-{index + 1}{file.suffix}")
-        write_bytes_whole(file, stl_bytes(template_solid(plan, index, options)))
-        written.append(PrintedTemplate(file, _notes(plan, index, options, regions)))
+        write_bytes_whole(file, stl_bytes(template_solid(plan, index, options, external)))
+        written.append(PrintedTemplate(file, _notes(plan, index, options, external)))
     return tuple(written)
 
 
 def printed_template_options(
     given: str | None, needle_radius_mm: float | None = None
 ) -> PrintedTemplateOptions | None:
-    """Read the measures of the printed template from `hole=MM,plate=MM,sleeve=MM,wall=MM,standoff=MM,all`.
+    """Read the measures of the printed template from `hole=MM,plate=MM,sleeve=MM,wall=MM,standoff=MM,face=...,all`.
 
     They are checked where the needle is known, before anything is planned.
 
@@ -106,16 +108,23 @@ def printed_template_options(
         "wall": "wall_mm",
         "standoff": "standoff_mm",
     }
-    chosen: dict[str, Any] = {}  # keywords of the options, of several types
+    chosen: dict[str, Any] = {"face": "skin"}  # keywords of the options, of several types
     for part in given.split(","):
         name, equals, value = part.strip().partition("=")
         if name == "all" and not equals:
             chosen["whole_grid"] = True
+        elif name == "patient" and not equals:
+            chosen["with_patient"] = True
+        elif name == "face" and value.strip() in FACES:
+            chosen["face"] = value.strip()
+        elif name == "face":
+            raise UsageError(f"--guide face={value}: choose {', '.join(FACES)}")
         elif name in fields and value:
             chosen[fields[name]] = number(value, f"--guide {name}")
         else:
             raise UsageError(
-                f"--guide {part.strip()}: give {'=MM, '.join(fields)}=MM or all, separated by commas"
+                f"--guide {part.strip()}: give {'=MM, '.join(fields)}=MM, face=skin|feet|plate, all or patient, "
+                "separated by commas"
             )
     options = PrintedTemplateOptions(**chosen)
     if needle_radius_mm is not None:
@@ -124,18 +133,25 @@ def printed_template_options(
 
 
 def _notes(
-    plan: Plan, template: int, options: PrintedTemplateOptions, structures: Sequence[Structure]
+    plan: Plan, template: int, options: PrintedTemplateOptions, external: Structure | None
 ) -> tuple[str, ...]:
-    """Sentences on added depth and on clearance from the skin."""
+    """Sentences on what it stands on, on added depth, and on clearance from the skin."""
     name, notes = f"template {template + 1}", []
     if options.standoff_mm > 0:
         notes.append(
             f"{name}: the outer face is {options.standoff_mm:g} mm outside the template's plane: "
             f"add {_added_depth(plan, template, options)} mm to each depth from the template"
         )
-    external = next((s for s in structures if s.role == "external" and not s.is_empty), None)
     if external is None:
-        return (*notes, f"{name}: no outline of the patient, so clearance of the skin is unknown")
+        unknown = f"{name}: no outline of the patient, so clearance of the skin is unknown"
+        return (*notes, unknown if options.face == "plate" else f"{unknown}, and it stands on nothing")
+    if options.face != "plate":
+        what = "a wall whose edge follows" if options.face == "skin" else "three feet whose ends follow"
+        notes.append(
+            f"{name}: it stands on {what} the skin at {OFFSET_MM:g} mm, and on nothing where the skin is over "
+            f"{LONGEST_MM:g} mm away; print with the side to the skin up: only the raised marks, then under the plate, "
+            "need support"
+        )
     needed = _standoff_needed(plan, template, options, external)
     if needed > options.standoff_mm:
         notes.append(

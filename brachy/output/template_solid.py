@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.errors import UsageError
+from brachy.geometry.structures import Structure
 from brachy.needles.template import TemplateLayout, column_letters, parse_hole
 from brachy.output.figures import cuts
+from brachy.output.template_face import LONGEST_MM, standing
 from brachy.patient.plan import Plan
 
 Float = NDArray[np.float64]
@@ -41,6 +43,9 @@ SMALL_LETTER_MM = 2.4
 NOTCH_MM = 2.5
 """Height of the characters over the plate; their size, of the small ones at the holes; depth of the notches
 (engineering choice)."""
+
+CROSS_MM = (0.8, 2.5)
+"""Width and length of the raised lines at the edges on which the lasers lie (engineering choice)."""
 
 SMOOTH_MM = 1e-3
 """Points nearer than this are merged: STL has 32-bit numbers, and a point split in two would be a crack (engineering
@@ -68,6 +73,10 @@ class PrintedTemplateOptions:
         Distance of the outer face from the template's plane, away from the patient. Depths from it grow by as much.
     whole_grid : bool
         A sleeve at every hole of the template, not only at those with needles; without a needle along its axis.
+    face : {"plate", "skin", "feet"}
+        The plate alone, or what it stands on (`brachy.output.template_face`).
+    with_patient : bool
+        The patient's ID raised beside the plan's code.
     """
 
     hole_diameter_mm: float | None = None
@@ -76,6 +85,8 @@ class PrintedTemplateOptions:
     wall_mm: float = 1.5
     standoff_mm: float = 0.0
     whole_grid: bool = False
+    face: str = "plate"
+    with_patient: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +151,12 @@ def sleeves_of(plan: Plan, template: int, options: PrintedTemplateOptions) -> li
     return found
 
 
-def template_solid(plan: Plan, template: int = 0, options: PrintedTemplateOptions | None = None) -> Solid:
+def template_solid(
+    plan: Plan,
+    template: int = 0,
+    options: PrintedTemplateOptions | None = None,
+    external: Structure | None = None,
+) -> Solid:
     """Solid of a template in the patient's frame (LPS), mm.
 
     Parameters
@@ -151,28 +167,36 @@ def template_solid(plan: Plan, template: int = 0, options: PrintedTemplateOption
         Index of the template in the plan.
     options : PrintedTemplateOptions, optional
         Measures.
+    external : Structure, optional
+        Outline of the patient, for a template that stands on the skin.
 
     Raises
     ------
     UsageError
         As `check_measures`.
+    BrachyError
+        As `brachy.output.template_face.standing`.
     """
     options = options or PrintedTemplateOptions()
     bore = check_measures(options, plan.protocol.needle.radius_mm)
     layout, sleeves = TemplateLayout.of(plan.templates[template]), sleeves_of(plan, template, options)
     low, high = outline_of(plan, template, options)
     top, bottom = options.standoff_mm, options.standoff_mm - options.thickness_mm
-    solids = [_slab(low, high, bottom, top)]
+    outline = _outline(low, high)
+    solids = [outline.extrude(top - bottom).translate((0.0, 0.0, bottom))]
+    if options.face != "plate" and external is not None:
+        solids.append(standing(options.face, external, layout, low, high, 0.5 * (top + bottom), outline))
     if options.sleeve_mm > 0:
         outer = 0.5 * bore + options.wall_mm
         solids += [_tube(sleeve, outer, options.sleeve_mm, bottom, top) for sleeve in sleeves]
     maker, operation = _modeller().Manifold, _modeller().OpType
     body = maker.batch_boolean(solids, operation.Add)
     inner = 0.5 * bore / np.cos(np.pi / SEGMENTS)
-    holes = [_bore(sleeve, float(inner), options.sleeve_mm, bottom, top) for sleeve in sleeves]
+    holes = [_bore(sleeve, float(inner), options, bottom, top) for sleeve in sleeves]
     texts = [_text(*written, top) for written in _labels(plan, template, sleeves, low, high, options)]
     marked = maker.batch_boolean([body, *(text for text in texts if text is not None)], operation.Add)
     heights = (bottom - 1.0, top + 2.0)
+    marked = marked + maker.batch_boolean(_cross(layout, low, high, top), operation.Add)
     notches = _notches(layout, low, high, heights)
     found = maker.batch_boolean([marked, *holes, *notches], operation.Subtract)
     return found.transform(_to_patient(plan, template)).simplify(SMOOTH_MM)
@@ -273,16 +297,15 @@ def outline_of(plan: Plan, template: int, options: PrintedTemplateOptions) -> tu
     return places.min(axis=0) - margin - extra, places.max(axis=0) + margin + extra
 
 
-def _slab(low: Float, high: Float, bottom: float, top: float) -> Solid:
-    """Plate with round corners, between two heights."""
+def _outline(low: Float, high: Float) -> Any:
+    """Section of the plate, with round corners."""
     size = high - low
     inner = (
         _modeller()
         .CrossSection.square((float(size[0]) - 6.0, float(size[1]) - 6.0))
         .translate((float(low[0]) + 3.0, float(low[1]) + 3.0))
     )
-    outline = inner.offset(3.0, _modeller().JoinType.Round, 2.0, SEGMENTS)
-    return outline.extrude(top - bottom).translate((0.0, 0.0, bottom))
+    return inner.offset(3.0, _modeller().JoinType.Round, 2.0, SEGMENTS)
 
 
 def _tube(sleeve: Sleeve, radius: float, length: float, bottom: float, top: float) -> Solid:
@@ -296,9 +319,10 @@ def _tube(sleeve: Sleeve, radius: float, length: float, bottom: float, top: floa
     return rod.trim_by_plane((0.0, 0.0, -1.0), -middle)
 
 
-def _bore(sleeve: Sleeve, radius: float, length: float, bottom: float, top: float) -> Solid:
-    """What is cut out for the needle: through plate, sleeve and what stands on the plate."""
+def _bore(sleeve: Sleeve, radius: float, options: PrintedTemplateOptions, bottom: float, top: float) -> Solid:
+    """What is cut out for the needle: through plate, sleeve, what stands on the plate and what it stands on."""
     slant = radius * sleeve.tangent
+    length = options.sleeve_mm if options.face == "plate" else max(options.sleeve_mm, LONGEST_MM)
     low = sleeve.along(bottom) - length - BEYOND_MM - slant
     return _rod(sleeve, radius, low, sleeve.along(top) + BEYOND_MM + slant)
 
@@ -340,11 +364,19 @@ def _labels(
         for (c, r), (x, y) in holes.items():
             found.append((f"{column_letters(c)}{r}", x, y - 0.36 * pitch, SMALL_LETTER_MM, 0.8 * pitch))
     toward = cuts.edge_letters(cuts.template_cut(plan, template, 0.0))[2]
-    middle, width = 0.5 * float(low[0] + high[0]), float(high[0] - low[0]) - 8.0
-    word = "-".join(cuts.SIDES[letter].upper() for letter in toward)
-    found.append((word, middle, float(high[1]) - NOTCH_MM - 1.7 - 0.5 * LETTER_MM, LETTER_MM, width))
+    width = 0.42 * float(high[0] - low[0])
+    x = float(low[0]) + 0.5 * width + 2.0  # beside the raised line in the middle
+    upper, lower = (
+        float(high[1]) - NOTCH_MM - 1.7 - 0.5 * LETTER_MM,
+        float(low[1]) + NOTCH_MM + 1.7 + 0.5 * LETTER_MM,
+    )
+    found.append(("-".join(cuts.SIDES[letter].upper() for letter in toward), x, upper, LETTER_MM, width))
+    aside = cuts.towards(layout.column).replace(", ", "-").upper()
+    found.append((aside, float(high[0]) - 0.5 * width - 2.0, upper, LETTER_MM, width))
     name = plan.checksum[:8] + (f" / {template + 1}" if len(plan.templates) > 1 else "")
-    found.append((name.strip(), middle, float(low[1]) + NOTCH_MM + 1.7 + 0.5 * LETTER_MM, LETTER_MM, width))
+    found.append((name.strip(), x, lower, LETTER_MM, width))
+    if options.with_patient:
+        found.append((plan.case.patient_id, float(high[0]) - 0.5 * width - 2.0, lower, LETTER_MM, width))
     return found
 
 
@@ -370,11 +402,34 @@ def _text(text: str, x: float, y: float, height: float, width: float, top: float
     return section.translate((x, y)).extrude(RAISED_MM + 0.2).translate((0.0, 0.0, top - 0.2))
 
 
-def _notches(layout: TemplateLayout, low: Float, high: Float, heights: tuple[float, float]) -> list[Solid]:
-    """Prisms cut from the edges at layer 0 (left and right) and at the middle column (top and bottom)."""
+def _cross(layout: TemplateLayout, low: Float, high: Float, top: float) -> list[Solid]:
+    """Raised lines behind the notches, along layer 0 and the middle column: there the lasers lie."""
+    x, y = _middle(layout, low, high)
+    wide, long = CROSS_MM
+    start, beside = NOTCH_MM + 0.5, NOTCH_MM + LETTER_MM + 1.5  # beside the numbers of the rows
+    flat, upright = (long, wide), (wide, long)
+    found = []
+    for size, corner in (
+        (flat, (float(low[0]) + beside, y - 0.5 * wide)),
+        (flat, (float(high[0]) - beside - long, y - 0.5 * wide)),
+        (upright, (x - 0.5 * wide, float(low[1]) + start)),
+        (upright, (x - 0.5 * wide, float(high[1]) - start - long)),
+    ):
+        bar = _modeller().CrossSection.square(size).translate(corner).extrude(RAISED_MM + 0.2)
+        found.append(bar.translate((0.0, 0.0, top - 0.2)))
+    return found
+
+
+def _middle(layout: TemplateLayout, low: Float, high: Float) -> tuple[float, float]:
+    """Where layer 0 and the middle column cross, within the plate."""
     x, y = layout.on_plate((layout.columns - 1) // 2, layout.central_row)
     x = float(np.clip(x, low[0] + 5.0, high[0] - 5.0))
-    y = float(np.clip(y, low[1] + 5.0, high[1] - 5.0))
+    return x, float(np.clip(y, low[1] + 5.0, high[1] - 5.0))
+
+
+def _notches(layout: TemplateLayout, low: Float, high: Float, heights: tuple[float, float]) -> list[Solid]:
+    """Prisms cut from the edges at layer 0 (left and right) and at the middle column (top and bottom)."""
+    x, y = _middle(layout, low, high)
     found = []
     for corner, inward in (
         ((float(low[0]), y), (1.0, 0.0)),

@@ -125,7 +125,9 @@ def test_notes_on_depth_and_skin_follow_each_needle(tmp_path):
         [[(-200, -97, z), (200, -97, z), (200, 100, z), (-200, 100, z)] for z in range(0, 200, 5)],
         role="external",
     )
-    (made,) = write_printed_templates(plan, None, tmp_path / "t.stl", structures=[body])
+    (made,) = write_printed_templates(
+        plan, None, tmp_path / "t.stl", PrintedTemplateOptions(), structures=[body]
+    )
     # the skin is 13 mm below the template's plane; a sleeve's end, a disc across its axis, reaches deepest at its rim
     tilts = np.radians([tilt for _, _, tilt, _ in TILTS])
     deepest = (PLATE + SLEEVE * np.cos(tilts) + (0.5 * BORE + WALL) * np.sin(tilts)).max()

@@ -17,7 +17,9 @@ BORE = 1.5  # needle of 1.3 mm and 0.2 mm
 def printed(tmp_path_factory):
     """STL files of the small plan, its needles, and their meshes."""
     folder = tmp_path_factory.mktemp("printed")
-    templates = write_printed_templates(small_plan(), small_case(), folder / "template.stl")
+    templates = write_printed_templates(
+        small_plan(), small_case(), folder / "template.stl", PrintedTemplateOptions()
+    )
     return templates, [trimesh.load(template.path) for template in templates]
 
 
@@ -171,7 +173,9 @@ def test_a_printed_template_that_would_touch_the_skin_says_so(tmp_path):
         ],
         role="external",
     )
-    (template,) = write_printed_templates(plan, None, tmp_path / "t.stl", structures=[body])
+    (template,) = write_printed_templates(
+        plan, None, tmp_path / "t.stl", PrintedTemplateOptions(), structures=[body]
+    )
     assert template.notes == (
         "template 1: the printed template touches the skin; a stand-off of 3 mm clears it",
     )
@@ -181,7 +185,7 @@ def test_a_printed_template_that_would_touch_the_skin_says_so(tmp_path):
     assert template.notes == (
         "template 1: the outer face is 3 mm outside the template's plane: add 3 mm to each depth from the template",
     )
-    (template,) = write_printed_templates(plan, None, tmp_path / "t.stl")
+    (template,) = write_printed_templates(plan, None, tmp_path / "t.stl", PrintedTemplateOptions())
     assert "no outline of the patient" in template.notes[0]
 
 

@@ -22,6 +22,7 @@ from brachy.output.report.picture import Picture, slice_pictures, template_pictu
 from brachy.output.report.rendering import render, viewer
 from brachy.output.report.robust_section import robust_section
 from brachy.output.report.setup_sheet import set_ups
+from brachy.output.report.template_sheet import ANGLE_DEG, PLACE_MM, hole_rows
 from brachy.output.verdict import verdict
 from brachy.patient.case import Case
 from brachy.patient.colour import Colour
@@ -119,6 +120,9 @@ def render_report(
         scene=scene_figure(plan, structures, dose, region),
         chart=chart,
         set_ups=set_ups(plan, structures, case.grid),
+        holes=hole_rows(plan),
+        hole_mm=PLACE_MM,
+        hole_deg=ANGLE_DEG,
         maps=plate_maps(plan, chart),
         angles=one_direction(chart),
         layers=_layers(plan),

@@ -17,8 +17,10 @@ from brachy.output.report.needle_chart import chart_rows
 from brachy.output.report.setup_drawings import Outline
 from brachy.output.report.setup_sheet import first_skin, set_ups, skin_mark
 from brachy.output.report.setup_words import Lie, pointing
+from brachy.output.report.template_sheet import hole_rows
 from brachy.patient.access_record import AccessRecord
 from tests.browser import chromium, open_page
+from tests.output.test_angled_needles import angled_plan
 from tests.quick_protocol import QUICK
 from tests.report_cases import report_inputs
 
@@ -189,3 +191,22 @@ def test_sheet_and_chart_print_on_one_page_each_and_the_chart_is_the_plan(made, 
 def pages(browser):
     printed = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True, "preferCSSPageSize": True})
     return len(re.findall(rb"/MediaBox", base64.b64decode(printed["data"])))
+
+
+def test_the_sheet_to_measure_the_print_has_places_and_lean_of_every_hole():
+    """Of needles at known angles to the plate: lean and its side by spherical trigonometry here."""
+    plan = angled_plan()
+    rows = {row.name: row for row in hole_rows(plan)}
+    template = plan.templates[0]
+    column, row_axis, axis = (np.array(v) for v in (template.column, template.row, template.direction))
+    assert len(rows) == len(plan.needles)
+    for needle in plan.needles:
+        found = rows[needle.hole]
+        off = np.array(needle.hole_mm) - np.array(template.origin_mm)
+        assert (found.column_mm, found.row_mm) == pytest.approx((off @ column, off @ row_axis), abs=0.006)
+        along = np.array(needle.direction)
+        assert math.cos(math.radians(found.lean_deg)) == pytest.approx(along @ axis, abs=1e-4)
+        if found.lean_deg:
+            side = math.radians(found.lean_toward_deg)
+            inward = math.cos(side) * column + math.sin(side) * row_axis
+            assert along @ inward == pytest.approx(math.sin(math.radians(found.lean_deg)), abs=2e-3)
