@@ -38,7 +38,7 @@ test-fast: $(STAMP)
 
 # The property tests of plan and replan on 100 new random cases each. About half an hour.
 property: $(STAMP)
-	PROPERTY_EXAMPLES=100 $(BIN)/pytest -q -s tests/property
+	PROPERTY_EXAMPLES=100 $(BIN)/pytest -q -s tests/property tests/end_to_end/test_phantom_plans.py
 
 # docs/validation.md from the commissioning report; DATA holds the public clinical data sets.
 DATA ?= ../shared/data

@@ -13,6 +13,7 @@ from brachy.cli import app
 from brachy.patient.options import NeedleOptions, PrescriptionOptions, SourceOptions
 from brachy.patient.overrides import changed_protocol
 from brachy.version import __version__
+from tests.quick_protocol import instead_of_the_shipped
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -185,6 +186,7 @@ def test_a_model_is_drawn(capsys, monkeypatch, tmp_path):
 
 def test_a_phantom_is_written_and_planned_from_disk(capsys, monkeypatch, tmp_path):
     """The whole way as files: phantom to DICOM, plan it from one slice, recompute the dose from the RT Plan."""
+    instead_of_the_shipped(monkeypatch, tmp_path / "plans")
     monkeypatch.chdir(tmp_path)
     assert run(capsys, monkeypatch, "phantom", "sphere-35mm", "-o", "case")[0] == 0
     slices = sorted((tmp_path / "case").rglob("*.dcm"))

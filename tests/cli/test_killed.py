@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="needs /proc and signals of Linux"
 )
 
-COUNT = 3
+COUNT = 2
 """Runs of each command that are killed; `make reliability` has 25."""
 
 
@@ -27,7 +27,7 @@ def test_killed_at_random_moments(commands, tmp_path):
 
 
 def test_interrupted_at_random_moments(commands, tmp_path):
-    found = killing.series(tmp_path, commands, 2, signal.SIGINT, seed=2)
+    found = killing.series(tmp_path, commands, COUNT, signal.SIGINT, seed=2)
     assert not found["problems"]
     assert found["ended"] > 0
 

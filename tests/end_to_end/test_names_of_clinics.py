@@ -235,7 +235,7 @@ def test_from_elsewhere_no_needle_meets_them_and_the_folder_says_so(chinese, tmp
 
 
 def test_free_lets_needles_pass_and_is_recorded(chinese, tmp_path, capsys, monkeypatch):
-    words = ("plan", str(chinese), "--direction", "0", "--free", "门静脉", "--free", "肋骨")
+    words = ("plan", str(chinese), "-v", "--direction", "0", "--free", "门静脉", "--free", "肋骨")
     code, shown, _ = run(capsys, monkeypatch, *words, "-o", str(tmp_path / "out"))
     assert code == 0
     assert "Structures and their roles" in shown

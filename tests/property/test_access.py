@@ -79,7 +79,7 @@ def worst(points, radius_at, low, high):
 def test_axes_are_barred_as_by_brute_force():
     barred = {"": 0, COUCH: 0, "Table": 0, BELOW: 0, SECTOR: 0, SCAN: 0}
 
-    @examples(60)
+    @examples(250)
     @given(
         st.integers(0, 2**32 - 1), angles, st.floats(-50, 50), tables, st.lists(things, max_size=3), positions
     )
@@ -117,6 +117,8 @@ def judged(limits, azimuth, tilt, rules, position, access, boxes):
             return "", False
         if off > 0:
             return SECTOR, True
+    if min(abs(tilt - limit) for limit in rule.tilt_deg) < 0.01:
+        return "", False
     if not rule.tilt_deg[0] <= tilt <= rule.tilt_deg[1]:
         return SECTOR, True
     down = np.array([*DOWN[position[2:]], 0.0]) if position else None
