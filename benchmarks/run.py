@@ -84,7 +84,7 @@ def main() -> None:
     plans = ""
     if not arguments.quick:
         print("planning", flush=True)
-        for script in ("planning.py", "robustness.py"):
+        for script in ("planning.py", "robustness.py", "growth.py"):
             words = [sys.executable, str(ROOT / "benchmarks" / script)]
             plans += subprocess.run(words, check=True, capture_output=True, text=True, cwd=ROOT).stdout
     text = TEMPLATE.format(

@@ -176,7 +176,7 @@ class Drawings:
             return
         flat /= np.linalg.norm(flat)
         level = np.array([toward @ sheet.right, 0.0])
-        sheet.segment("level", start, tuple(start + 1.4 * ARC_MM * level))
+        sheet.segment("level", start, tuple(start + 1.15 * ARC_MM * level))
         turns = np.linspace(0.0, 1.0, 25)
         begin, end = 0.0, float(np.arctan2(abs(flat[1]), abs(flat[0])))
         arc = [
@@ -185,7 +185,7 @@ class Drawings:
         ]
         sheet.path("arc", arc)
         half = 0.5 * end
-        place = start + 1.2 * ARC_MM * np.array([np.cos(half) * level[0], np.sin(half) * np.sign(flat[1])])
+        place = start + 1.4 * ARC_MM * np.array([np.cos(half) * level[0], np.sin(half) * np.sign(flat[1])])
         sheet.word("angle", float(place[0]), float(place[1]), f"{angle_deg:.0f}°")
 
 
