@@ -35,7 +35,7 @@ def examples(few):
         database=None,
         deadline=None,
         print_blob=True,
-        phases=(Phase.generate,),
+        phases=(Phase.explicit, Phase.generate),
         suppress_health_check=list(HealthCheck),
     )
 

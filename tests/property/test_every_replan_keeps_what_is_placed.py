@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import example
 
 from brachy.dosimetry.tg43 import dose
 from brachy.optimise import plan, replan
@@ -91,6 +92,9 @@ def test_what_is_placed_stays_and_the_rest_keeps_every_rule():
     counted = Counted()
 
     @examples(12)
+    @example(
+        296
+    )  # a needle measured 5 mm off its line: the next one's seeds, as planned, are too near to its own
     @numbers
     def stays(number):
         rng = np.random.default_rng(number)

@@ -18,6 +18,7 @@ from brachy.optimise.replanning.reopen import (
     problem_with,
     reopen,
     searched_needles,
+    without_conflicts,
 )
 from brachy.optimise.search import Solution, anneal, moves_for
 from brachy.patient.case import Case
@@ -79,7 +80,7 @@ def plan_edited(
         )
         control.show("influence")
         problem = problem_with(opened, fixed, closed)
-        start = loading_of(rest, problem.candidates, plan)
+        start = without_conflicts(loading_of(rest, problem.candidates, plan), problem.candidates)
         rule = plan.protocol.search
         moves = moves_for(len(problem.candidates), rule.fine_moves)
         value = float(sum(problem.terms_of(start).values()))

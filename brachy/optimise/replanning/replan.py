@@ -22,6 +22,7 @@ from brachy.optimise.replanning.reopen import (
     loading_of,
     problem_with,
     searched_needles,
+    without_conflicts,
 )
 from brachy.optimise.replanning.state import Key, Standing, opened_for, stand
 from brachy.optimise.search import SearchProblem, Solution, anneal, moves_for
@@ -119,8 +120,9 @@ def search_rest(
     control.show("influence")
     problem = problem_with(opened, standing.fixed, standing.closed, standing.present)
     every = [*standing.rest]
-    start = loading_of(every, problem.candidates, plan)
-    problem = _preferring(problem, start, protocol)
+    planned = loading_of(every, problem.candidates, plan)
+    problem = _preferring(problem, planned, protocol)
+    start = without_conflicts(planned, problem.candidates)
     points = np.concatenate([part.points_mm[: part.counts[problem.level]] for part in problem.samples])
     carried = problem.arrays.base + dose_of(opened, every, points)
     figures = {"now": figures_of(problem, problem.arrays.base), "old": figures_of(problem, carried)}
