@@ -2,7 +2,8 @@
 
 From plan.json come only the patient position, the sector and limits of the protocol, the borders of the image and the
 axis of the bore. Straight down, the couch's top, the needles' lines and their entries are found again by geometry of
-its own. A circular field of view is not looked at: no file that is checked has it.
+its own. A circular field of view is not looked at, because no file that is checked has it: where the image has one, the
+entries are not checked.
 """
 
 from collections.abc import Mapping, Sequence
@@ -226,7 +227,7 @@ def _entries(
 ) -> tuple[float, bool, str] | None:
     """Needles whose first point in the outline lies at the image's border."""
     low, high, size = known.scan_low_mm, known.scan_high_mm, known.scan_spacing_mm
-    if low is None or high is None or size is None or body is None:
+    if low is None or high is None or size is None or body is None or known.scan_circle:
         return None
     first, last, voxel = np.array(low), np.array(high), np.array(size)
     ends_low = (

@@ -8,7 +8,7 @@ from brachy.cli.console import cell, say, table, text, unit
 from brachy.dosimetry.shown_metrics import Table, metrics_in
 from brachy.dosimetry.strength import air_kerma_rate_at_1m, order_list, strength_needed
 from brachy.output.csv_tables import most_exposed_organ
-from brachy.output.verdict import room, verdict
+from brachy.output.verdict import organs_by_nearness, verdict
 from brachy.patient.evaluation_record import GoalCounts, GoalResult, RuleCounts, RuleResult
 from brachy.patient.plan import Plan
 from brachy.units import mci_from_strength
@@ -200,20 +200,6 @@ def _status(rule: RuleResult) -> str:
 def rule_value(rule: RuleResult) -> str:
     """Worst case of a rule with its unit, a dash for none."""
     return "-" if rule.worst is None else f"{rule.worst:.3g} {rule.unit}".strip()
-
-
-def organs_by_nearness(plan: Plan) -> list[str]:
-    """Structures that are no target: those with a goal by what is left to its limit, then by D2cc, highest first."""
-    targets = {target.roi for target in plan.targets}
-    left: dict[str, float] = {}
-    for goal in plan.evaluation.goals:
-        if goal.value is not None and goal.roi not in targets:
-            left[goal.roi] = min(left.get(goal.roi, float("inf")), room(goal))
-    metrics = plan.evaluation.structures
-    names = [name for name in metrics if name not in targets]
-    return sorted(
-        names, key=lambda name: (left.get(name, float("inf")), -(metrics[name].get("D2cc_gy") or 0.0))
-    )
 
 
 def goal_words(goal: GoalResult) -> str:

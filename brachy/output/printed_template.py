@@ -8,7 +8,7 @@ from typing import Any
 
 from brachy.errors import BrachyError, UsageError
 from brachy.geometry.structures import Structure
-from brachy.output.template_face import FACES, LONGEST_MM, OFFSET_MM
+from brachy.output.template_face import FACES, LONGEST_MM, OFFSET_MM, NothingToStandOnError
 from brachy.output.template_solid import (
     PrintedTemplateOptions,
     check_measures,
@@ -62,7 +62,8 @@ def write_printed_templates(
     Returns
     -------
     tuple of PrintedTemplate
-        One for each template that has needles.
+        One for each template that has needles. Where one finds no skin to stand on the plate alone is written, and a
+        note says so.
 
     Raises
     ------
@@ -82,8 +83,14 @@ def write_printed_templates(
         file = Path(path)
         if len(used) > 1:
             file = file.with_name(f"{file.stem}-{index + 1}{file.suffix}")
-        write_bytes_whole(file, stl_bytes(template_solid(plan, index, options, external)))
-        written.append(PrintedTemplate(file, _notes(plan, index, options, external)))
+        made, refused = options, list[str]()
+        try:
+            solid = template_solid(plan, index, options, external)
+        except NothingToStandOnError as error:  # the plan is not to be lost for it
+            made = replace(options, face="plate")
+            solid, refused = template_solid(plan, index, made), [f"template {index + 1}: {error}"]
+        write_bytes_whole(file, stl_bytes(solid))
+        written.append(PrintedTemplate(file, (*refused, *_notes(plan, index, made, external))))
     return tuple(written)
 
 

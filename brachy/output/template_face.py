@@ -42,6 +42,10 @@ BEYOND_MM = 2.37
 FOOT_SEGMENTS = 32
 
 
+class NothingToStandOnError(BrachyError):
+    """No skin lies where a template was to stand."""
+
+
 class SkinField:
     """Height of the skin over a lattice in the template's plane.
 
@@ -145,7 +149,7 @@ def standing(
 
     Raises
     ------
-    BrachyError
+    NothingToStandOnError
         If no skin lies under the edge, or not under three feet.
     """
     modeller = import_module("manifold3d")
@@ -157,7 +161,7 @@ def standing(
             section = section + modeller.CrossSection.circle(FOOT_MM, FOOT_SEGMENTS).translate((x, y))
     else:
         if not np.isfinite(field.height).any():
-            raise BrachyError("no skin lies under the template: print the plate alone (--guide face=plate)")
+            raise NothingToStandOnError("no skin lies under the template: the plate alone was written")
         outer, inner = (
             outline.offset(-inset, modeller.JoinType.Round, 2.0, FOOT_SEGMENTS)
             for inset in (INSET_MM, INSET_MM + WALL_MM)
@@ -171,7 +175,7 @@ def feet_places(field: SkinField, low: Float, high: Float) -> list[tuple[float, 
 
     Raises
     ------
-    BrachyError
+    NothingToStandOnError
         If it lies under no such three.
     """
     edge = FOOT_MM + 1.5  # within the round corners
@@ -186,6 +190,6 @@ def feet_places(field: SkinField, low: Float, high: Float) -> list[tuple[float, 
     ):
         if all(field.under(x, y, FOOT_MM) for x, y in three):
             return three
-    raise BrachyError(
-        "skin does not lie under three feet of the template: use its fitted wall (--guide face=skin) or the plate alone"
+    raise NothingToStandOnError(
+        "skin does not lie under three feet: the plate alone was written; --guide face=skin gives a fitted wall"
     )

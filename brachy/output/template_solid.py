@@ -174,7 +174,7 @@ def template_solid(
     ------
     UsageError
         As `check_measures`.
-    BrachyError
+    NothingToStandOnError
         As `brachy.output.template_face.standing`.
     """
     options = options or PrintedTemplateOptions()

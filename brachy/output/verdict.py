@@ -123,6 +123,24 @@ def room(goal: GoalResult) -> float:
     return 1.0 - share if goal.op == "<=" else share - 1.0
 
 
+def organs_by_nearness(plan: Plan) -> list[str]:
+    """Structures that are no target: those with a goal by what is left to its limit, then obstacles, then the rest.
+
+    Within the last two by D2cc, the highest first: what holds a target has the target's dose in its own.
+    """
+    targets = _target_names(plan)
+    left: dict[str, float] = {}
+    for goal in plan.evaluation.goals:
+        if goal.value is not None and goal.roi not in targets:
+            left[goal.roi] = min(left.get(goal.roi, float("inf")), room(goal))
+    stopping = {structure.roi for structure in plan.structures if structure.obstacle}
+
+    def key(name: str) -> tuple[float, bool, float]:
+        return left.get(name, float("inf")), name not in stopping, -(_d2cc(plan, name) or 0.0)
+
+    return sorted((name for name in plan.evaluation.structures if name not in targets), key=key)
+
+
 def _named(rules: Sequence[RuleResult]) -> str:
     """The first rules, each with its worst case; of those that are exceeded alike, the farthest."""
     if rules[0].status == "reported":

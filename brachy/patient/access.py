@@ -190,6 +190,7 @@ class Access:
             bore_assumed=self.bore_assumed,
             scan_low_mm=vector(corners.min(axis=0)) if axial else None,
             scan_high_mm=vector(corners.max(axis=0)) if axial else None,
+            scan_circle=self.border.outside is not None,
             scan_spacing_mm=vector(grid.spacing_mm) if axial else None,
         )
 

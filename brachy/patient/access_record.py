@@ -26,6 +26,7 @@ class AccessRecord(Record):
         None, description="lowest corner of the image, at voxel edges; null: its slices are not axial"
     )
     scan_high_mm: Vector | None = Field(None, description="highest corner of the image")
+    scan_circle: bool = Field(False, description="whether the image ends at a circular field of view")
     scan_spacing_mm: Vector | None = Field(None, description="size of its voxels")
 
     @property

@@ -122,3 +122,9 @@ def test_straight_down(first, lies):
 
 def test_no_position():
     assert [straight_down(text) for text in ("", "HF", "SITTING", "HFX")] == [None] * 4
+
+
+def test_a_circular_field_of_view_is_not_checked_and_not_green(case, made, tmp_path):
+    """No file that is checked has the circle: the entries cannot be judged a second time."""
+    items, _ = written(case, with_access(made, scan_circle=True), tmp_path)
+    assert items[ENTRY].passed is None

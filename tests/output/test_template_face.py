@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from brachy.errors import BrachyError, UsageError
+from brachy.errors import UsageError
 from brachy.geometry.structures import Structure
 from brachy.io.phantom.file import load_phantom
 from brachy.needles.template import TemplateLayout
@@ -13,6 +13,7 @@ from brachy.output.printed_template import printed_template_options, write_print
 from brachy.output.template_face import FOOT_MM, OFFSET_MM, WALL_MM
 from brachy.output.template_solid import PrintedTemplateOptions
 from brachy.patient.anatomy import prepare
+from tests.output.test_printed_template import crossings
 from tests.quick_protocol import QUICK
 from tests.small_plan import circle, small_plan
 
@@ -36,22 +37,8 @@ def printed(request, liver, tmp_path_factory):
 
 
 def crossings_of(mesh, points, direction):
-    """Distances (sorted) at which the ray of each point along a direction meets the mesh (Moeller & Trumbore 1997)."""
-    corner = mesh.triangles.astype(np.float64)
-    one, two = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
-    p = np.cross(direction, two)
-    det = (one * p).sum(axis=1)
-    flat = np.abs(det) < 1e-12
-    inverse = 1.0 / np.where(flat, 1.0, det)
-    found = []
-    for point in points:
-        away = point - corner[:, 0]
-        u = (away * p).sum(axis=1) * inverse
-        q = np.cross(away, one)
-        v = (q @ direction) * inverse
-        t = (two * q).sum(axis=1) * inverse
-        found.append(np.sort(t[~flat & (u >= 0) & (v >= 0) & (u + v <= 1)]))
-    return found
+    """Distances (sorted) at which the ray of each point along a direction meets the mesh."""
+    return [crossings(mesh, point, direction) for point in points]
 
 
 def lines_before(plan, mesh, count=600):
@@ -137,12 +124,16 @@ def test_wall_and_feet_are_as_thick_as_they_say(liver, printed):
 
 def test_where_no_skin_lies_it_is_said(tmp_path):
     far = Structure("BODY", [circle((300.0, 300.0, z), 20.0) for z in (90.0, 100.0)], role="external")
-    plan = small_plan()
+    plan, alone = small_plan(), PrintedTemplateOptions()
+    plates = write_printed_templates(plan, None, tmp_path / "plate.stl", alone, structures=[far])
     for face, words in (("skin", "no skin lies under the template"), ("feet", "not lie under three feet")):
-        with pytest.raises(BrachyError, match=words):
-            write_printed_templates(
-                plan, None, tmp_path / "t.stl", PrintedTemplateOptions(face=face), structures=[far]
-            )
+        made = write_printed_templates(
+            plan, None, tmp_path / "t.stl", PrintedTemplateOptions(face=face), structures=[far]
+        )
+        for each, plate in zip(made, plates, strict=True):
+            assert words in each.notes[0]
+            assert not any("it stands on" in note for note in each.notes)
+            assert each.path.read_bytes() == plate.path.read_bytes()
     with pytest.raises(UsageError, match="--guide face=legs: choose skin, feet, plate"):
         printed_template_options("face=legs")
     assert printed_template_options("face=feet,patient").face == "feet"

@@ -23,7 +23,7 @@ from brachy.output.report.rendering import render, viewer
 from brachy.output.report.robust_section import robust_section
 from brachy.output.report.setup_sheet import set_ups
 from brachy.output.report.template_sheet import ANGLE_DEG, PLACE_MM, hole_rows
-from brachy.output.verdict import verdict
+from brachy.output.verdict import organs_by_nearness, verdict
 from brachy.patient.case import Case
 from brachy.patient.colour import Colour
 from brachy.patient.evaluation_record import GoalCounts, RuleCounts
@@ -95,7 +95,7 @@ def render_report(
     rx, rx_of = cuts.prescription(plan)
     targets = list(dict.fromkeys(name for t in plan.targets for name in (t.planned_roi, t.roi)))
     chart = chart_rows(plan, structures)
-    target_rows, organ_rows = _target_rows(plan), _organ_rows(plan, targets)
+    target_rows, organ_rows = _target_rows(plan), _organ_rows(plan)
     return render(
         "plan.html",
         title=f"Implant plan {plan.case.patient_id}".strip(),
@@ -226,11 +226,11 @@ def _target_rows(plan: Plan) -> list[MetricRow]:
     return rows
 
 
-def _organ_rows(plan: Plan, targets: Sequence[str]) -> list[MetricRow]:
+def _organ_rows(plan: Plan) -> list[MetricRow]:
+    found = plan.evaluation.structures
     return [
-        MetricRow(name, values, plan.evaluation.uncertainty.get(name, {}))
-        for name, values in plan.evaluation.structures.items()
-        if name not in targets
+        MetricRow(name, found[name], plan.evaluation.uncertainty.get(name, {}))
+        for name in organs_by_nearness(plan)
     ]
 
 

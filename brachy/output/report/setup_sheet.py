@@ -173,28 +173,24 @@ def _steps(
 ) -> tuple[str, ...]:
     """The procedure, a sentence or two each; when to scan and what to measure are engineering choices."""
     lies = plan.access.sentence if lie.known and plan.access else "as on the planning CT"
+    to_come = [needle for needle in needles if not needle.begun]
     names: dict[int, list[str]] = {}
-    for needle in needles:
+    for needle in to_come:
         names.setdefault(csv_tables.layer_of(needle, plan), []).append(needle_name(plan, needle))
-    layers = list(names)
-    first = names[layers[0]]
-    gaps = ", ".join(f"{hole} {gap:.0f} mm" for hole, gap in corners if gap is not None)
-    rest = [f"{layer:+d}: {', '.join(names[layer])}" for layer in layers[1:]]
-    steps = [
-        f"Lay the patient on the couch: {lies}, arms and cushions as on the planning CT.",
-        f"Move the table until the axial laser is at z = {mark.z_mm:.1f} mm (CT slice {mark.ct_slice}). Mark the cross "
-        f"on the skin: {mark.below_top_mm:.0f} mm below the topmost point of the outline, {abs(mark.aside_mm):.0f} mm "
-        f"from its middle toward the {mark.aside_of}. There needle {mark.hole} enters.",
-        f"Stand at the patient's {where.side} side and set the template so that its needles come {where.words}, the "
-        f"edge with the row of the highest number toward the head.",
-        f"Measure from the template to the skin through the corner holes: {gaps or 'none meets the skin'}. Correct "
-        f"the template where one is off by more than {GAP_MM:g} mm (engineering choice).",
-        f"Insert {mark.hole} to half of its depth and scan. Compare its angle and entry with the plan; correct the "
-        "template before any other needle.",
-        f"Insert layer {layers[0]}: {', '.join(first)}, each to its depth in the chart. Scan.",
+    layers = [
+        f"layer {f'{layer:+d}' if layer else '0'}: {', '.join(named)}" for layer, named in names.items()
     ]
-    if rest:
-        steps.append(f"Insert the other layers in this order, and scan after each: {'; '.join(rest)}.")
+    gaps = ", ".join(f"{hole} {gap:.0f} mm" for hole, gap in corners if gap is not None)
+    if len(to_come) < len(needles):
+        there = (
+            f"{len(needles) - len(to_come)} of {len(needles)} needles are in: the template stays where it is."
+        )
+        steps = [
+            there,
+            *([f"Insert the rest, and scan after each layer: {'; '.join(layers)}."] if layers else []),
+        ]
+    else:
+        steps = _first_steps(lies, where, mark, gaps, layers)
     steps += [
         "Measure tip and entry of each needle on the last scan, write them into placed.csv and run `brachy replan` "
         "where a needle is off.",
@@ -202,3 +198,23 @@ def _steps(
         "compares it with the plan.",
     ]
     return tuple(steps)
+
+
+def _first_steps(lies: str, where: Pointing, mark: SkinMark, gaps: str, layers: Sequence[str]) -> list[str]:
+    """Steps from the empty couch to the last needle."""
+    steps = [
+        f"Lay the patient on the couch: {lies}, arms and cushions as on the planning CT.",
+        f"Move the table until the axial laser is at z = {mark.z_mm:.1f} mm (CT slice {mark.ct_slice}). Mark the cross "
+        f"on the skin: {mark.below_top_mm:.0f} mm below the topmost point of the outline, {abs(mark.aside_mm):.0f} mm "
+        f"from its middle toward the {mark.aside_of}. There needle {mark.hole} enters.",
+        f"Stand at the patient's {where.side} side and set the template so that its needles come {where.words}, the "
+        "edge with the row of the highest number toward the head.",
+        f"Measure from the template to the skin through the corner holes: {gaps or 'none meets the skin'}. Correct "
+        f"the template where one is off by more than {GAP_MM:g} mm (engineering choice).",
+        f"Insert {mark.hole} to half of its depth and scan. Compare its angle and entry with the plan; correct the "
+        "template before any other needle.",
+        f"Insert {layers[0]}, each to its depth in the chart. Scan.",
+    ]
+    if layers[1:]:
+        steps.append(f"Insert the other layers in this order, and scan after each: {'; '.join(layers[1:])}.")
+    return steps

@@ -130,6 +130,27 @@ def test_every_number_of_the_sheet(made):
     assert f"z = {sheet.mark.z_mm:.1f} mm" in said
 
 
+def test_needles_that_are_in_are_not_inserted_again(made):
+    """In the room: the first two needles of the chart are in; no step names them, the rest keep their order."""
+    plan, case = made
+    order = [row.name for row in chart_rows(plan)]
+    within = {
+        needle.hole: needle.model_copy(
+            update={"seeds": tuple(seed.model_copy(update={"placed": True}) for seed in needle.seeds)}
+        )
+        for needle in plan.needles
+        if needle.hole in order[:2]
+    }
+    later = plan.model_copy(update={"needles": tuple(within.get(n.hole, n) for n in plan.needles)})
+    (sheet,) = set_ups(later, [external(case)], case.grid)
+    said = " ".join(sheet.steps)
+    assert sheet.steps[0].startswith(f"2 of {len(order)} needles are in")
+    assert not any(re.search(rf"\b{name}\b", said) for name in order[:2])
+    places = [re.search(rf"\b{name}\b", said).start() for name in order[2:]]
+    assert places == sorted(places)
+    assert "Lay the patient" not in said
+
+
 def inputs(plan, case):
     return report_inputs(plan, case) | {"structures": [*case.structures[1:], external(case)]}
 
