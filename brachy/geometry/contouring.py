@@ -22,6 +22,11 @@ STEP_MM = 1.0
 """Greatest distance of the layers interpolated between two contours (engineering choice)."""
 
 
+COARSE = 5
+"""Of the raster of an oblique section so many points a side go with one that is looked at first (engineering choice:
+the fastest of 2 to 8 on the liver phantom)."""
+
+
 class Region(Protocol):
     """Anything that a margin may be clipped to, such as a `Structure`."""
 
@@ -93,10 +98,33 @@ def section_points(slabs: Slabs, through: Float, normal: Float, step_mm: float) 
         low = flat.min(axis=0) - 1.618 * pitch
         n, m = np.ceil((flat.max(axis=0) - low) / pitch + 1.0).astype(int) + 1
         at = np.stack(np.meshgrid(low[0] + pitch * np.arange(n), low[1] + pitch * np.arange(m)), axis=-1)
-        raster = through + at.reshape(-1, 2) @ np.stack([p, q])
-        field = distance_parallel(stack, raster, 2.0 * pitch, True).reshape(m, n)
+        raster = through + at @ np.stack([p, q])
+        field = _distance_on_raster(stack, raster, pitch)
         rings = [through + (low + pitch * line) @ np.stack([p, q]) for line in _level_lines(field, 0.0)]
     return _along_edges(stack, rings, normal, step_mm)
+
+
+def _distance_on_raster(stack: Stack, raster: Float, pitch: float) -> Float:
+    """Signed distance (m, n) of the points (m, n, 3) of a plane raster, cut off at two pitches.
+
+    One point in every COARSE x COARSE is looked at first. The distance changes by no more than the way between two points, so round
+    a point that is far enough from the surface all others are beyond the cutoff, on the same side.
+    """
+    m, n = raster.shape[:2]
+    cutoff, reach = 2.0 * pitch, math.sqrt(2.0) * (COARSE // 2) * pitch
+    coarse = raster[::COARSE, ::COARSE]
+    far = distance_parallel(stack, coarse.reshape(-1, 3), cutoff + reach + 0.01 * pitch, True)
+    # each point belongs to the nearest of those, the later one of two
+    rows = np.minimum((np.arange(m) + COARSE // 2) // COARSE, coarse.shape[0] - 1)
+    columns = np.minimum((np.arange(n) + COARSE // 2) // COARSE, coarse.shape[1] - 1)
+    field = np.clip(far.reshape(coarse.shape[:2])[np.ix_(rows, columns)], -cutoff, cutoff)
+    # the last rows and columns may lie farther from theirs than half a block
+    within = np.ones((m, n), dtype=bool)
+    within[(coarse.shape[0] - 1) * COARSE + COARSE // 2 + 1 :] = False
+    within[:, (coarse.shape[1] - 1) * COARSE + COARSE // 2 + 1 :] = False
+    open_ = (np.abs(far).reshape(coarse.shape[:2])[np.ix_(rows, columns)] < cutoff + reach) | ~within
+    field[open_] = distance_parallel(stack, raster[open_], cutoff, True)
+    return field
 
 
 def _along_edges(stack: Stack, rings: list[Float], normal: Float, step_mm: float) -> Float:

@@ -30,6 +30,10 @@ class Arrangement:
         """Sum of the scores; lower is better."""
         return sum(each.value for each in self.scored)
 
+    def price(self, protocol: Protocol) -> float:
+        """Cost of the templates' tilts in the objective."""
+        return sum(each.pose.price(protocol) for each in self.scored)
+
 
 @dataclass(frozen=True, eq=False)
 class Searched:
@@ -88,7 +92,12 @@ def search_arrangements(
         return anneal(problems[which], firsts[which], moves, rule.hot, rule.cold, rng, control)
 
     found = control.run("search", [partial(search, which, start) for which, start in starts])
-    order = sorted(range(len(found)), key=lambda k: (found[k].value, k))[:KEPT_FOR_FINE]
+    prices = [one.price(prepared.protocol) for one in arrangements]
+
+    def cost(k: int, solution: Solution) -> float:
+        return solution.value + prices[starts[k][0]]
+
+    order = sorted(range(len(found)), key=lambda k: (cost(k, found[k]), k))[:KEPT_FOR_FINE]
     fine = {
         which: _problem(arrangements[which], prepared, FINE)
         for which in dict.fromkeys(starts[k][0] for k in order)
@@ -102,12 +111,13 @@ def search_arrangements(
 
     control.best_value = np.inf  # values on other samples do not compare
     polished = control.run("polish", [partial(polish, k) for k in order])
-    best = min(range(len(order)), key=lambda k: (polished[k].value, k))
+    best = min(range(len(order)), key=lambda k: (cost(order[k], polished[k]), k))
     winner = starts[order[best]][0]
     values: list[dict[TemplatePose, float]] = [{} for _ in arrangements[0].scored]
     for (which, _), result in zip(starts, found, strict=True):
         for of_template, each in zip(values, arrangements[which].scored, strict=True):
-            of_template[each.pose] = min(of_template.get(each.pose, np.inf), result.value)
+            value = result.value + prices[which]
+            of_template[each.pose] = min(of_template.get(each.pose, np.inf), value)
     return Searched(arrangements[winner], fine[winner], polished[best], values)
 
 

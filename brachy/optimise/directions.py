@@ -30,6 +30,13 @@ FINER_OFFSETS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)
 """Offsets tried in the best directions, in pitches (engineering choice)."""
 
 
+COARSE_DEG, FINE_DEG = 15.0, 5.0
+"""Steps of azimuth and tilt: of the first look at all directions, and round the best of them (engineering choice)."""
+
+FINE_ROUNDS = 2
+"""How often the best directions' neighbours are tried, so that a direction may move by two fine steps (engineering
+choice)."""
+
 MOST_NAMED = 4
 """Causes that are named where no needle reaches the target."""
 
@@ -41,6 +48,10 @@ class TemplatePose:
     azimuth_deg: float
     tilt_deg: float
     offset_mm: tuple[float, float] = (0.0, 0.0)
+
+    def price(self, protocol: Protocol) -> float:
+        """Cost of its tilt in the objective, the same for every loading."""
+        return protocol.objective.tilt * abs(self.tilt_deg)
 
     @property
     def name(self) -> str:
@@ -92,14 +103,34 @@ class Surroundings:
 
 
 def poses(protocol: Protocol) -> list[TemplatePose]:
-    """Poses without offset: the protocol's fixed azimuth, or every step of it, at every tilt."""
+    """Poses without offset: the protocol's fixed azimuth, or every step of it, at every tilt.
+
+    Where tilts are searched from coarse to fine, those of the coarse steps.
+    """
     rule = protocol.direction
-    count = max(1, int(np.floor(360.0 / rule.azimuth_step_deg + 1e-9)))
-    azimuths = [round(k * rule.azimuth_step_deg, 6) for k in range(count)]
+    step = rule.azimuth_step_deg if rule.tilt_limits_deg is None else COARSE_DEG
+    count = max(1, int(np.floor(360.0 / step + 1e-9)))
+    azimuths = [round(k * step, 6) for k in range(count)]
     if rule.azimuth_deg is not None:
         azimuths = [rule.azimuth_deg % 360.0]
+    tilts = rule.tilts_deg or (rule.tilt_deg,)
+    if rule.tilt_limits_deg is not None:
+        low, high = rule.tilt_limits_deg
+        steps = range(int(np.ceil(low / COARSE_DEG)), int(np.floor(high / COARSE_DEG)) + 1)
+        tilts = tuple(sorted({low, high, *(COARSE_DEG * k for k in steps)}))
+    return [TemplatePose(azimuth, tilt) for tilt in tilts for azimuth in azimuths]
+
+
+def _beside(pose: TemplatePose, protocol: Protocol) -> list[TemplatePose]:
+    """Neighbours of a direction, a fine step of azimuth or tilt or both away."""
+    rule = protocol.direction
+    assert rule.tilt_limits_deg is not None
+    low, high = rule.tilt_limits_deg
+    turns = (0.0,) if rule.azimuth_deg is not None else (0.0, -FINE_DEG, FINE_DEG)
     return [
-        TemplatePose(azimuth, tilt) for tilt in rule.tilts_deg or (rule.tilt_deg,) for azimuth in azimuths
+        TemplatePose((pose.azimuth_deg + turn) % 360.0, min(max(pose.tilt_deg + lean, low), high))
+        for lean in (0.0, -FINE_DEG, FINE_DEG)
+        for turn in turns
     ]
 
 
@@ -159,7 +190,7 @@ def score(around: Surroundings, reached: Scored, control: SearchControl) -> Scor
     rule = protocol.search
     rng = control.rng("direction", pose.azimuth_deg, pose.tilt_deg, pose.offset_mm)
     found = anneal(problem, greedy(problem), rule.scan_moves, rule.hot, rule.cold, rng, control, quiet=True)
-    return replace(reached, value=found.value)
+    return replace(reached, value=found.value + pose.price(protocol))
 
 
 def scan(around: Surroundings, control: SearchControl) -> list[Scored]:
@@ -173,22 +204,35 @@ def scan(around: Surroundings, control: SearchControl) -> list[Scored]:
         If no direction has a clear needle path; the message names what is in the way.
     """
     protocol = around.prepared.protocol
-    tried = [replace(pose, offset_mm=o) for pose in poses(protocol) for o in offsets(protocol, FIRST_OFFSETS)]
+    refined = protocol.direction.tilt_limits_deg is not None
+    first = offsets(protocol, FIRST_OFFSETS[:1] if refined else FIRST_OFFSETS)
+    tried = [replace(pose, offset_mm=o) for pose in poses(protocol) for o in first]
     found = _score_all(around, tried, control)
     if not np.isfinite(found[0].value):
         if control.interrupted or control.timed_out:
             raise BrachyError("stopped before any needle path was found: give the search more time")
         raise BrachyError(_nothing_reached(around, found))
-    best: list[TemplatePose] = []
-    for each in found:
-        bare = replace(each.pose, offset_mm=(0.0, 0.0))
-        if np.isfinite(each.value) and bare not in best and len(best) < protocol.search.directions:
-            best.append(bare)
-    known = {each.pose for each in found}
+    for _ in range(FINE_ROUNDS if refined else 0):
+        beside = [near for pose in _best_directions(found, protocol) for near in _beside(pose, protocol)]
+        found = _with_more(around, found, beside, control)
     finer = offsets(protocol, sorted((*FIRST_OFFSETS, *FINER_OFFSETS)))
-    more = [replace(pose, offset_mm=o) for pose in best for o in finer]
-    found += _score_all(around, [a for a in more if a not in known], control)
-    return sorted(found, key=_rank)
+    more = [replace(pose, offset_mm=o) for pose in _best_directions(found, protocol) for o in finer]
+    return _with_more(around, found, more, control)
+
+
+def _best_directions(found: Sequence[Scored], protocol: Protocol) -> list[TemplatePose]:
+    """The best directions of what was tried, best first, without offset."""
+    bare = [replace(each.pose, offset_mm=(0.0, 0.0)) for each in found if np.isfinite(each.value)]
+    return list(dict.fromkeys(bare))[: protocol.search.directions]
+
+
+def _with_more(
+    around: Surroundings, found: list[Scored], more: Sequence[TemplatePose], control: SearchControl
+) -> list[Scored]:
+    """What was tried and what of `more` was not, the best first."""
+    known = {each.pose for each in found}
+    new = [pose for pose in dict.fromkeys(more) if pose not in known]
+    return sorted([*found, *_score_all(around, new, control)], key=_rank)
 
 
 def _score_all(around: Surroundings, tried: Sequence[TemplatePose], control: SearchControl) -> list[Scored]:

@@ -220,7 +220,12 @@ def solve(
 ) -> Solved:
     """Search, from the case to the best loading."""
     if direction is not None:
-        fixed = {"azimuth_deg": direction[0], "tilt_deg": direction[1], "tilts_deg": ()}
+        fixed = {
+            "azimuth_deg": direction[0],
+            "tilt_deg": direction[1],
+            "tilts_deg": (),
+            "tilt_limits_deg": None,
+        }
         protocol = change(protocol, direction=fixed)
     control.show("structures")
     stock = stock_of_protocol(protocol, case.identity.ct_date, strength_on, implant_on)

@@ -106,6 +106,10 @@ class NeedleOptions:
 
     pitch: Annotated[float | None, Flag("--pitch", "MM", "Distance of the holes.")] = None
     direction: Annotated[str | None, Flag("--direction", "AZ[,TILT]", "Needle direction in degrees.")] = None
+    arrangement: Annotated[
+        str | None,
+        Flag("--arrangement", "KIND", "parallel, or individual: each needle at an angle of its own."),
+    ] = None
     access: Annotated[
         str | None,
         Flag(
@@ -338,7 +342,7 @@ def read_options(record: type[Record], given: Mapping[str, str]) -> Record:
     Examples
     --------
     >>> read_options(NeedleOptions, {"needle-length": "120", "seed": "3"})
-    NeedleOptions(pitch=None, direction=None, access=None, needle_length=120.0, free=None)
+    NeedleOptions(pitch=None, direction=None, arrangement=None, access=None, needle_length=120.0, free=None)
     """
     values = {
         field: _value(kind, flag.column, given[flag.column])

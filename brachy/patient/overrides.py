@@ -78,7 +78,7 @@ def changed_protocol(
             "accept_unverified": source.accept_unverified or None,
         },
         "target": {"margin_mm": margin},
-        "template": {"pitch_mm": needle.pitch},
+        "template": {"pitch_mm": needle.pitch, "arrangement": arrangement_named(needle.arrangement)},
         "needle": {"max_needle_mm": needle.needle_length},
         "access": {} if needle.access is None else access_fields(needle.access),
         "obstacles": {
@@ -87,6 +87,8 @@ def changed_protocol(
         "direction": {"azimuth_deg": azimuth, "tilt_deg": tilt, "tilts_deg": None if azimuth is None else ()},
     }
     given = {table: {k: v for k, v in fields.items() if v is not None} for table, fields in tables.items()}
+    if azimuth is not None:
+        given["direction"]["tilt_limits_deg"] = None
     changed = change(base, **{table: fields for table, fields in given.items() if fields})
     option = "--activity" if source.activity is not None else "--strength"
     stated_by = option if mci is not None else f"protocol '{changed.name}'"
@@ -236,6 +238,13 @@ def formalism_named(text: str | None) -> str | None:
     if text is not None and text.upper() not in {"1D", "2D"}:
         raise UsageError(f"--formalism {text}: choose 1D or 2D")
     return None if text is None else text.upper()
+
+
+def arrangement_named(text: str | None) -> str | None:
+    """`parallel` or `individual`."""
+    if text is not None and text.lower() not in {"parallel", "individual"}:
+        raise UsageError(f"--arrangement {text}: choose parallel or individual")
+    return None if text is None else text.lower()
 
 
 def direction_of(text: str | None) -> tuple[float | None, float | None]:

@@ -6,7 +6,7 @@ plan.json with the protocol.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -22,15 +22,16 @@ from brachy.dosimetry.metrics import parse_metric
 from brachy.errors import UsageError
 from brachy.messages import first_problem
 from brachy.patient.protocol_access import Access, NotNegative, Positive, Table
+from brachy.patient.protocol_needles import (
+    Count,
+    DirectionChoice,
+    NeedleChoice,
+    TemplateChoice,
+    check_range,
+)
 from brachy.patient.roles import OBSTACLES, ROLES
 
-Count = Annotated[int, Field(ge=1, le=10_000)]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
-
-
-def _check_range(name: str, count: int | tuple[int, int] | None) -> None:
-    if isinstance(count, tuple) and count[0] > count[1]:
-        raise ValueError(f"{name} {count[0]}-{count[1]}: the least is above the most")
 
 
 class Prescription(Table):
@@ -91,40 +92,6 @@ class TargetChoice(Table):
     clip_to: tuple[str, ...] = Field((), description="ROIs, besides the external, that clip the expansion")
 
 
-class TemplateChoice(Table):
-    """Template with its holes."""
-
-    pitch_mm: Positive = Field(10.0, ge=2, le=50, description="distance of neighbouring holes, mm")
-    lateral_overshoot_mm: NotNegative = Field(
-        0.0, le=20, description="a hole is offered if its axis passes within this distance of the target, mm"
-    )
-    lateral_margin_mm: Positive = Field(
-        10.0,
-        description="every edge point of the target's section in a layer lies this near a used needle, mm",
-    )
-    layer_offset: Literal["in-layer", "free"] = Field(
-        "in-layer", description="search the offset of the holes within their layers, or along both axes"
-    )
-    standoff_mm: NotNegative = Field(20.0, le=100, description="template plane outside the skin by this, mm")
-
-
-class NeedleChoice(Table):
-    """Needles: size, spacing and number."""
-
-    radius_mm: Positive = Field(0.65, le=3, description="outer radius, mm")
-    max_needle_mm: Positive = Field(150.0, le=400, description="longest path from hole to tip, mm")
-    tip_to_seed_mm: NotNegative = Field(0.0, le=30, description="tip to the near end of the first seed, mm")
-    min_needle_spacing_mm: Positive = Field(2.0, description="between two needles, mm")
-    count: Count | tuple[Count, Count] | None = Field(
-        None, description="most needles, or least and most; none: as many as pay"
-    )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "NeedleChoice":
-        _check_range("needle count", self.count)
-        return self
-
-
 class SeedChoice(Table):
     """Positions of seeds along a needle, spacing, supply and number."""
 
@@ -148,7 +115,7 @@ class SeedChoice(Table):
 
     @model_validator(mode="after")
     def _possible(self) -> "SeedChoice":
-        _check_range("seed count", self.count)
+        check_range("seed count", self.count)
         if self.supply == "strand":
             steps = self.strand_pitch_mm / self.step_mm
             if self.strand_pitch_mm < self.min_spacing_mm:
@@ -193,17 +160,6 @@ class ObstacleChoice(Table):
                 f"roles names '{unknown[0]}', which is no role of an obstacle: see docs/howto/obstacles.md"
             )
         return self
-
-
-class DirectionChoice(Table):
-    """Needle directions that are searched."""
-
-    azimuth_step_deg: Positive = Field(10.0, ge=1, le=180, description="step of the azimuths tried, degrees")
-    azimuth_deg: float | None = Field(None, ge=-360, le=360, description="a fixed azimuth, degrees")
-    tilt_deg: float = Field(0.0, ge=-60, le=60, description="tilt toward the head, degrees")
-    tilts_deg: tuple[Annotated[float, Field(ge=-60, le=60)], ...] = Field(
-        (), max_length=25, description="tilts that are searched, degrees; empty: `tilt_deg` alone"
-    )
 
 
 class BoneFromHU(Table):
@@ -266,6 +222,8 @@ class Goal(Table):
 class Objective(Table):
     """Weights of the terms of the objective; all dimensionless (engineering choice unless cited)."""
 
+    LATER: ClassVar = ("tilt",)
+
     underdose: NotNegative = Field(400.0, description="mean target shortfall below the prescription, per Rx")
     over_150: NotNegative = Field(4.0, description="mean target excess above 150 %")
     over_200: NotNegative = Field(5.0, description="mean target excess above 200 %")
@@ -282,6 +240,10 @@ class Objective(Table):
     )
     out_of_reach: NotNegative = Field(
         0.025, description="cost of an edge point that no clear hole can serve; tells directions apart"
+    )
+    tilt: NotNegative = Field(
+        0.005,
+        description="cost of a degree of the template's tilt: axial needles win where they are as good",
     )
 
 
@@ -455,6 +417,11 @@ def load_protocol(name: str | Path) -> Protocol:
     what = f"protocol {path.name}"
     data = resources.toml_of(resources.read_bounded(path, what), what)
     data.setdefault("access", {})  # a plan made now has all of its fields
+    for table, field in Protocol.model_fields.items():
+        kind = field.annotation
+        for later in kind.LATER if isinstance(kind, type) and issubclass(kind, Table) else ():
+            if isinstance(given := data.setdefault(table, {}), dict):
+                given.setdefault(later, kind.model_fields[later].default)
     try:
         return Protocol.model_validate(data)
     except ValidationError as error:

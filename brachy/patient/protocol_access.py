@@ -1,8 +1,16 @@
 """The protocol's table `[access]`: from where needles may come; with the base of all tables of a protocol."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -12,6 +20,18 @@ class Table(BaseModel):
     """A table of a protocol: frozen, and it refuses fields that it does not have."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    LATER: ClassVar[tuple[str, ...]] = ()
+    """Fields that protocols of older plans do not have: written only where they were given, so that such a plan.json
+    is written again as it was."""
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        for name in self.LATER:
+            if name not in self.model_fields_set:
+                data.pop(name, None)
+        return data
 
 
 Degrees = Annotated[float, Field(ge=-360, le=720, allow_inf_nan=False)]
