@@ -8,9 +8,16 @@ from brachy.patient.protocol import change, load_protocol
 
 SEARCH = {"starts": 1, "moves": 2000, "fine_moves": 0, "scan_moves": 200, "directions": 1, "layouts": 1}
 STEP_DEG = 60.0
-"""Six azimuths in place of thirty-six."""
+"""Six azimuths in place of thirty-six, none of them tilted."""
 
-QUICK = change(load_protocol("liver-metastasis"), search=SEARCH, direction={"azimuth_step_deg": STEP_DEG})
+PARALLEL = {"arrangement": "parallel"}
+
+QUICK = change(
+    load_protocol("liver-metastasis"),
+    search=SEARCH,
+    direction={"azimuth_step_deg": STEP_DEG, "tilt_limits_deg": None},
+    template=PARALLEL,
+)
 
 
 def quick_text(text: str | None = None, search: dict[str, int] = SEARCH) -> str:
@@ -21,6 +28,7 @@ def quick_text(text: str | None = None, search: dict[str, int] = SEARCH) -> str:
     table = "".join(f"{key} = {value}\n" for key, value in search.items())
     text, count = re.subn(r"^azimuth_step_deg = .*$", f"azimuth_step_deg = {STEP_DEG}", text, flags=re.M)
     assert count == 1
+    text = re.sub(r"^(tilt_limits_deg|arrangement) = .*\n", "", text, flags=re.M)
     return text.replace("[direction]", f"[search]\n{table}\n[direction]", 1)
 
 

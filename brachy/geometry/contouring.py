@@ -107,8 +107,8 @@ def section_points(slabs: Slabs, through: Float, normal: Float, step_mm: float) 
 def _distance_on_raster(stack: Stack, raster: Float, pitch: float) -> Float:
     """Signed distance (m, n) of the points (m, n, 3) of a plane raster, cut off at two pitches.
 
-    One point in every COARSE x COARSE is looked at first. The distance changes by no more than the way between two points, so round
-    a point that is far enough from the surface all others are beyond the cutoff, on the same side.
+    One point in every COARSE x COARSE is looked at first. The distance changes by no more than the way between two
+    points, so round a point that is far enough from the surface all others are beyond the cutoff, on the same side.
     """
     m, n = raster.shape[:2]
     cutoff, reach = 2.0 * pitch, math.sqrt(2.0) * (COARSE // 2) * pitch

@@ -14,6 +14,7 @@ from brachy.core.threads import one_thread
 from brachy.geometry.structures import Structure
 from brachy.needles.channel import RELATIVE_DIGITS, Axis, Lines, Needle
 from brachy.needles.conflicts import needle_conflicts, seed_conflicts
+from brachy.needles.guide import individual_conflicts
 from brachy.needles.lateral import edge_causes, edge_points, needed_tips
 from brachy.needles.limits import ROUNDING_MM, AxisLimits, axis_limits, depth_in_skin
 from brachy.needles.template import TemplateLayout
@@ -79,7 +80,7 @@ def needle_candidates(
     layout: TemplateLayout,
     protocol: Protocol,
     capsule_length_mm: float,
-    edges: bool = True,
+    edges: bool | tuple[Float, Int] = True,
     axes: Sequence[Axis] | None = None,
     access: Access | None = None,
 ) -> NeedleCandidates:
@@ -99,8 +100,9 @@ def needle_candidates(
         Margins, clearances, step, needle length.
     capsule_length_mm : float
         Length of a seed.
-    edges : bool
-        False leaves out the edge points of the lateral margin, which take most of the time when tilted.
+    edges : bool, or (points, layers)
+        False leaves out the edge points of the lateral margin, which take most of the time when tilted; those that
+        `edge_points` found before for the same target and layout are taken as they are.
     axes : sequence of Axis, optional
         Lines along which needles may be inserted through the template's holes, each with a direction of its own; by
         default the line along the template's axis through every hole.
@@ -145,7 +147,9 @@ def needle_candidates(
     needle_of = np.repeat(np.arange(len(needles)), counts).astype(np.int64)
     positions = np.concatenate([np.zeros((0, 3)), *[needle.positions_mm for needle in needles]])
     margin = protocol.template.lateral_margin_mm
-    points, layer = edge_points(target, layout) if edges else (np.zeros((0, 3)), np.zeros(0, dtype=np.int64))
+    points, layer = np.zeros((0, 3)), np.zeros(0, dtype=np.int64)
+    if edges:
+        points, layer = edge_points(target, layout) if edges is True else edges
     max_tips = np.array([needle.tip_depth_mm for needle in needles])
     # a shortened needle counts as far as its tip, every other as the whole line of its axis
     counts_to = np.array([0.0 if needle.shortened_by else np.inf for needle in needles])
@@ -161,7 +165,9 @@ def needle_candidates(
         needle_of=needle_of,
         tip_offset_mm=tip_offset,
         seed_conflicts=seed_conflicts(positions - layout.origin_mm, needle_of, protocol, capsule_length_mm),
-        needle_conflicts=needle_conflicts(needles, layout.origin_mm, protocol.needle.min_needle_spacing_mm),
+        needle_conflicts=individual_conflicts(needles, layout, protocol)
+        if layout.cone_deg
+        else needle_conflicts(needles, layout.origin_mm, protocol.needle.min_needle_spacing_mm),
         edge_points_mm=points,
         edge_layer=layer,
         edge_needs_tip_mm=needs_tip,

@@ -359,9 +359,9 @@ class Protocol(Table):
         for key in self.citations:
             here: Any = self
             for part in key.split("."):
-                here = getattr(here, part, None) if isinstance(here, BaseModel) else None
-                if here is None and part != "half_life_days":
+                if not isinstance(here, BaseModel) or part not in type(here).model_fields:
                     raise ValueError(f"citations names '{key}', which is no field of a protocol")
+                here = getattr(here, part)
         return self
 
 
@@ -417,9 +417,12 @@ def load_protocol(name: str | Path) -> Protocol:
     what = f"protocol {path.name}"
     data = resources.toml_of(resources.read_bounded(path, what), what)
     data.setdefault("access", {})  # a plan made now has all of its fields
-    for table, field in Protocol.model_fields.items():
-        kind = field.annotation
-        for later in kind.LATER if isinstance(kind, type) and issubclass(kind, Table) else ():
+    for table, kind in (
+        ("template", TemplateChoice),
+        ("direction", DirectionChoice),
+        ("objective", Objective),
+    ):
+        for later in kind.LATER:
             if isinstance(given := data.setdefault(table, {}), dict):
                 given.setdefault(later, kind.model_fields[later].default)
     try:
