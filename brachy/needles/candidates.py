@@ -149,7 +149,7 @@ def needle_candidates(
     margin = protocol.template.lateral_margin_mm
     points, layer = np.zeros((0, 3)), np.zeros(0, dtype=np.int64)
     if edges:
-        points, layer = edge_points(target, layout) if edges is True else edges
+        points, layer = edge_points(target, layout) if isinstance(edges, bool) else edges
     max_tips = np.array([needle.tip_depth_mm for needle in needles])
     # a shortened needle counts as far as its tip, every other as the whole line of its axis
     counts_to = np.array([0.0 if needle.shortened_by else np.inf for needle in needles])

@@ -179,15 +179,17 @@ def lower_bound(arrays: SearchArrays, terms: Terms, iterations: int = ITERATIONS
     return best
 
 
-def certificate(arrays: SearchArrays, terms: Terms, value: float) -> dict[str, float | str]:
-    """Bound and gaps for plan.json, for a plan whose objective has that value.
+def certificate(
+    arrays: SearchArrays, terms: Terms, value: float, constant: float = 0.0
+) -> dict[str, float | str]:
+    """Bound and gaps for plan.json, for a plan whose objective has that value, `constant` in it for every loading.
 
     Examples
     --------
     >>> sorted(certificate.__annotations__)
-    ['arrays', 'return', 'terms', 'value']
+    ['arrays', 'constant', 'return', 'terms', 'value']
     """
-    bound = lower_bound(arrays, terms)
+    bound = lower_bound(arrays, terms) + constant
     return {
         "lower_bound": bound,
         "gap_absolute": value - bound,

@@ -20,6 +20,9 @@ RAISE = 1.15
 MOST_RAISES = 12
 """After twelve raises (a factor of 5) the goal counts as out of reach of these needles (engineering choice)."""
 
+BISECTIONS = 2
+"""Smaller raises that are tried once one has met the goals (engineering choice)."""
+
 SURE_PCT = 0.1
 """V100 must exceed its limit by this much, because the evaluation samples the target again (engineering choice)."""
 
@@ -56,11 +59,10 @@ def reach_goals(
     """
     least = least_v100_pct(protocol)
     best, covered = solution, _v100(problem, solution)
-    raised, factor = 1.0, 1.0
-    for step in range(MOST_RAISES):
-        if covered >= least or control.stopped():
-            break
-        factor *= RAISE
+    raised, factor, unmet = 1.0, 1.0, solution
+
+    def anew(factor: float, start: Solution, step: int) -> Solution:
+        """A search with raised weights from a loading."""
         objective = protocol.objective.model_copy(
             update={
                 "underdose": factor * protocol.objective.underdose,
@@ -68,15 +70,35 @@ def reach_goals(
             }
         )
         other = replace(problem, terms=hinge_terms(problem.samples, objective, problem.level))
-        start = Solution(best.loading, _value(other, best))
         rule = protocol.search
         rng = control.rng("goals", step)
         control.best_value = np.inf
         moves = moves_for(len(problem.candidates), rule.fine_moves)
-        tried = anneal(other, start, moves, rule.fine_hot, rule.cold, rng, control)
+        first = Solution(start.loading, _value(other, start))
+        return anneal(other, first, moves, rule.fine_hot, rule.cold, rng, control)
+
+    for step in range(MOST_RAISES):
+        if covered >= least or control.stopped():
+            break
+        unmet = best
+        factor *= RAISE
+        tried = anew(factor, best, step)
         reached = _v100(problem, tried)
         if reached > covered:
             best, covered, raised = tried, reached, factor
+    if raised > 1.0 and covered >= least:  # a smaller raise may do, with less dose above need
+        low, high = raised / RAISE, raised
+        for step in range(BISECTIONS):
+            if control.stopped():
+                break
+            factor = float(np.sqrt(low * high))
+            tried = anew(factor, unmet, MOST_RAISES + step)
+            if _v100(problem, tried) < least:
+                low = factor
+                continue
+            high = factor
+            if _value(problem, tried) < _value(problem, best):
+                best, raised = tried, factor
     return Solution(best.loading, _value(problem, best)), raised
 
 

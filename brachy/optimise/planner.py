@@ -9,6 +9,7 @@ from brachy.dosimetry.source import source_warnings
 from brachy.errors import BrachyError, UsageError
 from brachy.evaluation.scenarios import Uncertainties, load_uncertainties
 from brachy.optimise.alternatives import different
+from brachy.optimise.arrangement_choice import Reached, compare_arrangements
 from brachy.optimise.arrangements import best_arrangements, moves_made, search_arrangements
 from brachy.optimise.assemble import Chosen, assemble
 from brachy.optimise.certificate import certificate
@@ -180,6 +181,8 @@ class Solved:
     notes: list[str]
     effort: OptimiserRecord
     """What is the same for every loading."""
+    tilt_price: float
+    """Cost of the templates' tilts, the same for every loading."""
 
     def plan(
         self,
@@ -192,6 +195,8 @@ class Solved:
     ) -> Plan:
         """The finished plan of a loading."""
         values = self.problem.terms_of(solution.loading)
+        if self.tilt_price:
+            values["tilt"] = self.tilt_price
         objective = sum(values.values())
         optimiser = self.effort.having(objective=objective, terms=values, raised_for_goals=raised)
         if robust is not None:
@@ -200,7 +205,9 @@ class Solved:
             optimiser = optimiser.having(alternative=alternative)
         if certify:
             self.control.show("certificate")
-            optimiser = optimiser.having(**certificate(self.problem.arrays, self.problem.terms, objective))
+            optimiser = optimiser.having(
+                **certificate(self.problem.arrays, self.problem.terms, objective, self.tilt_price)
+            )
         early, ended = self.control.early_end()
         optimiser = optimiser.having(**early)
         self.control.show("evaluation")
@@ -237,11 +244,20 @@ def solve(
     notes += stock.notes
     # a target inside another is served by that one's template and gets none of its own
     outer = [target for target in prepared.targets if not target.nested_in]
-    scans = [scan(Surroundings.of(prepared, target), control) for target in outer]
+    around = [Surroundings.of(prepared, target) for target in outer]
+    scans = [scan(each, control) for each in around]
     searched = search_arrangements(best_arrangements(scans, protocol.search.layouts), prepared, control)
-    problem = searched.problem
     control.show("goals")
+    problem = searched.problem
     found, raised = reach_goals(searched.solution, problem, protocol, control)
+    poses = tuple(each.pose for each in searched.arrangement.scored)
+    choice = None
+    if protocol.template.arrangement != "parallel":
+        compared = compare_arrangements(
+            around, scans, searched, Reached(problem, found, raised), prepared, control
+        )
+        (problem, found, raised), poses, choice = compared.reached, compared.poses, compared.choice
+        notes.append(compared.sentence)
     _must_suffice(found, problem, protocol, control)
     strongest = int(np.argmax(protocol.source.stock_mCi))
     unreached = out_of_reach(problem, prepared.targets, prepared.anchor_mm, strongest)
@@ -253,6 +269,7 @@ def solve(
         candidates=len(problem.candidates),
         samples=int(problem.terms.start[-1]),
         out_of_reach=tuple(part.record for part in unreached),
+        arrangement=choice,
         directions=tuple(
             TriedDirections(target=target.name, tried=table_of(tried, best.pose, values))
             for target, tried, best, values in zip(
@@ -260,7 +277,8 @@ def solve(
             )
         ),
     )
-    return Solved(prepared, control, problem, found, raised, notes, effort)
+    price = sum(pose.price(protocol) for pose in poses)
+    return Solved(prepared, control, problem, found, raised, notes, effort, price)
 
 
 def _must_suffice(

@@ -3,6 +3,8 @@
 Only what was reported is written. The keys stand in the order in which planning, editing or replanning reports them.
 """
 
+from typing import Literal
+
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from brachy.patient.records import Number, Record, SparseRecord, Vector
@@ -37,6 +39,25 @@ class TriedDirections(Record):
 
     target: str
     tried: tuple[DirectionRow, ...]
+
+
+class ArrangementFigures(Record):
+    """What the search reached with one arrangement of the needles, on its own samples."""
+
+    objective: float = Field(description="without the term of the lateral margin, whose points differ")
+    V100_pct: float = Field(description="of the worst covered target")
+    seeds: int
+    needles: int
+
+
+class ArrangementChoice(Record):
+    """Needles that are parallel, or each at an angle of its own: which was chosen, and why."""
+
+    chosen: Literal["parallel", "individual"]
+    why: str
+    parallel: ArrangementFigures
+    individual: ArrangementFigures
+    lines_offered: int = Field(description="lines of individual needles that were tried, clear or not")
 
 
 class RobustMeasure(Record):
@@ -108,6 +129,7 @@ class OptimiserRecord(SparseRecord):
     raised_for_goals: float | None = Field(None, description="factor on the targets' weights")
     robust: RobustSummary | None = None
     alternative: str | None = Field(None, description="name of an alternative plan")
+    arrangement: ArrangementChoice | None = None
     seed: int | None = None
     starts: int | None = None
     moves: int | None = None

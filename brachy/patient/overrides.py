@@ -89,6 +89,10 @@ def changed_protocol(
     given = {table: {k: v for k, v in fields.items() if v is not None} for table, fields in tables.items()}
     if azimuth is not None:
         given["direction"]["tilt_limits_deg"] = None
+        if (
+            base.template.arrangement == "choose"
+        ):  # a direction is one for all needles, unless angles are asked for
+            given["template"].setdefault("arrangement", "parallel")
     changed = change(base, **{table: fields for table, fields in given.items() if fields})
     option = "--activity" if source.activity is not None else "--strength"
     stated_by = option if mci is not None else f"protocol '{changed.name}'"
