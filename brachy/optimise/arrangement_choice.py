@@ -107,8 +107,11 @@ def _choose(
     if prepared.protocol.template.arrangement == "individual":
         return "individual", f"as asked for; {both}"
     least = least_v100_pct(prepared.protocol, required=True)
-    if flat.V100_pct < least <= angles.V100_pct:
+    met = flat.V100_pct >= least
+    if flat.objective <= angles.objective:
+        return "parallel", f"angles gain nothing; {both}"
+    if met and flat.objective <= (1 + WITHIN) * angles.objective:
+        return "parallel", f"angles gain less than {WITHIN:.0%}; {both}"
+    if not met:
         return "individual", f"parallel ones reach V100 {flat.V100_pct:.1f} % only; {both}"
-    if flat.objective <= (1 + WITHIN) * angles.objective:
-        return "parallel", f"angles gain at most {WITHIN:.0%}; {both}"
     return "individual", f"better by more than {WITHIN:.0%}; {both}"
