@@ -34,7 +34,7 @@ from brachy.evaluation.rule_results import (
 from brachy.geometry.structures import Structure
 from brachy.needles.channel import Channel
 from brachy.needles.needle_path import AIR_GAP_MM, SLIVER_MM
-from brachy.needles.template import TemplateLayout, parse_hole
+from brachy.needles.template import TemplateLayout
 from brachy.patient.access import Access
 from brachy.patient.evaluation_record import RuleResult
 from brachy.patient.obstacles import obstacles, rule_roles
@@ -181,7 +181,7 @@ def check_rules(
         *_supply(every, protocol),
     ]
     for index, template in enumerate(templates):
-        lateral = LateralRule(stopping[index], external, protocol, source.capsule_length_mm, blocked)
+        lateral = LateralRule(stopping[index], external, protocol, source.capsule_length_mm, blocked, access)
         own = [UsedNeedle(line.channel, line.span) for line in every if line.needle.template == index]
         several = f", template {index + 1} ({template.target})" if len(templates) > 1 else ""
         results += lateral.check(own, TemplateLayout.of(template), planned[template.target], several, index)
@@ -413,14 +413,17 @@ def _on_lattice(lines: Sequence[_Line], templates: Sequence[PlanTemplate]) -> Ru
     found = []
     for line in lines:
         layout = layouts[line.needle.template]
-        column, row = parse_hole(line.needle.hole)
-        hole = layout.hole_mm(column, row)
+        try:
+            known = layout.has(line.needle.hole)
+            hole = layout.at(line.needle.hole)
+        except UsageError:
+            known, hole = False, line.hole
         off = float(np.linalg.norm(line.hole - hole))
         direction = np.array(line.needle.direction) if layout.cone_deg else layout.direction
         planned = replace(line.channel, hole_mm=hole, direction=direction)
         off = max(off, float(planned.off_axis([line.tip, *line.seeds]).max()))
         tilt = np.degrees(np.arccos(min(1.0, float(line.channel.direction @ layout.direction))))
-        if not layout.has_hole(column, row):
+        if not known:
             found.append((np.inf, f"{line.name} is no hole of its template"))
         elif layout.cone_deg and tilt > layout.cone_deg + TOLERANCE_DEG:
             found.append((np.inf, f"{line.name} is {tilt:.1f} degrees off its template's axis"))

@@ -140,7 +140,8 @@ def needle_candidates(
     """
     tip_offset = protocol.needle.tip_to_seed_mm + 0.5 * capsule_length_mm
     tried = layout.axes() if axes is None else axes
-    limits = axis_limits(tried, target, external, obstacles, tip_offset, protocol, access)
+    standoff = protocol.template.standoff_mm if layout.individual else 0.0
+    limits = axis_limits(tried, target, external, obstacles, tip_offset, protocol, access, standoff)
     needles = _needles(limits, external, tip_offset, protocol)
     blocked = [each for each in limits if each.cause]
     counts = [len(needle.depths_mm) for needle in needles]
@@ -166,14 +167,14 @@ def needle_candidates(
         tip_offset_mm=tip_offset,
         seed_conflicts=seed_conflicts(positions - layout.origin_mm, needle_of, protocol, capsule_length_mm),
         needle_conflicts=individual_conflicts(needles, layout, protocol)
-        if layout.cone_deg
+        if layout.individual
         else needle_conflicts(needles, layout.origin_mm, protocol.needle.min_needle_spacing_mm),
         edge_points_mm=points,
         edge_layer=layer,
         edge_needs_tip_mm=needs_tip,
         edge_covered_by=covered,
         edge_cause=causes,
-        notes=tuple(_notes(target, external, needles, blocked, layer, causes, protocol)),
+        notes=tuple(_notes(target, external, needles, blocked, layer, causes, layout, protocol)),
     )
 
 
@@ -226,17 +227,20 @@ def _notes(
     blocked: Sequence[AxisLimits],
     layers: Int,
     causes: Sequence[str],
+    layout: TemplateLayout,
     protocol: Protocol,
 ) -> list[str]:
     """Sentences on what may not be used."""
     notes = []
+    if layout.individual:  # most lines of a cone are barred: that says nothing
+        blocked, layers = [], np.zeros(0, dtype=np.int64)
     if blocked:
         counts = _counted([each.cause for each in blocked])
         notes.append(
             f"{len(blocked)} of {len(blocked) + len(needles)} holes that cross the target blocked: {counts}"
         )
     shortened = [needle.shortened_by for needle in needles if needle.shortened_by]
-    if shortened:
+    if shortened and not layout.individual:
         notes.append(f"{len(shortened)} needles shortened: {_counted(shortened)}")
     for layer in np.unique(layers).tolist():
         here = [cause for cause, at in zip(causes, layers.tolist(), strict=True) if at == layer]

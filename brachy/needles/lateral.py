@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from brachy.geometry.structures import Structure
 from brachy.needles.channel import RELATIVE_DIGITS, Lines
-from brachy.needles.template import TemplateLayout
+from brachy.needles.template import TemplateLayout, largest_section_centroid
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -18,6 +18,9 @@ EDGE_STEP_MM = 1.0
 
 def edge_points(target: Structure, layout: TemplateLayout) -> tuple[Float, Int]:
     """Points on the edge of the target's section in every row plane that crosses it.
+
+    Needles at angles have no rows: there the sections are those across the template's axis, a pitch apart, the first
+    through the centroid of the largest axial section.
 
     Parameters
     ----------
@@ -31,9 +34,19 @@ def edge_points(target: Structure, layout: TemplateLayout) -> tuple[Float, Int]:
     points_mm : (m, 3) array
         Edge points, patient frame (LPS), `EDGE_STEP_MM` apart.
     layers : (m,) array
-        Layer of each.
+        Layer of each; of sections across the axis their number, positive deeper.
     """
     corners = np.array(np.meshgrid(*target.bounds_mm.T)).reshape(3, -1).T
+    if layout.individual:
+        centre = largest_section_centroid(target)
+        depths = np.round((corners - centre) @ layout.direction / layout.spacing_mm, RELATIVE_DIGITS)
+        numbers = range(int(np.ceil(depths.min())), int(np.floor(depths.max())) + 1)
+        sections = [
+            target.section(centre + k * layout.spacing_mm * layout.direction, layout.direction, EDGE_STEP_MM)
+            for k in numbers
+        ]
+        counts = [len(section) for section in sections]
+        return np.concatenate([np.zeros((0, 3)), *sections]), np.repeat(np.array(numbers, np.int64), counts)
     heights = np.round((corners - layout.origin_mm) @ layout.row / layout.spacing_mm, RELATIVE_DIGITS)
     points, layers = [np.zeros((0, 3))], [np.zeros(0, dtype=np.int64)]
     for row in range(int(np.ceil(heights.min())) + 1, int(np.floor(heights.max())) + 2):

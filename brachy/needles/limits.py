@@ -64,6 +64,7 @@ def axis_limits(
     tip_offset_mm: float,
     protocol: Protocol,
     access: Access | None = None,
+    standoff_mm: float = 0.0,
 ) -> list[AxisLimits]:
     """Limits of every axis that crosses the target, in the order given.
 
@@ -81,6 +82,8 @@ def axis_limits(
         Margins, clearances, needle length.
     access : Access, optional
         What bars needles from outside the patient; by default nothing.
+    standoff_mm : float
+        Least way from the hole to the skin; a lattice is laid out with it, holes of needles at angles are not.
 
     Examples
     --------
@@ -95,6 +98,11 @@ def axis_limits(
     [('A', (98.0, 122.0), 117.0, 20.0)]
     """
     found = _crossing(axes, target, external, protocol)
+    for limits in found:
+        if limits.skin_depth < standoff_mm + ROUNDING_MM and standoff_mm > 0:
+            limits.block(
+                "air", f"enters the skin {limits.skin_depth:.0f} mm from the plate, {standoff_mm:g} are kept"
+            )
     if access is not None:
         _block_by_direction(found, access)
         _block_at_cuts(found, access)

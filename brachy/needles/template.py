@@ -8,6 +8,7 @@ patient's head up. `TemplateLayout` is the one place that converts between holes
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
 from brachy.needles.channel import RELATIVE_DIGITS, Axis
 from brachy.needles.needle_path import skin_entries, target_spans
-from brachy.patient.plan import PlanTemplate
+from brachy.patient.plan import PlanHole, PlanTemplate
 from brachy.writing import rounded
 
 Float = NDArray[np.float64]
@@ -123,6 +124,11 @@ class TemplateLayout:
         Name of the target it was laid out for.
     cone_deg : float
         Largest angle between a needle and the template's axis, degrees; 0 where all needles lie along the axis.
+    individual : bool
+        Whether it has no lattice but the holes of `named`; its columns, rows and central row are then 0, and its origin
+        is where the axis through the target meets the plate.
+    named : tuple of (label, x, y)
+        Holes of an individual template in the order of insertion, mm from the origin along column and row.
 
     Examples
     --------
@@ -146,6 +152,8 @@ class TemplateLayout:
     central_row: int
     target: str
     cone_deg: float = 0.0
+    individual: bool = False
+    named: tuple[tuple[str, float, float], ...] = ()
 
     @staticmethod
     def of(template: PlanTemplate) -> "TemplateLayout":
@@ -161,6 +169,8 @@ class TemplateLayout:
             template.central_row,
             template.target,
             template.cone_deg,
+            template.arrangement == "individual",
+            tuple((each.hole, *each.place_mm) for each in template.holes),
         )
 
     def to_plan(self) -> PlanTemplate:
@@ -176,7 +186,86 @@ class TemplateLayout:
             rows=self.rows,
             central_row=self.central_row,
             cone_deg=self.cone_deg,
+            arrangement="individual" if self.individual else "parallel",
+            holes=tuple(PlanHole(hole=name, place_mm=tuple(rounded([x, y]))) for name, x, y in self.named),
         )
+
+    @property
+    def labels(self) -> list[str]:
+        """Labels of all holes: row by row, or in the order of insertion."""
+        if self.individual:
+            return [name for name, _, _ in self.named]
+        return [self.hole_label(*hole) for hole in self.holes]
+
+    def has(self, label: str) -> bool:
+        """Whether the template has a hole of that label, which must be of the form that its labels have.
+
+        Raises
+        ------
+        UsageError
+            If the label is none of a hole of such a template.
+        """
+        if self.individual:
+            names = [name for name, _, _ in self.named]
+            if re.fullmatch(r"N[1-9][0-9]{0,3}", label) is None:
+                raise UsageError(f"'{label}' is no hole of this template: its holes are {_in_words(names)}")
+            return label in names
+        return self.has_hole(*parse_hole(label))
+
+    def place(self, label: str) -> tuple[float, float]:
+        """Place of a hole on the plate: mm from the origin along the columns and along the rows.
+
+        Raises
+        ------
+        UsageError
+            If an individual template has no such hole, or the label is none.
+        """
+        if not self.individual:
+            return self.on_plate(*parse_hole(label))
+        for name, x, y in self.named:
+            if name == label:
+                return x, y
+        raise UsageError(
+            f"'{label}' is no hole of this template: its holes are {_in_words([n for n, _, _ in self.named])}"
+        )
+
+    def at(self, label: str) -> Float:
+        """Position (3,) of a hole, mm."""
+        if not self.individual:
+            return self.hole_mm(*parse_hole(label))
+        x, y = self.place(label)
+        found: Float = self.origin_mm + x * self.column + y * self.row
+        return found
+
+    def layer_of(self, label: str) -> int | None:
+        """Layer of a hole; None where there are no layers."""
+        return None if self.individual else self.layer(parse_hole(label)[1])
+
+    def rank(self, label: str) -> tuple[int, int, int]:
+        """Sort key of a hole in the order of insertion: layers 0, +1, -1, +2 ..., columns from A; or N1, N2 ..."""
+        if self.individual:
+            number = re.fullmatch(r"N([0-9]+)", label)
+            return (int(number.group(1)) if number else 0), 0, 0
+        column, row = parse_hole(label)
+        return (*insertion_rank(self.layer(row)), column)
+
+    @property
+    def extent(self) -> tuple[Float, Float]:
+        """Least and greatest place (2,) of a hole on the plate, mm."""
+        places = np.array([self.place(label) for label in self.labels] or [(0.0, 0.0)])
+        return places.min(axis=0), places.max(axis=0)
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """Place on the plate of layer 0 and the middle column, or of the axis through the target."""
+        if self.individual:
+            return 0.0, 0.0
+        return self.on_plate((self.columns - 1) // 2, self.central_row)
+
+    def on_plate_mm(self, x: float, y: float) -> Float:
+        """Position (3,) of a place on the plate."""
+        found: Float = self.origin_mm + x * self.column + y * self.row
+        return found
 
     @property
     def holes(self) -> list[tuple[int, int]]:
@@ -221,6 +310,11 @@ class TemplateLayout:
     def insertion_order(self) -> list[int]:
         """Rows in the order of insertion: layers 0, +1, -1, +2, -2 ..."""
         return sorted(range(1, self.rows + 1), key=lambda row: insertion_rank(self.layer(row)))
+
+
+def _in_words(names: Sequence[str]) -> str:
+    """'N1 to N14', for messages."""
+    return f"{names[0]} to {names[-1]}" if len(names) > 1 else "".join(names) or "none"
 
 
 def insertion_rank(layer: int) -> tuple[int, int]:

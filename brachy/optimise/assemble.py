@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from brachy.dosimetry.model import dose_model
 from brachy.evaluation.goals import evaluate, judge
 from brachy.evaluation.rules import check_rules
-from brachy.needles.template import parse_hole
 from brachy.optimise.blocked import closed_holes, reported_holes
 from brachy.optimise.candidates import Candidates
 from brachy.optimise.preparation import Prepared
@@ -155,8 +154,6 @@ def needles_of(chosen: Chosen, used: Sequence[int]) -> list[PlanNeedle]:
         made = candidates.templates[template]
         depths = np.sort(candidates.depths_mm[loaded[candidates.needle_of[loaded] == number]])[::-1]
         tip_depth = float(depths[0]) + made.tip_offset_mm
-        column, row = parse_hole(needle.hole)
-        order = made.layout.insertion_order().index(row)
         kind = used.index(int(candidates.strength[number]))
         seeds = tuple(
             PlanSeed(
@@ -178,7 +175,7 @@ def needles_of(chosen: Chosen, used: Sequence[int]) -> list[PlanNeedle]:
             seeds=seeds,
             in_place=needle.measured,
         )
-        found.append(((template, order, column), plan_needle))
+        found.append(((template, made.layout.rank(needle.hole)), plan_needle))
     return [needle for _, needle in sorted(found, key=lambda pair: pair[0])]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from brachy.needles.template import TemplateLayout, parse_hole
+from brachy.needles.template import TemplateLayout
 from brachy.patient.plan import Plan
 
 Hole = tuple[int, str]
@@ -34,8 +34,8 @@ def closed_holes(plan: Plan, reported: Collection[Hole]) -> frozenset[Hole]:
     found = set(reported)
     for template, hole in reported:
         layout = TemplateLayout.of(plan.templates[template])
-        place = np.array(layout.on_plate(*parse_hole(hole)))
-        for other in layout.holes:
-            if np.linalg.norm(layout.on_plate(*other) - place) <= radius + 1e-6:
-                found.add((template, layout.hole_label(*other)))
+        place = np.array(layout.place(hole))
+        for other in layout.labels:
+            if np.linalg.norm(layout.place(other) - place) <= radius + 1e-6:
+                found.add((template, other))
     return frozenset(found)

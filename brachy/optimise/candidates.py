@@ -327,16 +327,22 @@ class Candidates:
     def needle_near(self) -> Int:
         """(n_needles, k) nearest needles of each in the same template, by distance of the holes; -1 where fewer.
 
-        A measured needle has no others than its copies of other strengths.
+        Of needles at angles of their own also by the distance within the target. A measured needle has no others than
+        its copies of other strengths.
         """
         found = np.full((len(self.needles), NEAR_NEEDLES), -1, dtype=np.int64)
         groups: dict[tuple[int, str], list[int]] = {}
         for n, (needle, (template, hole)) in enumerate(zip(self.needles, self.names, strict=True)):
             groups.setdefault((template, hole if needle.measured else ""), []).append(n)
-        for indices in groups.values():
+        for (template, _), indices in groups.items():
             mine = np.array(indices)
-            spots = np.array([parse_hole(self.needles[n].hole) for n in indices], dtype=np.float64)
-            near = _nearest(np.column_stack([spots, np.zeros(len(spots))]), NEAR_NEEDLES)
+            needles = [self.needles[n] for n in indices]
+            if self.templates[template].layout.individual:
+                ends = [(needle.hole_mm, needle.at(0.5 * sum(needle.target_mm))) for needle in needles]
+                spots = np.array(ends).reshape(-1, 6)
+            else:
+                spots = np.array([(*parse_hole(needle.hole), 0) for needle in needles], dtype=np.float64)
+            near = _nearest(spots, NEAR_NEEDLES)
             found[mine, : near.shape[1]] = np.where(near >= 0, mine[near], -1)
         return found
 
@@ -354,6 +360,28 @@ def _nearest(points_mm: Float, count: int) -> Int:
     order = np.lexsort((index, distance), axis=1)[:, 1 : count + 1]
     found[:, : order.shape[1]] = np.take_along_axis(index, order, axis=1)
     return found
+
+
+def without_conflicts(loading: NDArray[np.int8], candidates: Candidates) -> NDArray[np.int8]:
+    """A loading without the seeds and needles that exclude others of it.
+
+    What was planned together may exclude each other once a needle was measured on another line than its own. The search
+    keeps a loading legal and does not make it so. Seeds go one by one: those of needles that were not measured first,
+    of these the one that excludes most.
+    """
+    kept = loading.copy()
+    fixed = candidates.measured[candidates.needle_of]
+    needles, seeds = candidates.needle_conflicts, candidates.seed_conflicts
+    used = np.bincount(candidates.needle_of[kept > 0], minlength=len(candidates.needles)) > 0
+    for one, other in needles[used[needles].all(axis=1)].tolist():
+        if used[one] and used[other]:
+            lost = other if candidates.measured[one] else one
+            used[lost] = False
+            kept[candidates.needle_of == lost] = 0
+    while len(both := seeds[kept[seeds].all(axis=1)]):
+        count = np.bincount(both.ravel(), minlength=len(kept))
+        kept[max(set(both.ravel().tolist()), key=lambda i: (not fixed[i], count[i], i))] = 0
+    return kept
 
 
 def pairs_to_lists(pairs: Int, size: int) -> tuple[Int, Int]:

@@ -18,13 +18,12 @@ from brachy.needles.candidates import NeedleCandidates, needle_candidates
 from brachy.needles.channel import Axis, Needle
 from brachy.needles.guide import cone_directions, lattice_lines, leaning, through
 from brachy.needles.lateral import edge_points
-from brachy.needles.template import TemplateLayout, template_axes
-from brachy.optimise.candidates import Candidates
+from brachy.needles.template import TemplateLayout, insertion_rank, largest_section_centroid, template_axes
+from brachy.optimise.candidates import Candidates, without_conflicts
 from brachy.optimise.control import SearchControl
 from brachy.optimise.directions import Scored, Surroundings, TemplatePose
 from brachy.optimise.points import FINE, SCAN, SEARCH, Samples
 from brachy.optimise.preparation import Prepared
-from brachy.optimise.replanning.reopen import without_conflicts
 from brachy.optimise.search import Loading, SearchProblem, Solution, anneal, descend, greedy, moves_for
 
 Float = NDArray[np.float64]
@@ -83,8 +82,17 @@ class Guide:
         """The guide about the axis of a pose, with lines spread over the cone and those of the pose's own holes."""
         assert scored.candidates is not None
         flat, rule = scored.candidates.layout, around.prepared.protocol.template
-        layout = replace(flat, cone_deg=rule.cone_deg)
         target = around.target.structure
+        ((x, y, _),) = flat.to_plate([largest_section_centroid(target)])
+        layout = replace(
+            flat,
+            origin_mm=flat.on_plate_mm(float(x), float(y)),
+            columns=0,
+            rows=0,
+            central_row=0,
+            cone_deg=rule.cone_deg,
+            individual=True,
+        )
         bare = Guide(around, scored.pose, layout, edge_points(target, layout), tuple(flat.axes()), 0)
         for share in LATTICE_PITCHES:
             points, ways = lattice_lines(target, layout, rule.cone_deg, share * rule.pitch_mm)
@@ -291,6 +299,34 @@ def loading_of(known: Mapping[tuple[int, str, int], Sequence[float]], candidates
             here = np.round(candidates.depths_mm[first[n] : first[n + 1]], 4)
             kept[first[n] : first[n + 1]] = np.isin(here, depths)
     return without_conflicts(kept, candidates)
+
+
+def numbered(problem: SearchProblem, loading: Loading) -> SearchProblem:
+    """The problem with the used lines named N1, N2 ... in the order of insertion, as holes of their templates.
+
+    As layers go: from the one through the axis outward, in each from one side to the other.
+    """
+    candidates = problem.candidates
+    used = np.unique(candidates.needle_of[loading > 0]).tolist()
+    needles, templates = list(candidates.needles), list(candidates.templates)
+    for index, made in enumerate(templates):
+        layout = made.layout
+
+        def order(n: int, layout: TemplateLayout = layout) -> tuple[tuple[int, int], float, int]:
+            needle = needles[n]
+            ((x, y, _),) = layout.to_plate([needle.at(0.5 * sum(needle.target_mm))])
+            return insertion_rank(round(y / layout.spacing_mm)), float(x), n
+
+        own = sorted((n for n in used if candidates.template_of[n] == index), key=order)
+        named = []
+        for k, n in enumerate(own, 1):
+            ((x, y, _),) = layout.to_plate([needles[n].hole_mm])
+            named.append((f"N{k}", float(x), float(y)))
+            needles[n] = replace(needles[n], hole=f"N{k}")
+        templates[index] = replace(made, layout=replace(layout, named=tuple(named)))
+    return replace(
+        problem, candidates=replace(candidates, needles=tuple(needles), templates=tuple(templates))
+    )
 
 
 def _names(template: int, loads: Sequence[Loaded]) -> set[str]:

@@ -16,6 +16,7 @@ from brachy.optimise.certificate import certificate
 from brachy.optimise.control import Progress, SearchControl
 from brachy.optimise.directions import Surroundings, scan, table_of
 from brachy.optimise.goals import SURE_PCT, coverage_short_by, least_v100_pct, reach_goals
+from brachy.optimise.individual import numbered
 from brachy.optimise.preparation import Prepared, prepare
 from brachy.optimise.reach import out_of_reach
 from brachy.optimise.robust_optimisation import robust_optimisation
@@ -258,6 +259,8 @@ def solve(
         )
         (problem, found, raised), poses, choice = compared.reached, compared.poses, compared.choice
         notes.append(compared.sentence)
+        if choice is not None and choice.chosen == "individual":
+            problem = numbered(problem, found.loading)
     _must_suffice(found, problem, protocol, control)
     strongest = int(np.argmax(protocol.source.stock_mCi))
     unreached = out_of_reach(problem, prepared.targets, prepared.anchor_mm, strongest)

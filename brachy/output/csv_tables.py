@@ -17,7 +17,7 @@ from brachy.dosimetry.shown_metrics import Table, metrics_in
 from brachy.dosimetry.source import Source
 from brachy.evaluation.lateral_rule import nearest_on_path
 from brachy.geometry.structures import Structure
-from brachy.needles.template import TemplateLayout, insertion_rank, parse_hole
+from brachy.needles.template import TemplateLayout
 from brachy.optimise.replanning.implanted_so_far import PLACED_HEADER
 from brachy.patient.obstacles import obstacles
 from brachy.patient.plan import Plan, PlanNeedle
@@ -196,19 +196,18 @@ def nearest_obstacle(
     return best
 
 
-def layer_of(needle: PlanNeedle, plan: Plan) -> int:
-    """Number of the needle's layer: 0 through the target's largest section, positive toward the head."""
-    _, row = parse_hole(needle.hole)
-    return TemplateLayout.of(plan.templates[needle.template]).layer(row)
+def layer_of(needle: PlanNeedle, plan: Plan) -> int | None:
+    """Number of the needle's layer: 0 through the target's largest section, positive toward the head.
+
+    None where the template has no layers.
+    """
+    return TemplateLayout.of(plan.templates[needle.template]).layer_of(needle.hole)
 
 
 def in_order_of_insertion(plan: Plan) -> list[PlanNeedle]:
-    """Needles template by template, layers 0, +1, -1, +2 ..., columns from A."""
-
-    def key(needle: PlanNeedle) -> tuple[int, tuple[int, int], int]:
-        return needle.template, insertion_rank(layer_of(needle, plan)), parse_hole(needle.hole)[0]
-
-    return sorted(plan.needles, key=key)
+    """Needles template by template, layers 0, +1, -1, +2 ..., columns from A; or N1, N2 ..."""
+    layouts = [TemplateLayout.of(template) for template in plan.templates]
+    return sorted(plan.needles, key=lambda n: (n.template, layouts[n.template].rank(n.hole)))
 
 
 def direction_angles(direction: Sequence[float]) -> tuple[str, str]:

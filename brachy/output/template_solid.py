@@ -141,12 +141,12 @@ def sleeves_of(plan: Plan, template: int, options: PrintedTemplateOptions) -> li
         outward = -(np.array(needle.direction) @ frame)
         found.append(Sleeve(needle.hole, place, outward / np.linalg.norm(outward)))
     if options.whole_grid:
-        used = {parse_hole(sleeve.hole) for sleeve in found}
+        used = {sleeve.hole for sleeve in found}
         straight = np.array([0.0, 0.0, 1.0])
         found += [
-            Sleeve(layout.hole_label(*hole), np.array([*layout.on_plate(*hole), 0.0]), straight)
-            for hole in layout.holes
-            if hole not in used
+            Sleeve(label, np.array([*layout.place(label), 0.0]), straight)
+            for label in layout.labels
+            if label not in used
         ]
     return found
 
@@ -344,25 +344,31 @@ def _labels(
     """Text, middle (x, y), height, and most width of each label on the outer face."""
     layout = TemplateLayout.of(plan.templates[template])
     pitch = layout.spacing_mm
-    holes: dict[tuple[int, int], tuple[float, float]] = {}
+    holes: dict[str, tuple[float, float]] = {}
     if options.whole_grid:
-        holes = {hole: layout.on_plate(*hole) for hole in sorted(layout.holes)}
+        holes = {label: layout.place(label) for label in layout.labels}
     for sleeve in sleeves:
         x, y = sleeve.on_face(options.standoff_mm).tolist()
-        holes[parse_hole(sleeve.hole)] = (x, y)
-    columns = {c: x for (c, _), (x, _) in holes.items()}
-    rows = {r: y for (_, r), (_, y) in holes.items()}
+        holes[sleeve.hole] = (x, y)
+    columns: dict[str, float] = {}
+    rows: dict[str, float] = {}
+    if not layout.individual:
+        spots = {label: parse_hole(label) for label in holes}
+        ordered = sorted(holes, key=lambda label: spots[label])
+        holes = {label: holes[label] for label in ordered}
+        columns = {column_letters(spots[label][0]): x for label, (x, _) in holes.items()}
+        rows = {str(spots[label][1]): y for label, (_, y) in holes.items()}
     inner = np.array([0.5 * BORDER_MM + 0.7, 0.5 * BORDER_MM + 0.7 + LETTER_MM + NOTCH_MM + 2.0])
     (left, bottom), (right, top) = (low + inner).tolist(), (high - inner).tolist()
     height = min(LETTER_MM, 0.8 * pitch)
     found: list[tuple[str, float, float, float, float]] = []
     for c, x in columns.items():
-        found += [(column_letters(c), x, y, height, 0.85 * pitch) for y in (bottom, top)]
+        found += [(c, x, y, height, 0.85 * pitch) for y in (bottom, top)]
     for r, y in rows.items():
-        found += [(str(r), x, y, height, 6.0) for x in (left, right)]
+        found += [(r, x, y, height, 6.0) for x in (left, right)]
     if pitch >= 8.0:  # below, a hole's own name could not be printed
-        for (c, r), (x, y) in holes.items():
-            found.append((f"{column_letters(c)}{r}", x, y - 0.36 * pitch, SMALL_LETTER_MM, 0.8 * pitch))
+        for label, (x, y) in holes.items():
+            found.append((label, x, y - 0.36 * pitch, SMALL_LETTER_MM, 0.8 * pitch))
     toward = cuts.edge_letters(cuts.template_cut(plan, template, 0.0))[2]
     width = 0.42 * float(high[0] - low[0])
     x = float(low[0]) + 0.5 * width + 2.0  # beside the raised line in the middle
@@ -422,7 +428,7 @@ def _cross(layout: TemplateLayout, low: Float, high: Float, top: float) -> list[
 
 def _middle(layout: TemplateLayout, low: Float, high: Float) -> tuple[float, float]:
     """Where layer 0 and the middle column cross, within the plate."""
-    x, y = layout.on_plate((layout.columns - 1) // 2, layout.central_row)
+    x, y = layout.middle
     x = float(np.clip(x, low[0] + 5.0, high[0] - 5.0))
     return x, float(np.clip(y, low[1] + 5.0, high[1] - 5.0))
 

@@ -101,10 +101,19 @@ class PlanTarget(Record):
         )
 
 
-class PlanTemplate(Record):
-    """A template: hole (column c, row r) is at origin + c * spacing * column + (r - 1) * spacing * row.
+class PlanHole(Record):
+    """A hole of an individual template: its place on the plate, mm from the origin along `column` and `row`."""
 
-    Column 0 is "A" (then B ... Z, AA ...), the first row is 1; `origin_mm` is therefore hole A1.
+    hole: str
+    place_mm: tuple[float, float]
+
+
+class PlanTemplate(Record):
+    """A template. Parallel: hole (column c, row r) is at origin + c * spacing * column + (r - 1) * spacing * row.
+
+    Column 0 is "A" (then B ... Z, AA ...), the first row is 1; `origin_mm` is therefore hole A1. An individual template
+    has no columns and rows (0 of each) but the holes that it lists, N1, N2 ... in the order of insertion; its origin is
+    where the axis through the target meets the plate.
     """
 
     origin_mm: Vector
@@ -123,13 +132,22 @@ class PlanTemplate(Record):
         description="largest angle of a needle to the template's axis; left out where it is 0",
     )
 
+    arrangement: Literal["parallel", "individual"] = Field(
+        "parallel", description="individual: each needle has a hole and a direction of its own"
+    )
+    holes: tuple[PlanHole, ...] = Field((), description="of an individual template")
+
     @model_serializer(mode="wrap")
     def _brief(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return _without_false(handler(self), "cone_deg")
+        """Omit what only a template for needles at angles has, from others."""
+        data = _without_false(handler(self), "cone_deg")
+        if self.arrangement == "parallel":
+            data.pop("arrangement", None)
+        return _without_false(data, "holes")
 
 
 def _without_false(data: dict[str, object], name: str) -> dict[str, object]:
-    """Omit a field that is false or 0: those of a plan not used in the operating room, or without angled needles."""
+    """Omit a field that is false, 0 or empty: those of a plan not used in the operating room, or without angles."""
     if not data.get(name):
         data.pop(name, None)
     return data

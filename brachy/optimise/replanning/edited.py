@@ -7,7 +7,7 @@ import numpy as np
 from brachy.errors import BrachyError
 from brachy.needles.channel import Channel
 from brachy.needles.needle_path import skin_entry
-from brachy.needles.template import parse_hole
+from brachy.optimise.candidates import without_conflicts
 from brachy.optimise.control import Progress, SearchControl
 from brachy.optimise.goals import reach_goals
 from brachy.optimise.replanning.edits import Edit, EditedNeedle, edited_needles, in_words, needle_at
@@ -18,7 +18,6 @@ from brachy.optimise.replanning.reopen import (
     problem_with,
     reopen,
     searched_needles,
-    without_conflicts,
 )
 from brachy.optimise.search import Solution, anneal, moves_for
 from brachy.patient.case import Case
@@ -110,7 +109,7 @@ def _needle(each: EditedNeedle, opened: Opened) -> PlanNeedle:
     """
     made = opened.candidates.templates[each.template]
     old = needle_at(opened.plan, each.template, each.hole)
-    hole = made.layout.hole_mm(*parse_hole(each.hole))
+    hole = made.layout.at(each.hole)
     direction = made.layout.direction if old is None else np.array(old.direction)
     entry = skin_entry(opened.prepared.external, hole, direction, each.depths_mm[0])
     if entry is None or entry.depth_mm <= 0:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from brachy.errors import UsageError
-from brachy.needles.template import TemplateLayout, parse_hole
+from brachy.needles.template import TemplateLayout
 from brachy.patient.plan import Plan, PlanNeedle
 
 _Place = tuple[float, int, tuple[float, float, float] | None]
@@ -123,9 +123,8 @@ def place_of(plan: Plan, template: str, hole: str, seed: str) -> tuple[int, str,
     if not 1 <= number <= len(plan.templates):
         raise UsageError(f"template '{template[:20]}' is none of 1-{len(plan.templates)}")
     layout = TemplateLayout.of(plan.templates[number - 1])
-    column, row = parse_hole(hole.lstrip("'"))
-    label = hole.lstrip("'").upper()
-    if not layout.has_hole(column, row):
+    label = hole.lstrip("'").strip().upper()
+    if not layout.has(label):
         raise UsageError(f"template {number} has no hole {label}")
     index = int(seed) if seed.isdecimal() and len(seed) < 6 else None
     if seed and not index:

@@ -16,7 +16,7 @@ from brachy.needles.candidates import needle_candidates
 from brachy.needles.channel import Axis
 from brachy.needles.conflicts import segments_of
 from brachy.needles.needle_path import segment_distances
-from brachy.needles.template import TemplateLayout, parse_hole
+from brachy.needles.template import TemplateLayout
 from brachy.optimise.assemble import Chosen, judged, needles_of
 from brachy.optimise.candidates import Candidates
 from brachy.optimise.points import FINE
@@ -98,7 +98,7 @@ def _axes_of(plan: Plan, template: int) -> list[Axis] | None:
     if not layout.cone_deg:
         return None
     return [
-        Axis(needle.hole, layout.hole_mm(*parse_hole(needle.hole)), np.array(needle.direction))
+        Axis(needle.hole, layout.at(needle.hole), np.array(needle.direction))
         for needle in plan.needles
         if needle.template == template and not needle.in_place
     ]
@@ -269,28 +269,6 @@ def loading_of(needles: Sequence[PlanNeedle], candidates: Candidates, plan: Plan
     return loading
 
 
-def without_conflicts(loading: NDArray[np.int8], candidates: Candidates) -> NDArray[np.int8]:
-    """A loading without the seeds and needles that exclude others of it.
-
-    What was planned together may exclude each other once a needle was measured on another line than its own. The search
-    keeps a loading legal and does not make it so. Seeds go one by one: those of needles that were not measured first,
-    of these the one that excludes most.
-    """
-    kept = loading.copy()
-    fixed = candidates.measured[candidates.needle_of]
-    needles, seeds = candidates.needle_conflicts, candidates.seed_conflicts
-    used = np.bincount(candidates.needle_of[kept > 0], minlength=len(candidates.needles)) > 0
-    for one, other in needles[used[needles].all(axis=1)].tolist():
-        if used[one] and used[other]:
-            lost = other if candidates.measured[one] else one
-            used[lost] = False
-            kept[candidates.needle_of == lost] = 0
-    while len(both := seeds[kept[seeds].all(axis=1)]):
-        count = np.bincount(both.ravel(), minlength=len(kept))
-        kept[max(set(both.ravel().tolist()), key=lambda i: (not fixed[i], count[i], i))] = 0
-    return kept
-
-
 def completed(
     opened: Opened,
     needles: Sequence[PlanNeedle],
@@ -304,8 +282,7 @@ def completed(
         needles,
         key=lambda n: (
             n.template,
-            opened.candidates.templates[n.template].layout.insertion_order().index(parse_hole(n.hole)[1]),
-            parse_hole(n.hole)[0],
+            opened.candidates.templates[n.template].layout.rank(n.hole),
             order[id(n)],
         ),
     )

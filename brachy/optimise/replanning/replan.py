@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from brachy.core.loading import exact_dose
 from brachy.errors import BrachyError
+from brachy.optimise.candidates import without_conflicts
 from brachy.optimise.control import Progress, SearchControl
 from brachy.optimise.goals import SURE_PCT, least_v100_pct
 from brachy.optimise.objective import hinge_terms
@@ -22,7 +23,6 @@ from brachy.optimise.replanning.reopen import (
     loading_of,
     problem_with,
     searched_needles,
-    without_conflicts,
 )
 from brachy.optimise.replanning.state import Key, Standing, opened_for, stand
 from brachy.optimise.search import SearchProblem, Solution, anneal, moves_for

@@ -409,12 +409,13 @@ def plot_template(
             [layout.on_plate(c, 1)[0] for c in shown_columns], [column_letters(c) for c in shown_columns]
         )
         drawn.set_yticks([layout.on_plate(0, r)[1] for r in rows], [str(r) for r in rows])
+        across, upward = ("across", "up") if layout.individual else ("column", "row")
         drawn.tick_params(labelsize=12, length=0)
         to_left, to_right, up, _ = cuts.edge_letters(cut)
         drawn.set_xlabel(
-            f"{to_left}  \N{LEFTWARDS ARROW}  column  \N{RIGHTWARDS ARROW}  {to_right}", fontsize=11
+            f"{to_left}  \N{LEFTWARDS ARROW}  {across}  \N{RIGHTWARDS ARROW}  {to_right}", fontsize=11
         )
-        drawn.set_ylabel(f"row  \N{RIGHTWARDS ARROW}  {up}", fontsize=11)
+        drawn.set_ylabel(f"{upward}  \N{RIGHTWARDS ARROW}  {up}", fontsize=11)
         along = "the template's axis" if layout.cone_deg else "the needles"
         drawn.set_title(f"along {along}, {depth:.0f} mm from the template", fontsize=12)
         drawn.set(
@@ -442,7 +443,9 @@ def _from_origin(ring: Float, origin: Float) -> tuple[Float, Float]:
 def _draw_holes(axes: "Axes", plan: Plan, template: int, cut: Grid) -> list[Any]:
     """All holes, and each needle with its number of seeds where its own line crosses the cut."""
     layout = TemplateLayout.of(plan.templates[template])
-    places = np.array([layout.on_plate(*hole) for hole in layout.holes])
+    # holes of needles at angles are where the plate is, not where the cut is
+    labels = [] if layout.individual else layout.labels
+    places = np.array([layout.place(label) for label in labels]).reshape(-1, 2)
     (free,) = axes.plot(places[:, 0], places[:, 1], "o", ms=5, mfc="none", mec=FIGURE_HOLE, ls="none")
     (origin,) = cuts.in_plane(cut, layout.origin_mm[None])
     size = float(np.clip(1.4 * layout.spacing_mm, 8.0, 14.0))

@@ -310,7 +310,7 @@ def middle_slice(plan: Plan, grid: Grid) -> int:
     if not held:
         return grid.shape[0] // 2
     layout = TemplateLayout.of(plan.templates[0])
-    middle = layout.hole_mm(0, layout.central_row)
+    middle = layout.on_plate_mm(0.0, layout.middle[1])
     seeds = np.array([s.position_mm for n in plan.needles if n.template == 0 for s in n.seeds])
     if len(seeds):
         direction = layout.direction
@@ -336,8 +336,9 @@ def template_cut(
 ) -> Grid:
     """Plane across a template's axis, `depth_mm` from the template, columns to the right, rows up."""
     layout = TemplateLayout.of(plan.templates[template])
-    width, height = layout.on_plate(layout.columns - 1, layout.rows)
-    centre = layout.hole_mm(0.5 * (layout.columns - 1), 0.5 * (layout.rows + 1)) + depth_mm * layout.direction
+    low, high = layout.extent
+    (width, height), (x, y) = (high - low).tolist(), (0.5 * (low + high)).tolist()
+    centre = layout.on_plate_mm(x, y) + depth_mm * layout.direction
     size = width + 2 * margin_mm, height + 2 * margin_mm
     return oblique_cut(centre, layout.column, -layout.row, size, pixel_mm)
 

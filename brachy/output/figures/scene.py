@@ -296,12 +296,14 @@ def _add_templates(plotter: Any, plan: Plan) -> None:
     for template in plan.templates:
         layout = TemplateLayout.of(template)
         # 0.7 of a pitch beyond the outermost holes (engineering choice)
-        corner = layout.hole_mm(-0.7, 0.3)
-        corners = [corner, layout.hole_mm(layout.columns - 0.3, 0.3)]
-        corners.append(layout.hole_mm(layout.columns - 0.3, layout.rows + 0.7))
+        low, high = (
+            ends + sign * 0.7 * layout.spacing_mm for sign, ends in zip((-1, 1), layout.extent, strict=True)
+        )
+        places = ((low[0], low[1]), (high[0], low[1]), (high[0], high[1]))
+        corners = [layout.on_plate_mm(float(x), float(y)) for x, y in places]
         plates.append(pyvista.Rectangle(corners).triangulate())
-        for hole in layout.holes:
-            centre = layout.hole_mm(*hole)
+        for label in layout.labels:
+            centre = layout.at(label)
             rings.append(pyvista.Disc(center=centre, inner=0.9, outer=1.4, normal=layout.direction, c_res=12))
     plotter.add_mesh(pyvista.merge(plates), color=GREY, opacity=0.25, name="templates")
     plotter.add_mesh(pyvista.merge(rings), color=BLACK, name="holes")

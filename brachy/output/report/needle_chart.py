@@ -23,7 +23,8 @@ class ChartRow:
     order: int
     name: str
     template: int
-    layer: int
+    layer: int | None
+    """None where the template has no layers."""
     first_of_layer: bool
     azimuth_deg: str
     tilt_deg: str
@@ -138,7 +139,7 @@ def plate_maps(plan: Plan, rows: Sequence[ChartRow]) -> tuple[PlateMap, ...]:
         if not own:
             continue
         places = layout.to_plate([needle.hole_mm for needle, _ in own])[:, :2]
-        lattice = np.array([layout.on_plate(*hole) for hole in layout.holes])
+        lattice = np.array([layout.place(label) for label in layout.labels]).reshape(-1, 2)
         both = np.concatenate([places, lattice])
         margin = 0.6 * layout.spacing_mm
         low, high = both.min(axis=0) - margin, both.max(axis=0) + margin

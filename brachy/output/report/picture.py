@@ -17,7 +17,7 @@ from brachy.core.threads import side_by_side
 from brachy.dosimetry.model import DoseModel
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
-from brachy.needles.template import TemplateLayout, column_letters, parse_hole
+from brachy.needles.template import TemplateLayout, column_letters
 from brachy.output.figures import cuts
 from brachy.patient.case import Case
 from brachy.patient.palette import SVG_DASH, WEIGHTS, isodose_colour, line_of, role_of, shown, stops_needles
@@ -226,12 +226,11 @@ def template_pictures(
         pitch, corner = layout.spacing_mm, _corner(cut)
         start = cuts.in_plane(cut, layout.origin_mm[None])[0] - corner
 
-        def place(column: float, row: float, start: Float = start) -> tuple[float, float]:
-            """Place in the picture of a hole, or beside one, shifted by parts of a pitch."""
-            x, y = layout.on_plate(column, row)
+        def place(x: float, y: float, start: Float = start) -> tuple[float, float]:
+            """Place in the picture of a place on the plate."""
             return float(start[0]) + x, float(start[1]) - y
 
-        used = {parse_hole(n.hole) for n in own}
+        used = {n.hole for n in own}
         loaded = tuple(
             Mark(
                 *_short(cuts.crossing(cut, n) - corner), str(len(n.seeds)), n.hole, _seed_at(n, layout, depth)
@@ -239,13 +238,20 @@ def template_pictures(
             for n in own
         )
         every = max(1, round(6.0 / pitch))
-        marks = [Mark(*_short(place(c, 0.1)), column_letters(c)) for c in range(0, layout.columns, every)]
-        marks += [Mark(*_short(place(-0.9, r)), str(r)) for r in range(1, layout.rows + 1, every)]
+        marks = [
+            Mark(*_short(place(*layout.on_plate(c, 0.1))), column_letters(c))
+            for c in range(0, layout.columns, every)
+        ]
+        marks += [
+            Mark(*_short(place(*layout.on_plate(-0.9, r))), str(r)) for r in range(1, layout.rows + 1, every)
+        ]
         pictures.append(
             replace(
                 picture,
                 title=f"{depth:.0f} mm from the template",
-                holes=tuple(Mark(*_short(place(*hole))) for hole in sorted(layout.holes) if hole not in used),
+                holes=tuple(
+                    Mark(*_short(place(*layout.place(label)))) for label in layout.labels if label not in used
+                ),
                 loaded=loaded,
                 hole_size=float(np.clip(0.32 * pitch, 1.4, 3.2)),
                 labels=tuple(marks),

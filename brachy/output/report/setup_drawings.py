@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brachy.geometry.structures import Structure
-from brachy.needles.template import TemplateLayout, parse_hole
+from brachy.needles.template import TemplateLayout
 from brachy.output.figures.cuts import towards
 from brachy.output.report.setup_words import HEAD, LEVEL_DEG, Lie, Pointing
 from brachy.patient.plan import Plan, PlanNeedle
@@ -112,8 +112,10 @@ class Drawings:
             sheet.polygon("target", _envelope(own.aside, own.top[0], own.bottom[0]))
         near = [n for n in self.needles if abs(n.skin_mm[2] - z) <= 0.5 * self.layout.spacing_mm]
         self._needles(sheet, near)
-        row = parse_hole(self.chosen.hole)[1]
-        ends = [self.layout.hole_mm(c, row) for c in (-0.5, self.layout.columns - 0.5)]
+        _, y = self.layout.place(self.chosen.hole)
+        half = 0.5 * self.layout.spacing_mm
+        first, last = self.layout.extent
+        ends = [self.layout.on_plate_mm(x, y) for x in (float(first[0]) - half, float(last[0]) + half)]
         sheet.line("plate", ends)
         self._couch(sheet, body.aside)
         low, high = sheet.span()
@@ -137,9 +139,11 @@ class Drawings:
                 top, bottom = _extreme(np.nanmin, shape.top), _extreme(np.nanmax, shape.bottom)
                 sheet.polygon(name, _envelope(sense * shape.along, top, bottom))
         self._couch(sheet, sense * self.outline.along)
-        columns, rows = self.layout.columns - 0.5, self.layout.rows + 0.5
-        round_it = ((-0.5, 0.5), (columns, 0.5), (columns, rows), (-0.5, rows))
-        corners = [self.layout.hole_mm(c, r) for c, r in round_it]
+        half = 0.5 * self.layout.spacing_mm
+        first, last = self.layout.extent
+        (x0, y0), (x1, y1) = (first - half).tolist(), (last + half).tolist()
+        round_it = ((x0, y0), (x1, y0), (x1, y1), (x0, y1))
+        corners = [self.layout.on_plate_mm(x, y) for x, y in round_it]
         sheet.line("plate", [*corners, corners[0]])
         for needle in self.needles:
             sheet.dot("hole", np.array(needle.hole_mm), 1.3)

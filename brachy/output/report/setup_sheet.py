@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
-from brachy.needles.template import TemplateLayout, parse_hole
+from brachy.needles.template import TemplateLayout
 from brachy.output import csv_tables
 from brachy.output.figures.cuts import needle_name, towards
 from brachy.output.report.setup_drawings import Drawing, Drawings, Outline
@@ -19,6 +19,9 @@ Float = NDArray[np.float64]
 
 GAP_MM = 2.0
 """A template farther off the skin than this is set again (engineering choice)."""
+
+GROUP = 5
+"""Needles at angles that go in between two scans (engineering choice)."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,8 @@ def _set_up(
     reach = plan.protocol.needle.max_needle_mm
     depths = [needle.depth_mm for needle in needles]
     corners = tuple(
-        (layout.hole_label(c, r), first_skin(external, layout.hole_mm(c, r), layout.direction))
-        for c, r in corner_holes(layout)
+        (label, first_skin(external, layout.on_plate_mm(*place), layout.direction))
+        for label, place in corner_holes(layout)
     )
     drawn = Drawings(plan, layout, needles, chosen, outline, target, where)
     several = len(plan.templates) > 1
@@ -123,18 +126,28 @@ def _set_up(
 
 def reference_needle(plan: Plan, index: int, needles: Sequence[PlanNeedle]) -> PlanNeedle:
     """The needle whose entry is marked: in the layer nearest to layer 0, nearest to the middle column."""
-    middle = 0.5 * (TemplateLayout.of(plan.templates[index]).columns - 1)
+    layout = TemplateLayout.of(plan.templates[index])
+    low, high = layout.extent
+    middle = np.array([0.5 * (low[0] + high[0]), layout.middle[1]])
 
-    def far(needle: PlanNeedle) -> tuple[int, float]:
-        return abs(csv_tables.layer_of(needle, plan)), abs(parse_hole(needle.hole)[0] - middle)
+    def far(needle: PlanNeedle) -> tuple[float, float]:
+        off = np.abs(np.array(layout.place(needle.hole)) - middle)
+        if layout.individual:
+            return float(np.linalg.norm(off)), 0.0
+        return float(off[1].round(6)), float(off[0].round(6))
 
     return min(needles, key=far)
 
 
-def corner_holes(layout: TemplateLayout) -> list[tuple[int, int]]:
-    """Column and row of the holes at the corners, each once."""
+def corner_holes(layout: TemplateLayout) -> list[tuple[str, tuple[float, float]]]:
+    """Names and places on the plate of the holes at the corners, each once; an individual plate's own corners."""
+    (left, lower), (right, upper) = (ends.tolist() for ends in layout.extent)
+    if layout.individual:
+        words = ("lower left", "lower right", "upper left", "upper right")
+        return list(zip(words, ((left, lower), (right, lower), (left, upper), (right, upper)), strict=True))
     columns, rows = (0, layout.columns - 1), (1, layout.rows)
-    return list(dict.fromkeys((c, r) for r in rows for c in columns))
+    spots = dict.fromkeys((c, r) for r in rows for c in columns)
+    return [(layout.hole_label(*spot), layout.on_plate(*spot)) for spot in spots]
 
 
 def first_skin(external: Structure, hole_mm: Float, direction: Float) -> float | None:
@@ -174,12 +187,7 @@ def _steps(
     """The procedure, a sentence or two each; when to scan and what to measure are engineering choices."""
     lies = plan.access.sentence if lie.known and plan.access else "as on the planning CT"
     to_come = [needle for needle in needles if not needle.begun]
-    names: dict[int, list[str]] = {}
-    for needle in to_come:
-        names.setdefault(csv_tables.layer_of(needle, plan), []).append(needle_name(plan, needle))
-    layers = [
-        f"layer {f'{layer:+d}' if layer else '0'}: {', '.join(named)}" for layer, named in names.items()
-    ]
+    layers = _groups(plan, to_come)
     gaps = ", ".join(f"{hole} {gap:.0f} mm" for hole, gap in corners if gap is not None)
     if len(to_come) < len(needles):
         there = (
@@ -190,7 +198,8 @@ def _steps(
             *([f"Insert the rest, and scan after each layer: {'; '.join(layers)}."] if layers else []),
         ]
     else:
-        steps = _first_steps(lies, where, mark, gaps, layers)
+        individual = bool(needles) and plan.templates[needles[0].template].arrangement == "individual"
+        steps = _first_steps(lies, where, mark, gaps, layers, individual)
     steps += [
         "Measure tip and entry of each needle on the last scan, write them into placed.csv and run `brachy replan` "
         "where a needle is off.",
@@ -200,21 +209,40 @@ def _steps(
     return tuple(steps)
 
 
-def _first_steps(lies: str, where: Pointing, mark: SkinMark, gaps: str, layers: Sequence[str]) -> list[str]:
+def _groups(plan: Plan, needles: Sequence[PlanNeedle]) -> list[str]:
+    """Needles that go in between two scans: a layer, or of needles at angles the next few."""
+    names: dict[str, list[str]] = {}
+    for k, needle in enumerate(needles):
+        layer = csv_tables.layer_of(needle, plan)
+        if layer is None:
+            title = f"group {k // GROUP + 1}"
+        else:
+            title = f"layer {layer:+d}" if layer else "layer 0"
+        names.setdefault(title, []).append(needle_name(plan, needle))
+    return [f"{title}: {', '.join(named)}" for title, named in names.items()]
+
+
+def _first_steps(
+    lies: str, where: Pointing, mark: SkinMark, gaps: str, layers: Sequence[str], individual: bool
+) -> list[str]:
     """Steps from the empty couch to the last needle."""
+    corners = "at its corners, along its axis" if individual else "through the corner holes"
+    upper = "marked HEAD" if individual else "with the row of the highest number"
+    axis = "its axis points" if individual else "its needles come"
+    rest = "groups" if individual else "layers"
     steps = [
         f"Lay the patient on the couch: {lies}, arms and cushions as on the planning CT.",
         f"Move the table until the axial laser is at z = {mark.z_mm:.1f} mm (CT slice {mark.ct_slice}). Mark the cross "
         f"on the skin: {mark.below_top_mm:.0f} mm below the topmost point of the outline, {abs(mark.aside_mm):.0f} mm "
         f"from its middle toward the {mark.aside_of}. There needle {mark.hole} enters.",
-        f"Stand at the patient's {where.side} side and set the template so that its needles come {where.words}, the "
-        "edge with the row of the highest number toward the head.",
-        f"Measure from the template to the skin through the corner holes: {gaps or 'none meets the skin'}. Correct "
+        f"Stand at the patient's {where.side} side and set the template so that {axis} {where.words}, the "
+        f"edge {upper} toward the head.",
+        f"Measure from the template to the skin {corners}: {gaps or 'none meets the skin'}. Correct "
         f"the template where one is off by more than {GAP_MM:g} mm (engineering choice).",
         f"Insert {mark.hole} to half of its depth and scan. Compare its angle and entry with the plan; correct the "
         "template before any other needle.",
         f"Insert {layers[0]}, each to its depth in the chart. Scan.",
     ]
     if layers[1:]:
-        steps.append(f"Insert the other layers in this order, and scan after each: {'; '.join(layers[1:])}.")
+        steps.append(f"Insert the other {rest} in this order, and scan after each: {'; '.join(layers[1:])}.")
     return steps

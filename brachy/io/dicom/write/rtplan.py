@@ -262,8 +262,10 @@ def _setup(plan: Plan, index: int, sources: dict[int, tuple[int, PlanSource]]) -
         ApplicationSetupNumber=index + 1,
         ApplicationSetupName=template.target,
         TemplateNumber=index + 1,
-        TemplateType="COPLANAR",
-        TemplateName=f"{template.columns} x {template.rows} holes, {template.spacing_mm:g} mm apart",
+        TemplateType="NONCOPLANAR" if template.arrangement == "individual" else "COPLANAR",
+        TemplateName=f"{len(template.holes)} holes at angles up to {template.cone_deg:g} deg"
+        if template.arrangement == "individual"
+        else f"{template.columns} x {template.rows} holes, {template.spacing_mm:g} mm apart",
         TotalReferenceAirKerma=air_kerma,
         ChannelSequence=channels,
     )
