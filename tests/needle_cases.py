@@ -6,10 +6,11 @@ from brachy.geometry.structures import Structure
 from brachy.needles.candidates import NeedleCandidates
 from brachy.needles.channel import Axis
 from brachy.patient.plan import PlanNeedle, PlanSeed, PlanTemplate
-from brachy.patient.protocol import change, load_protocol
+from brachy.patient.protocol import change
+from tests.quick_protocol import AXIAL
 
 SHIFT = np.array([13.3, -7.1, 4.9])
-LIVER = load_protocol("liver-metastasis")
+LIVER = AXIAL
 
 
 def box(name, low, high, role="", slices=2.5):

@@ -10,14 +10,14 @@ SEARCH = {"starts": 1, "moves": 2000, "fine_moves": 0, "scan_moves": 200, "direc
 STEP_DEG = 60.0
 """Six azimuths in place of thirty-six, none of them tilted."""
 
-PARALLEL = {"arrangement": "parallel"}
-
-QUICK = change(
+AXIAL = change(
     load_protocol("liver-metastasis"),
-    search=SEARCH,
-    direction={"azimuth_step_deg": STEP_DEG, "tilt_limits_deg": None},
-    template=PARALLEL,
+    template={"arrangement": "parallel"},
+    direction={"tilt_limits_deg": None},
 )
+"""The liver protocol with parallel needles in the axial plane, as every azimuth step has them."""
+
+QUICK = change(AXIAL, search=SEARCH, direction={"azimuth_step_deg": STEP_DEG})
 
 
 def quick_text(text: str | None = None, search: dict[str, int] = SEARCH) -> str:

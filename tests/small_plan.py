@@ -19,8 +19,8 @@ from brachy.patient.plan import (
     PlanTarget,
     PlanTemplate,
 )
-from brachy.patient.protocol import load_protocol
 from brachy.units import mci_from_strength
+from tests.quick_protocol import AXIAL
 
 TILTED = np.array([-0.6, 0.64, 0.48])
 """A unit vector along no axis."""
@@ -139,7 +139,7 @@ def small_plan(**changes):
     plan = Plan(
         software="brachy 0",
         case=PlanCase(patient_id="P-17", study_uid="1.2.3.1"),
-        protocol=load_protocol("liver-metastasis"),
+        protocol=AXIAL,
         assumed=("implanted on the day of the CT",),
         sources=(
             plan_source("amersham_6711", 0.889),

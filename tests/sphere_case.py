@@ -4,10 +4,11 @@ from functools import cache
 
 from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan
-from brachy.patient.protocol import change, load_protocol
+from brachy.patient.protocol import change
+from tests.quick_protocol import AXIAL
 
 QUICK = change(
-    load_protocol("liver-metastasis"),
+    AXIAL,
     search={
         "starts": 1,
         "moves": 10_000,

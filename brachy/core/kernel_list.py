@@ -1,7 +1,7 @@
 """The kernels that each verb needs, with the types that they are compiled for, in units for one process each.
 
-Kernels of `tree`, `tg43` and `segments` have their types in their decorators: importing the module compiles them. Those
-of the other modules would be compiled at the first call, for the types of its arguments; these types are listed here.
+Kernels of `tree` and `tg43` have their types in their decorators: importing the module compiles them. Those of other modules
+would be compiled at the first call, for the types of its arguments; these types are listed here.
 tests/core/test_warm.py holds the list against what verbs call.
 """
 
@@ -20,7 +20,7 @@ VERBS = ("plan", "replan", "verify", "robust", "dose", "dvh")
 _F1, _F2, _F3 = float64[::1], float64[:, ::1], float64[:, :, ::1]
 _SINGLE_1, _SINGLE_2, _SINGLE_3 = float32[::1], float32[:, ::1], float32[:, :, ::1]
 _I1, _I2, _BYTES = int64[::1], int64[:, ::1], int8[::1]
-_TRUTH_1, _TRUTH_3 = boolean[::1], boolean[:, :, ::1]
+_TRUTH_1, _TRUTH_2, _TRUTH_3 = boolean[::1], boolean[:, ::1], boolean[:, :, ::1]
 
 _STACK = types.NamedTuple((_F2, _I1, _F1, _F1, _F2, _I1, _F2), polygon.Stack)
 _TERMS = types.NamedTuple((_I1, _F2, _SINGLE_2), loading.Terms)
@@ -120,7 +120,7 @@ UNITS = (
         ),
     ),
     Unit("direct dose", "tg43", (*_PLANNING, "verify")),
-    Unit("needles at angles", "segments", _PLANNING),
+    Unit("needles at angles", "segments", _PLANNING, (("mark_near", (*(_F2,) * 4, float64, _TRUTH_2)),)),
     Unit(
         "bright spots on CT",
         "peaks",

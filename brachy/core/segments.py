@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import boolean, float64, void
 
 from brachy.core.compiling import njit
 
@@ -55,10 +54,7 @@ def _apart(a: Any, v: Any, b: Any, w: Any, s: Any, t: Any) -> Any:
     return math.sqrt(total)
 
 
-_ROWS = float64[:, ::1]
-
-
-@njit(void(_ROWS, _ROWS, _ROWS, _ROWS, float64, boolean[:, ::1]), cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def mark_near(starts: Any, vectors: Any, others: Any, other_vectors: Any, limit: Any, near: Any) -> None:
     """Set `near[i, j]` and `near[j, i]`, i < j, where segment i comes nearer than a limit to the other segment j.
 

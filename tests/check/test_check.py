@@ -21,12 +21,12 @@ from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan
 from brachy.output import plan_folder
 from brachy.patient.plan import Plan, checksum_of
-from brachy.patient.protocol import change, load_protocol
+from brachy.patient.protocol import change
 from brachy.patient.uids import identified
 from brachy.writing import canonical
-from tests.quick_protocol import SEARCH
+from tests.quick_protocol import AXIAL, SEARCH
 
-QUICK = change(load_protocol("liver-metastasis"), search=SEARCH | {"moves": 10_000, "fine_moves": 5_000})
+QUICK = change(AXIAL, search=SEARCH | {"moves": 10_000, "fine_moves": 5_000})
 
 
 @pytest.fixture(scope="module")

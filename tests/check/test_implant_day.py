@@ -14,13 +14,13 @@ from brachy.optimise import plan
 from brachy.output import plan_folder
 from brachy.patient.implant_date import notes_on_strength
 from brachy.patient.plan import Plan
-from brachy.patient.protocol import change, load_protocol
+from brachy.patient.protocol import change
 from brachy.patient.uids import identified
 from tests.check.test_check import changed, coarse
 from tests.cli.test_cli import refused, run
-from tests.quick_protocol import SEARCH
+from tests.quick_protocol import AXIAL, SEARCH
 
-QUICK = change(load_protocol("liver-metastasis"), search=SEARCH | {"moves": 10_000, "fine_moves": 5_000})
+QUICK = change(AXIAL, search=SEARCH | {"moves": 10_000, "fine_moves": 5_000})
 STATED, PLANNED = date(2026, 1, 1), date(2026, 1, 31)
 
 

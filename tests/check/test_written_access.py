@@ -12,13 +12,13 @@ from brachy.optimise import plan
 from brachy.output import plan_folder
 from brachy.patient.outside import OUTSIDE_NAME
 from brachy.patient.plan import Plan, checksum_of
-from brachy.patient.protocol import change, load_protocol
+from brachy.patient.protocol import change
 from brachy.patient.uids import identified
 from tests.access_cases import DOWN, lying
 from tests.check.test_check import coarse
-from tests.quick_protocol import SEARCH
+from tests.quick_protocol import AXIAL, SEARCH
 
-RULES = change(load_protocol("liver-metastasis"), search=SEARCH)
+RULES = change(AXIAL, search=SEARCH)
 
 THINGS = "rule: needle and hub to couch and other things outside"
 TOP = "rule: needle above the couch's top"

@@ -10,11 +10,12 @@ from brachy.io.load import load_case
 from brachy.optimise import plan
 from brachy.patient.anatomy import prepare
 from brachy.patient.case import Case
-from brachy.patient.protocol import change, load_protocol
+from brachy.patient.protocol import change
 from tests.access_cases import DOWN, dense_outside, line_of, lying, positioned
+from tests.quick_protocol import AXIAL
 
 QUICK = {"starts": 1, "moves": 500, "fine_moves": 0, "scan_moves": 200, "directions": 1, "layouts": 1}
-LIVER = load_protocol("liver-metastasis")
+LIVER = AXIAL
 RULES = change(LIVER, search=QUICK, direction={"azimuth_step_deg": 30.0})
 COARSE = change(LIVER, search=QUICK, direction={"azimuth_step_deg": 15.0})
 

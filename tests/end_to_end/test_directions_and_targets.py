@@ -10,10 +10,11 @@ from brachy.io.phantom.file import load_phantom
 from brachy.optimise import plan
 from brachy.output.plan_folder import write_outputs
 from brachy.patient.case import Case
-from brachy.patient.protocol import change, load_protocol
+from brachy.patient.protocol import change
+from tests.quick_protocol import AXIAL
 
 QUICK = change(
-    load_protocol("liver-metastasis"),
+    AXIAL,
     search={"starts": 1, "moves": 10_000, "fine_moves": 5_000, "scan_moves": 1000, "directions": 1},
     direction={"azimuth_step_deg": 90.0},
 )

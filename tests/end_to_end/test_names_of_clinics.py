@@ -17,11 +17,12 @@ from brachy.output.plan_folder import write_outputs
 from brachy.patient import roi_names
 from brachy.patient.anatomy import prepare
 from brachy.patient.plan import Plan
-from brachy.patient.protocol import change, load_protocol
+from brachy.patient.protocol import change
 from tests import scanner
 from tests.cli.test_cli import refused, run
+from tests.quick_protocol import AXIAL
 
-PROTOCOL = load_protocol("liver-metastasis")
+PROTOCOL = AXIAL
 # a short search and no goals to raise weights for: what needles may do is asked here, not how good they are
 QUICK = change(
     PROTOCOL,

@@ -12,10 +12,10 @@ from brachy.errors import BrachyError, UsageError
 from brachy.evaluation.robustness import robust, robust_folder
 from brachy.evaluation.scenarios import Layout, Uncertainties, draw, load_uncertainties, nominal
 from brachy.io.phantom.file import load_phantom
-from brachy.patient.protocol import change, load_protocol
-from tests.quick_protocol import SEARCH
+from brachy.patient.protocol import change
+from tests.quick_protocol import AXIAL, SEARCH
 
-QUICK = change(load_protocol("liver-metastasis"), search=SEARCH | {"moves": 10_000, "fine_moves": 5_000})
+QUICK = change(AXIAL, search=SEARCH | {"moves": 10_000, "fine_moves": 5_000})
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ from brachy.errors import UsageError
 from brachy.optimise import plan, plan_alternatives
 from brachy.optimise.alternatives import CRITERIA, weighted
 from brachy.patient.plan import Plan
-from brachy.patient.protocol import Objective, change, load_protocol
-from tests.quick_protocol import SEARCH
+from brachy.patient.protocol import Objective, change
+from tests.quick_protocol import AXIAL, SEARCH
 from tests.sphere_case import sphere
 
 QUICK = change(
-    load_protocol("liver-metastasis"),
+    AXIAL,
     search=SEARCH | {"moves": 20_000, "fine_moves": 10_000, "directions": 5, "layouts": 2},
 )
 

@@ -7,11 +7,12 @@ import brachy
 from brachy.errors import UsageError
 from brachy.optimise.control import SearchControl
 from brachy.optimise.replanning.reopen import reopen
-from brachy.patient.protocol import change, load_protocol
+from brachy.patient.protocol import change
+from tests.quick_protocol import AXIAL
 from tests.sphere_case import sphere
 
 QUICK = change(
-    load_protocol("liver-metastasis"),
+    AXIAL,
     search={"starts": 2, "moves": 4000, "fine_moves": 1000, "scan_moves": 200},
 )
 

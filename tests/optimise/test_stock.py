@@ -10,7 +10,8 @@ from brachy.optimise.candidates import Candidates
 from brachy.optimise.control import SearchControl
 from brachy.optimise.planner import solve
 from brachy.output.plan_folder import write_outputs
-from brachy.patient.protocol import Protocol, change, load_protocol
+from brachy.patient.protocol import Protocol, change
+from tests.quick_protocol import AXIAL
 from tests.sphere_case import QUICK, sphere
 
 
@@ -147,7 +148,7 @@ def test_goals_that_contradict_each_other_are_refused(one, other):
 
 
 def test_goals_that_can_be_met_together_are_taken():
-    liver = load_protocol("liver-metastasis")
+    liver = AXIAL
     assert len(liver.goals) >= 4
     touching = [
         {"roi": "target", "metric": "D90_gy", "op": ">=", "limit": 120},

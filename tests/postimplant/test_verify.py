@@ -20,12 +20,13 @@ from brachy.io.phantom.file import load_phantom
 from brachy.output.plan_folder import write_outputs
 from brachy.output.postimplant_folder import review_csv, write_post_implant
 from brachy.patient.case import Case
-from brachy.patient.protocol import change, load_protocol
+from brachy.patient.protocol import change
 from brachy.patient.uids import identified
 from brachy.postimplant.planned import planned_from
 from brachy.postimplant.record import PostImplantRecord
 from brachy.postimplant.seed_files import GivenSeeds, doubtful, read_seeds
 from tests.postimplant.rigid import motion, moved
+from tests.quick_protocol import AXIAL
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def case():
 
 @pytest.fixture(scope="module")
 def plan(case):
-    protocol = change(load_protocol("liver-metastasis"), search={"starts": 1, "moves": 2000, "fine_moves": 0})
+    protocol = change(AXIAL, search={"starts": 1, "moves": 2000, "fine_moves": 0})
     return brachy.plan(case, protocol, direction=(0, 0))
 
 

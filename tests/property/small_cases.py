@@ -11,15 +11,16 @@ from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
 from brachy.optimise.replanning.implanted_so_far import Placed
 from brachy.patient.case import Case
-from brachy.patient.protocol import change, load_protocol
+from brachy.patient.protocol import change
 from tests.needle_cases import ellipsoid
 from tests.property.sampled_rules import begun
+from tests.quick_protocol import AXIAL
 
 SLICES_MM = 2.5
 GRID = Grid((-120, -100, -75), (8.0, 8.0, 5.0), (31, 26, 31))
 ROLES = ("bone", "vessel", "bowel", "lung")
 QUICK = change(
-    load_protocol("liver-metastasis"),
+    AXIAL,
     search={"starts": 1, "moves": 3000, "fine_moves": 1000, "scan_moves": 200, "directions": 1, "layouts": 1},
     direction={"azimuth_step_deg": 180.0},
     source={"activity_mCi": 0.8},
