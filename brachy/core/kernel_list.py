@@ -1,7 +1,7 @@
 """The kernels that each verb needs, with the types that they are compiled for, in units for one process each.
 
-Kernels of `tree` and `tg43` have their types in their decorators: importing the module compiles them. Those of other modules
-would be compiled at the first call, for the types of its arguments; these types are listed here.
+Kernels of `tree` and `tg43` have their types in their decorators: importing the module compiles them. Those of other
+modules would be compiled at the first call, for the types of its arguments; these types are listed here.
 tests/core/test_warm.py holds the list against what verbs call.
 """
 
