@@ -219,6 +219,10 @@ def _show_implant(plan: Plan, full: bool) -> None:
     if full:
         say()
     say(f"{plan.seed_count} seeds in {len(plan.needles)} needles; {kinds}; {sum(strengths):.2f} U in all")
+    choice = plan.optimiser.arrangement
+    if choice is not None:
+        words = "at angles of their own" if choice.chosen == "individual" else "parallel"
+        say(f"needles {words}: {choice.why}")
     if not full:
         return
     for line in order_list(strength_of_seeds(plan)):

@@ -103,7 +103,10 @@ def _choose(
     flat: ArrangementFigures, angles: ArrangementFigures, prepared: Prepared
 ) -> tuple[Literal["parallel", "individual"], str]:
     """Which arrangement, and why."""
-    both = f"objective {flat.objective:.3g} parallel, {angles.objective:.3g} at angles"
+    both = (
+        f"objective {flat.objective:.3g} and V100 {flat.V100_pct:.1f} % parallel, {angles.objective:.3g} and "
+        f"{angles.V100_pct:.1f} % at angles"
+    )
     if prepared.protocol.template.arrangement == "individual":
         return "individual", f"as asked for; {both}"
     least = least_v100_pct(prepared.protocol, required=True)
@@ -112,6 +115,5 @@ def _choose(
         return "parallel", f"angles gain nothing; {both}"
     if met and flat.objective <= (1 + WITHIN) * angles.objective:
         return "parallel", f"angles gain less than {WITHIN:.0%}; {both}"
-    if not met:
-        return "individual", f"parallel ones reach V100 {flat.V100_pct:.1f} % only; {both}"
-    return "individual", f"better by more than {WITHIN:.0%}; {both}"
+    why = f"better by more than {WITHIN:.0%}" if met else "parallel ones do not meet the required coverage"
+    return "individual", f"{why}; {both}"

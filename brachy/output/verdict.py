@@ -156,7 +156,8 @@ def _named(rules: Sequence[RuleResult]) -> str:
 def _blocked(plan: Plan) -> dict[str, int]:
     """Blocked holes of the chosen directions by cause, and those reported during the implantation."""
     found: dict[str, int] = {}
-    for tried in plan.optimiser.directions:
+    # the holes of a direction are those of parallel needles
+    for tried in () if plan.individual else plan.optimiser.directions:
         for row in tried.tried:
             if row.outcome == "chosen":
                 for cause, count in row.blocked.items():

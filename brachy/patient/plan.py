@@ -265,6 +265,11 @@ class Plan(Record):
         return any(note.startswith("implanted on the day of the CT") for note in self.assumed)
 
     @property
+    def individual(self) -> bool:
+        """Whether its needles have angles of their own."""
+        return any(template.arrangement == "individual" for template in self.templates)
+
+    @property
     def seed_count(self) -> int:
         """Number of seeds."""
         return sum(len(needle.seeds) for needle in self.needles)

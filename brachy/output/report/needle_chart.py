@@ -13,7 +13,13 @@ from brachy.geometry.structures import Structure
 from brachy.needles.template import TemplateLayout
 from brachy.output import csv_tables
 from brachy.output.figures.cuts import needle_name, towards
-from brachy.patient.plan import Plan
+from brachy.patient.plan import Plan, PlanNeedle
+
+SLOPE_MM = 5.0
+"""The skin's slope is that of points so far to both sides of the entry (engineering choice)."""
+
+LEAN_SHOWN = 0.15
+"""Share of the way across from hole to tip that the map shows (engineering choice)."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,8 @@ class ChartRow:
     """From the needle's surface."""
     nearest_at_mm: float
     """How deep, from the template."""
+    to_skin_deg: float | None
+    """Angle between the needle and the skin at its entry; None where no outline is given."""
     placed: bool
     """Whether the needle is in the patient already, measured or with all of its seeds."""
 
@@ -54,6 +62,8 @@ class MapHole:
     order: int
     depth_mm: float
     seeds: int
+    lean: tuple[float, float] = (0.0, 0.0)
+    """From the hole toward where the tip lies, mm on the map; 0 for a needle along the template's axis."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,7 @@ def chart_rows(plan: Plan, structures: Sequence[Structure] = ()) -> tuple[ChartR
     """
     lengths = [Source.from_dict(source.data, name=source.model).capsule_length_mm for source in plan.sources]
     stopping = csv_tables.obstacles_of(plan, structures)
+    external = next((s for s in structures if s.role == "external" and not s.is_empty), None)
     rows: list[ChartRow] = []
     for order, needle in enumerate(csv_tables.in_order_of_insertion(plan), 1):
         azimuth, tilt = csv_tables.direction_angles(needle.direction)
@@ -109,10 +120,46 @@ def chart_rows(plan: Plan, structures: Sequence[Structure] = ()) -> tuple[ChartR
                 nearest=name,
                 nearest_mm=gap,
                 nearest_at_mm=depth,
+                to_skin_deg=angle_to_skin(needle, external),
                 placed=needle.in_place or all(seed.placed for seed in needle.seeds),
             )
         )
     return tuple(rows)
+
+
+def _apart(places: np.ndarray, layout: TemplateLayout) -> float:
+    """Room of a hole on the map: a pitch, or where holes have places of their own the least distance of two."""
+    if not layout.individual or len(places) < 2:
+        return layout.spacing_mm
+    gaps = np.linalg.norm(places[:, None] - places[None], axis=2)[np.triu_indices(len(places), 1)]
+    return round(min(float(gaps.min()), layout.spacing_mm), 2)
+
+
+def _lean(needle: PlanNeedle, layout: TemplateLayout) -> tuple[float, float]:
+    """How far the tip lies from below the hole, as the map shows it: x to the right, y down."""
+    if not layout.individual:
+        return 0.0, 0.0
+    (hole, tip) = layout.to_plate([needle.hole_mm, needle.tip_mm])
+    across = LEAN_SHOWN * (tip - hole)[:2]
+    return round(float(across[0]), 2), round(float(-across[1]), 2)
+
+
+def angle_to_skin(needle: PlanNeedle, external: Structure | None) -> float | None:
+    """Angle in degrees between a needle and the skin where it enters, 90 where it meets it head on.
+
+    The skin's normal is the slope of the distance to it, over 10 mm (engineering choice: above the steps of slices).
+    """
+    if external is None:
+        return None
+    entry = np.array(needle.skin_mm)
+    steps = np.concatenate([np.eye(3), -np.eye(3)]) * SLOPE_MM
+    distance = external.signed_distance_mm(entry + steps, 4 * SLOPE_MM)
+    slope = distance[:3] - distance[3:]
+    size = float(np.linalg.norm(slope))
+    if size == 0.0:
+        return None
+    inward = float(-(slope / size) @ np.array(needle.direction))
+    return float(np.degrees(np.arcsin(np.clip(inward, -1.0, 1.0))))
 
 
 def one_direction(rows: Sequence[ChartRow]) -> tuple[str, str] | None:
@@ -149,13 +196,13 @@ def plate_maps(plan: Plan, rows: Sequence[ChartRow]) -> tuple[PlateMap, ...]:
 
         taken = {tuple(np.round(place, 1)) for place in places}
         used = tuple(
-            MapHole(*shown(place), row.name, row.order, row.depth_mm, row.seeds)
-            for place, (_, row) in zip(places, own, strict=True)
+            MapHole(*shown(place), row.name, row.order, row.depth_mm, row.seeds, _lean(needle, layout))
+            for place, (needle, row) in zip(places, own, strict=True)
         )
         found.append(
             PlateMap(
                 title=f"Template {index + 1}, for {template.target}" if len(plan.templates) > 1 else "",
-                spacing=layout.spacing_mm,
+                spacing=_apart(places, layout),
                 width=round(float(high[0] - low[0]), 2),
                 height=round(float(high[1] - low[1]), 2),
                 empty=tuple(shown(place) for place in lattice if tuple(np.round(place, 1)) not in taken),
