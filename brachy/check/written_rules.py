@@ -111,7 +111,7 @@ def _recomputed(
     found: dict[str, tuple[float, float, int, str]] = {
         "needle length": (max(lengths, default=-np.inf), rules.needle.max_needle_mm, -1, ""),
         "between needles": (
-            geometry.needle_spacing(every, set(begun)),
+            geometry.needle_spacing(every, set(begun)) - 2 * rules.needle.radius_mm,
             rules.needle.min_needle_spacing_mm,
             1,
             "",

@@ -263,7 +263,7 @@ class LateralRule:
         """Why no needle passes near a point, whose distances from the holes' axes are given; whether all are barred."""
         margin = self.protocol.template.lateral_margin_mm
         cause = f"no hole's axis crosses the target within {margin:g} mm of it"
-        apart = self.protocol.needle.min_needle_spacing_mm + 2 * self.protocol.needle.radius_mm
+        apart = self.protocol.needle.axes_apart_mm
         nearest = np.inf
         for hole, gap in zip(holes, across.tolist(), strict=True):
             if gap > margin:

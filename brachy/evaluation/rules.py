@@ -304,7 +304,7 @@ def _needle_spacing(lines: Sequence[_Line], protocol: Protocol) -> RuleResult:
         for other in lines[:k]:
             if one.needle.begun and other.needle.begun:
                 continue
-            gap = _path_to_path(one, other)
+            gap = _path_to_path(one, other) - 2 * protocol.needle.radius_mm
             found.append((gap, f"{other.name} and {one.name}"))
     return at_least("between needles", protocol.needle.min_needle_spacing_mm, found, nothing=NO_PAIR)
 

@@ -52,7 +52,7 @@ class NeedleCandidates:
     seed_conflicts: Int
     """Pairs (p, 2) of candidates nearer than min_spacing_mm, or in one needle nearer than capsule and spacer allow."""
     needle_conflicts: Int
-    """Pairs (q, 2) of needles whose axes come nearer than min_needle_spacing_mm."""
+    """Pairs (q, 2) of needles whose surfaces come nearer than min_needle_spacing_mm."""
     edge_points_mm: Float
     """Edge points (m, 3) of the target's section in each layer that crosses it."""
     edge_layer: Int
@@ -168,7 +168,7 @@ def needle_candidates(
         seed_conflicts=seed_conflicts(positions - layout.origin_mm, needle_of, protocol, capsule_length_mm),
         needle_conflicts=individual_conflicts(needles, layout, protocol)
         if layout.individual
-        else needle_conflicts(needles, layout.origin_mm, protocol.needle.min_needle_spacing_mm),
+        else needle_conflicts(needles, layout.origin_mm, protocol.needle.axes_apart_mm),
         edge_points_mm=points,
         edge_layer=layer,
         edge_needs_tip_mm=needs_tip,

@@ -103,8 +103,8 @@ def conflicts_between(one: Sequence[Needle], other: Sequence[Needle], protocol: 
     seeds : (p, 2) array
         Candidate seeds (of one, of other) nearer than `min_spacing_mm`, counted needle by needle.
     needles : (q, 2) array
-        Needles (of one, of other) whose axes come nearer than `min_needle_spacing_mm` between their holes and their
-        deepest tips.
+        Needles (of one, of other) whose surfaces come nearer than `min_needle_spacing_mm` between their holes and
+        their deepest tips.
     """
     none = np.zeros((0, 2), dtype=np.int64)
     if not (one and other):
@@ -115,5 +115,5 @@ def conflicts_between(one: Sequence[Needle], other: Sequence[Needle], protocol: 
     near = cKDTree(places[0]).query_ball_tree(cKDTree(places[1]), within)
     seeds = [(i, j) for i, found in enumerate(near) for j in sorted(found)]
     gaps = segment_distances(*segments_of(one, anchor), *segments_of(other, anchor))
-    close = np.argwhere(gaps < protocol.needle.min_needle_spacing_mm + ROUNDING_MM)
+    close = np.argwhere(gaps < protocol.needle.axes_apart_mm + ROUNDING_MM)
     return np.array(seeds, dtype=np.int64).reshape(-1, 2), close.astype(np.int64)

@@ -143,7 +143,7 @@ def individual_conflicts(needles: Sequence[Needle], layout: TemplateLayout, prot
     hub = between(np.full(len(needles), -longest), rests)
     width = protocol.access.hub_diameter_mm
     slack = ROUNDING_MM
-    mark_near(*body, *body, rule.min_needle_spacing_mm + 2 * rule.radius_mm + slack, near)
+    mark_near(*body, *body, rule.axes_apart_mm + slack, near)
     mark_near(*hub, *hub, width + slack, near)
     mark_near(*hub, *body, 0.5 * width + rule.radius_mm + slack, near)
     slope = ways @ layout.direction

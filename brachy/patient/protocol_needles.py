@@ -51,10 +51,15 @@ class NeedleChoice(Table):
     radius_mm: Positive = Field(0.65, le=3, description="outer radius, mm")
     max_needle_mm: Positive = Field(150.0, le=400, description="longest path from hole to tip, mm")
     tip_to_seed_mm: NotNegative = Field(0.0, le=30, description="tip to the near end of the first seed, mm")
-    min_needle_spacing_mm: Positive = Field(2.0, description="between two needles, mm")
+    min_needle_spacing_mm: Positive = Field(2.0, description="between the surfaces of two needles, mm")
     count: Count | tuple[Count, Count] | None = Field(
         None, description="most needles, or least and most; none: as many as pay"
     )
+
+    @property
+    def axes_apart_mm(self) -> float:
+        """Least distance of two needles' axes: that of their surfaces and a diameter."""
+        return self.min_needle_spacing_mm + 2 * self.radius_mm
 
     @model_validator(mode="after")
     def _ordered(self) -> "NeedleChoice":

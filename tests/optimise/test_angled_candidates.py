@@ -43,7 +43,7 @@ def made():
     low, high = target.bounds_mm
     found = needle_candidates(
         target, prepared.external, prepared.obstacles(target), layout, QUICK, prepared.capsule_length_mm,
-        axes=cone_axes(layout, low, high, 60),
+        axes=cone_axes(layout, low, high, 90),
     )  # fmt: skip
     candidates = Candidates.of([found], prepared.anchor_mm, QUICK)
     problem = SearchProblem.of(candidates, prepared.samples, FINE, prepared.table, QUICK)
@@ -68,7 +68,7 @@ def test_the_search_loads_them_and_every_rule_is_kept(made):
     assert made.evaluation.structures["GTV"]["V100_pct"] > 90
     lines = [Channel.of(needle) for needle in made.needles]
     least = min(apart(lines[i], lines[j], 0.2) for j in range(len(lines)) for i in range(j))
-    assert least >= QUICK.needle.min_needle_spacing_mm - 0.01
+    assert least >= QUICK.needle.min_needle_spacing_mm + 1.3 - 0.01
     for needle, line in zip(made.needles, lines, strict=True):
         seeds = np.array([seed.position_mm for seed in needle.seeds])
         assert line.off_axis(seeds) == pytest.approx(np.zeros(len(seeds)), abs=2e-3)

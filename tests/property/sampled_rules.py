@@ -84,6 +84,7 @@ def broken_rules(found, target, obstacles, external):
             if begun(one.needle) and begun(other.needle):
                 continue
             gap = np.linalg.norm(one.path[:, None] - other.path[None], axis=2).min()
+            gap -= 2 * protocol.needle.radius_mm
             if gap < protocol.needle.min_needle_spacing_mm - 0.15:
                 broken.append(f"needles {other.name} and {one.name}: {gap:.2f} mm")
     return broken + _spacing(found)

@@ -220,7 +220,7 @@ def _crossing(opened: Opened, fixed: Sequence[PlanNeedle]) -> NDArray[np.bool_]:
     other = np.array([n.hole_mm for n in fixed]) - anchor
     reach = np.array([n.tip_mm for n in fixed]) - anchor - other
     gaps = segment_distances(starts, ways, other, reach)
-    near = gaps < opened.plan.protocol.needle.min_needle_spacing_mm - 1e-3
+    near = gaps < opened.plan.protocol.needle.axes_apart_mm - 1e-3
     return np.asarray((near & ~_is_one_of(every, fixed)).any(axis=1) & ~every.measured)
 
 
