@@ -61,14 +61,14 @@ def wait_for(browser, condition):
 
 
 def requests(browser):
-    """Addresses that the page asked for so far, other than its own and its own data."""
+    """Addresses that the page asked for so far, other than its own data."""
     found = []
     for entry in browser.get_log("performance"):
         message = json.loads(entry["message"])["message"]
         if message["method"] == "Network.requestWillBeSent":
             found.append(message["params"]["request"]["url"])
     own = ("data:", "blob:", "chrome:", "chrome-untrusted:")  # the last two are the browser's own first page
-    return [url for url in found if not url.startswith(own) and url != browser.current_url]
+    return [url for url in found if not url.startswith(own)]
 
 
 def complaints(browser):

@@ -15,7 +15,7 @@ from brachy.geometry.structures import Structure
 from brachy.needles.channel import RELATIVE_DIGITS, Axis, Lines, Needle
 from brachy.needles.conflicts import needle_conflicts, seed_conflicts
 from brachy.needles.guide import individual_conflicts
-from brachy.needles.lateral import edge_causes, edge_points, needed_tips
+from brachy.needles.lateral import edge_causes, edge_points, edge_sections, needed_tips
 from brachy.needles.limits import ROUNDING_MM, AxisLimits, axis_limits, depth_in_skin
 from brachy.needles.template import TemplateLayout
 from brachy.patient.access import Access
@@ -83,6 +83,7 @@ def needle_candidates(
     edges: bool | tuple[Float, Int] = True,
     axes: Sequence[Axis] | None = None,
     access: Access | None = None,
+    only_served: bool = False,
 ) -> NeedleCandidates:
     """Needles and candidate seeds of one template that obey every rule of the protocol.
 
@@ -108,6 +109,9 @@ def needle_candidates(
         default the line along the template's axis through every hole.
     access : Access, optional
         What bars needles from outside the patient; by default nothing.
+    only_served : bool
+        Whether the edge points matter only where all of them are covered: they are then found section by section, and
+        not beyond the first with one that is not.
 
     Returns
     -------
@@ -149,14 +153,11 @@ def needle_candidates(
     positions = np.concatenate([np.zeros((0, 3)), *[needle.positions_mm for needle in needles]])
     margin = protocol.template.lateral_margin_mm
     points, layer = np.zeros((0, 3)), np.zeros(0, dtype=np.int64)
-    if edges:
+    if only_served:
+        points, layer = _until_unserved(target, layout, needles, margin)
+    elif edges:
         points, layer = edge_points(target, layout) if isinstance(edges, bool) else edges
-    max_tips = np.array([needle.tip_depth_mm for needle in needles])
-    # a shortened needle counts as far as its tip, every other as the whole line of its axis
-    counts_to = np.array([0.0 if needle.shortened_by else np.inf for needle in needles])
-    needs_tip = needed_tips(points, Lines.of(needles, np.maximum(max_tips, counts_to).tolist()), margin)
-    needs_tip[np.isfinite(needs_tip) & (needs_tip <= counts_to)] = 0.0
-    covered = needs_tip <= max_tips
+    needs_tip, covered = _cover(points, needles, margin)
     causes = edge_causes(points, covered, _lost_lines(needles, blocked), margin)
     return NeedleCandidates(
         layout=layout,
@@ -176,6 +177,29 @@ def needle_candidates(
         edge_cause=causes,
         notes=tuple(_notes(target, external, needles, blocked, layer, causes, layout, protocol)),
     )
+
+
+def _cover(points: Float, needles: Sequence[Needle], margin_mm: float) -> tuple[Float, NDArray[np.bool_]]:
+    """(m, n) least tip depth at which each needle covers each point, and whether it does at its deepest place."""
+    max_tips = np.array([needle.tip_depth_mm for needle in needles])
+    # a shortened needle counts as far as its tip, every other as the whole line of its axis
+    counts_to = np.array([0.0 if needle.shortened_by else np.inf for needle in needles])
+    needs_tip = needed_tips(points, Lines.of(needles, np.maximum(max_tips, counts_to).tolist()), margin_mm)
+    needs_tip[np.isfinite(needs_tip) & (needs_tip <= counts_to)] = 0.0
+    return needs_tip, needs_tip <= max_tips
+
+
+def _until_unserved(
+    target: Structure, layout: TemplateLayout, needles: Sequence[Needle], margin_mm: float
+) -> tuple[Float, Int]:
+    """Edge points and their layers, up to the first section with one that no needle covers."""
+    found, layers = [np.zeros((0, 3))], [np.zeros(0, dtype=np.int64)]
+    for points, layer in edge_sections(target, layout):
+        found.append(points)
+        layers.append(np.full(len(points), layer, dtype=np.int64))
+        if not _cover(points, needles, margin_mm)[1].any(axis=1).all():
+            break
+    return np.concatenate(found), np.concatenate(layers)
 
 
 def _needles(

@@ -1,6 +1,6 @@
 """Lateral margin: the points on the edge of the target in each layer, and how deep a needle must go to cover them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,24 +36,25 @@ def edge_points(target: Structure, layout: TemplateLayout) -> tuple[Float, Int]:
     layers : (m,) array
         Layer of each; of sections across the axis their number, positive deeper.
     """
+    sections = list(edge_sections(target, layout))
+    counts = [len(points) for points, _ in sections]
+    numbers = np.array([layer for _, layer in sections], dtype=np.int64)
+    return np.concatenate([np.zeros((0, 3)), *[points for points, _ in sections]]), np.repeat(numbers, counts)
+
+
+def edge_sections(target: Structure, layout: TemplateLayout) -> Iterator[tuple[Float, int]]:
+    """`edge_points` section by section: points (m, 3) and the number of the layer."""
     corners = np.array(np.meshgrid(*target.bounds_mm.T)).reshape(3, -1).T
     if layout.individual:
         centre = largest_section_centroid(target)
         depths = np.round((corners - centre) @ layout.direction / layout.spacing_mm, RELATIVE_DIGITS)
-        numbers = range(int(np.ceil(depths.min())), int(np.floor(depths.max())) + 1)
-        sections = [
-            target.section(centre + k * layout.spacing_mm * layout.direction, layout.direction, EDGE_STEP_MM)
-            for k in numbers
-        ]
-        counts = [len(section) for section in sections]
-        return np.concatenate([np.zeros((0, 3)), *sections]), np.repeat(np.array(numbers, np.int64), counts)
+        for k in range(int(np.ceil(depths.min())), int(np.floor(depths.max())) + 1):
+            place = centre + k * layout.spacing_mm * layout.direction
+            yield target.section(place, layout.direction, EDGE_STEP_MM), k
+        return
     heights = np.round((corners - layout.origin_mm) @ layout.row / layout.spacing_mm, RELATIVE_DIGITS)
-    points, layers = [np.zeros((0, 3))], [np.zeros(0, dtype=np.int64)]
     for row in range(int(np.ceil(heights.min())) + 1, int(np.floor(heights.max())) + 2):
-        found = target.section(layout.hole_mm(0, row), layout.row, EDGE_STEP_MM)
-        points.append(found)
-        layers.append(np.full(len(found), layout.layer(row), dtype=np.int64))
-    return np.concatenate(points), np.concatenate(layers)
+        yield target.section(layout.hole_mm(0, row), layout.row, EDGE_STEP_MM), layout.layer(row)
 
 
 def needed_tips(points_mm: Float, lines: Lines, margin_mm: float) -> Float:

@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from brachy.core.influence import fill_rows
 from brachy.core.loading import SearchArrays, State
+from brachy.core.threads import over_range
 from brachy.dosimetry.model import DoseModel
 from brachy.needles.candidates import NeedleCandidates
 from brachy.needles.channel import Needle
@@ -32,6 +33,9 @@ LONGEST_MM = 250.0
 
 FORBIDDING = 1e4
 """Price of a forbidden arrangement, far above every other term of the objective (engineering choice)."""
+
+MANY_PAIRS = 5_000_000
+"""Pairs of seed and point from which on the influence is computed on several threads (engineering choice)."""
 
 TABLE_PER_MM = 8.0
 ANGLES = 48
@@ -71,7 +75,17 @@ class SeedTable:
     def rows(self, points_mm: Float, positions_mm: Float, axes: Float) -> NDArray[np.float32]:
         """Influence matrix (m + 1, n) float32 in Gy; its last row is zero and stands for no seed."""
         out = np.zeros((len(positions_mm) + 1, len(points_mm)), dtype=np.float32)
-        fill_rows(points_mm, positions_mm, axes, self.values, self.per_mm, self.least_mm, out)
+
+        def part(first: int, last: int) -> None:
+            own = slice(first, last)
+            fill_rows(
+                points_mm, positions_mm[own], axes[own], self.values, self.per_mm, self.least_mm, out[own]
+            )
+
+        if len(positions_mm) * len(points_mm) >= MANY_PAIRS:
+            over_range(part, len(positions_mm))
+        else:
+            part(0, len(positions_mm))
         return out
 
 

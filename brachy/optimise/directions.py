@@ -33,9 +33,13 @@ FINER_OFFSETS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)
 COARSE_DEG, FINE_DEG = 15.0, 5.0
 """Steps of azimuth and tilt: of the first look at all directions, and round the best of them (engineering choice)."""
 
-FINE_ROUNDS = 2
-"""How often the best directions' neighbours are tried, so that a direction may move by two fine steps (engineering
-choice)."""
+FINE_ROUNDS = (3, 2)
+"""Of so many best directions the neighbours are tried, then again, so that a direction may move by two fine steps
+(engineering choice)."""
+
+FINE_OFFSETS = 3
+"""So many best directions are tried at more offsets where tilts are searched (engineering choice: offsets of the best
+directions of a coarse scan alone are tried at `search.directions`)."""
 
 MOST_NAMED = 4
 """Causes that are named where no needle reaches the target."""
@@ -141,7 +145,7 @@ def offsets(protocol: Protocol, fractions: Sequence[float]) -> list[tuple[float,
     return [(pitch * a, pitch * b) for b in across for a in fractions]
 
 
-def candidates_at(around: Surroundings, pose: TemplatePose) -> NeedleCandidates:
+def candidates_at(around: Surroundings, pose: TemplatePose, only_served: bool = False) -> NeedleCandidates:
     """Lay out a template in a pose and find its candidate needles."""
     prepared, protocol = around.prepared, around.prepared.protocol
     layout = lay_out(
@@ -161,10 +165,13 @@ def candidates_at(around: Surroundings, pose: TemplatePose) -> NeedleCandidates:
         protocol,
         prepared.capsule_length_mm,
         access=prepared.access,
+        only_served=only_served,
     )
 
 
-def reach(around: Surroundings, pose: TemplatePose, control: SearchControl) -> Scored:
+def reach(
+    around: Surroundings, pose: TemplatePose, control: SearchControl, only_served: bool = False
+) -> Scored:
     """Find the candidate needles of a pose; it is not scored yet."""
     if control.stopped():
         return Scored(pose, None, np.inf, "not tried: stopped")
@@ -173,7 +180,7 @@ def reach(around: Surroundings, pose: TemplatePose, control: SearchControl) -> S
     if cause:  # before any template is laid out
         return Scored(pose, None, np.inf, f"{cause}: {reason}", cause)
     try:
-        found = candidates_at(around, pose)
+        found = candidates_at(around, pose, only_served)
     except BrachyError as error:
         return Scored(pose, None, np.inf, str(error))
     return Scored(pose, found, np.inf, "" if len(found.positions_mm) else "no clear needle path")
@@ -207,23 +214,30 @@ def scan(around: Surroundings, control: SearchControl) -> list[Scored]:
     refined = protocol.direction.tilt_limits_deg is not None
     first = offsets(protocol, FIRST_OFFSETS[:1] if refined else FIRST_OFFSETS)
     tried = [replace(pose, offset_mm=o) for pose in poses(protocol) for o in first]
-    found = _score_all(around, tried, control)
+    # without tilt first: where one of these serves every edge point, the others need not be looked at to the end
+    flat = [pose for pose in tried if pose.tilt_deg == 0.0] if refined else tried
+    found = _score_all(around, flat or tried, control)
+    if flat and len(flat) < len(tried):
+        found = _with_more(around, found, tried, control)
     if not np.isfinite(found[0].value):
         if control.interrupted or control.timed_out:
             raise BrachyError("stopped before any needle path was found: give the search more time")
         raise BrachyError(_nothing_reached(around, found))
-    for _ in range(FINE_ROUNDS if refined else 0):
-        beside = [near for pose in _best_directions(found, protocol) for near in _beside(pose, protocol)]
-        found = _with_more(around, found, beside, control)
+    for count in FINE_ROUNDS if refined else ():
+        best = _best_directions(found, count)
+        found = _with_more(
+            around, found, [near for pose in best for near in _beside(pose, protocol)], control
+        )
     finer = offsets(protocol, sorted((*FIRST_OFFSETS, *FINER_OFFSETS)))
-    more = [replace(pose, offset_mm=o) for pose in _best_directions(found, protocol) for o in finer]
+    count = min(FINE_OFFSETS, protocol.search.directions) if refined else protocol.search.directions
+    more = [replace(pose, offset_mm=o) for pose in _best_directions(found, count) for o in finer]
     return _with_more(around, found, more, control)
 
 
-def _best_directions(found: Sequence[Scored], protocol: Protocol) -> list[TemplatePose]:
+def _best_directions(found: Sequence[Scored], count: int) -> list[TemplatePose]:
     """The best directions of what was tried, best first, without offset."""
     bare = [replace(each.pose, offset_mm=(0.0, 0.0)) for each in found if np.isfinite(each.value)]
-    return list(dict.fromkeys(bare))[: protocol.search.directions]
+    return list(dict.fromkeys(bare))[:count]
 
 
 def _with_more(
@@ -232,15 +246,21 @@ def _with_more(
     """What was tried and what of `more` was not, the best first."""
     known = {each.pose for each in found}
     new = [pose for pose in dict.fromkeys(more) if pose not in known]
-    return sorted([*found, *_score_all(around, new, control)], key=_rank)
+    served = any(np.isfinite(each.value) and each.out_of_reach == 0 for each in found)
+    return sorted([*found, *_score_all(around, new, control, served)], key=_rank)
 
 
-def _score_all(around: Surroundings, tried: Sequence[TemplatePose], control: SearchControl) -> list[Scored]:
+def _score_all(
+    around: Surroundings, tried: Sequence[TemplatePose], control: SearchControl, only_served: bool = False
+) -> list[Scored]:
     stage = f"directions to {around.target.name}"
-    reached = control.run(stage, [partial(reach, around, pose, control) for pose in tried])
-    served = any(not each.reason and each.out_of_reach == 0 for each in reached)
+    reached = control.run(stage, [partial(reach, around, pose, control, only_served) for pose in tried])
+    served = only_served or any(not each.reason and each.out_of_reach == 0 for each in reached)
+    least = "at least " if only_served else ""
     judged = [
-        replace(each, reason=f"{each.out_of_reach} edge points out of reach, another direction serves all")
+        replace(
+            each, reason=f"{least}{each.out_of_reach} edge points out of reach, another direction serves all"
+        )
         if served and not each.reason and each.out_of_reach
         else each
         for each in reached
