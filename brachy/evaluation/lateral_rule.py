@@ -13,12 +13,9 @@ from numpy.typing import NDArray
 
 from brachy.geometry.structures import Structure
 from brachy.needles.channel import Axis, Channel, Lines
-from brachy.needles.guide import cone_directions, through
 from brachy.needles.lateral import edge_points
-from brachy.needles.limits import axis_limits
-from brachy.needles.needle_path import segment_distances, skin_entry, target_span
+from brachy.needles.needle_path import skin_entry, target_span
 from brachy.needles.template import TemplateLayout
-from brachy.patient.access import Access
 from brachy.patient.evaluation_record import RuleResult, RuleStatus
 from brachy.patient.protocol import Protocol
 
@@ -29,9 +26,6 @@ SAMPLE_MM = 0.5
 
 TOLERANCE_MM = 0.01
 """A rule counts as kept to this: a position in plan.json has 6 significant digits (engineering choice)."""
-
-MOST_TRIED = 12
-"""Of the points that no needle at an angle comes near, lines through so many are looked at (engineering choice)."""
 
 WHOLE_AXIS_MM = 1e4
 """Depth at which an axis that counts as a whole line is cut off, far outside every patient (engineering choice)."""
@@ -129,8 +123,6 @@ class LateralRule:
         Length of a seed.
     blocked : collection of (template, hole)
         Holes that were found impossible during the implantation; no needle is counted on there.
-    access : Access, optional
-        What bars needles at angles from outside the patient.
     """
 
     obstacles: Sequence[Structure]
@@ -138,7 +130,6 @@ class LateralRule:
     protocol: Protocol
     capsule_length_mm: float
     blocked: Collection[tuple[int, str]] = ()
-    access: Access | None = None
 
     @property
     def _tip_offset(self) -> float:
@@ -249,21 +240,15 @@ class LateralRule:
         lines = Lines.of([hole.axis for hole in holes], [hole.counts_to for hole in holes])
         across = lines.feet_of(points[places])[0]
         for place, row in zip(places.tolist(), across, strict=True):
-            causes[place], barred[place] = self._cause(points[place], row, holes, needles, layout.individual)
+            causes[place], barred[place] = self._cause(points[place], row, holes, needles)
         return causes, barred
 
     def _cause(
-        self,
-        point: Float,
-        across: Float,
-        holes: Sequence[_Hole],
-        needles: Sequence[UsedNeedle],
-        individual: bool,
+        self, point: Float, across: Float, holes: Sequence[_Hole], needles: Sequence[UsedNeedle]
     ) -> tuple[str, bool]:
         """Why no needle passes near a point, whose distances from the holes' axes are given; whether all are barred."""
         margin = self.protocol.template.lateral_margin_mm
         cause = f"no hole's axis crosses the target within {margin:g} mm of it"
-        apart = self.protocol.needle.axes_apart_mm
         nearest = np.inf
         for hole, gap in zip(holes, across.tolist(), strict=True):
             if gap > margin:
@@ -272,35 +257,17 @@ class LateralRule:
             if hole.counts_to > 0:
                 end = start + hole.counts_to * hole.axis.direction
                 if float(distance_to_segment(point[None], start, end)[0]) <= margin - TOLERANCE_MM:
-                    if individual:
-                        return self._of_line(hole, needles, apart)
                     deep = any(np.linalg.norm(used.channel.hole_mm - start) < 0.1 for used in needles)
                     return f"hole {hole.axis.hole} is free but not used{' so deep' if deep else ''}", False
             if gap < nearest:
                 nearest = gap
-                what = "every line near it" if individual else f"hole {hole.axis.hole}"
-                cause = f"{what} is blocked by {hole.barred_by or 'the margins'}"
+                cause = f"hole {hole.axis.hole} is blocked by {hole.barred_by or 'the margins'}"
         return cause, True
-
-    def _of_line(self, hole: _Hole, needles: Sequence[UsedNeedle], apart: float) -> tuple[str, bool]:
-        """Whether a free line at an angle stands against the plan, or meets needles that are in use."""
-        length = min(hole.counts_to, self.protocol.needle.max_needle_mm)
-        own = hole.axis.hole_mm[None], length * hole.axis.direction[None]
-        others = Lines.of([used.channel for used in needles], [0.0] * len(needles))
-        vectors = np.array([used.channel.tip_depth_mm * used.channel.direction for used in needles])
-        if float(segment_distances(*own, others.starts_mm, vectors).min()) < apart:
-            return "the free lines near it meet needles in use", True
-        sleeves = np.linalg.norm(others.starts_mm - hole.axis.hole_mm, axis=1).min()
-        if sleeves < self.protocol.template.sleeve_spacing_mm:
-            return "the sleeves of the free lines near it meet those in use", True
-        return "a line at an angle is free but not used", False
 
     def _holes_near(
         self, points: Float, layout: TemplateLayout, target: Structure, number: int
     ) -> list[_Hole]:
         """Axes of the holes that cross the target within the lateral margin of one of the points."""
-        if layout.individual:
-            return self._lines_near(points, layout, target)
         found = []
         axes = layout.axes()
         across = Lines.of(axes, [np.inf] * len(axes)).feet_of(points)[0]
@@ -316,35 +283,6 @@ class LateralRule:
                     deepest, barred_by = 0.0, "what was found in the room"
                 found.append(_Hole(axis, deepest if barred_by else WHOLE_AXIS_MM, barred_by))
         return found
-
-    def _lines_near(self, points: Float, layout: TemplateLayout, target: Structure) -> list[_Hole]:
-        """Lines in the cone through some of the points, evenly chosen, that cross the target."""
-        chosen = points[np.unique(np.linspace(0, len(points) - 1, MOST_TRIED).astype(int))]
-        ways = cone_directions(layout.direction, layout.cone_deg)
-        axes = through(layout, np.repeat(chosen, len(ways), axis=0), np.tile(ways, (len(chosen), 1)))
-        axes.sort(key=lambda axis: axis.direction.tobytes())
-        limits = axis_limits(
-            axes,
-            target,
-            self.external,
-            self.obstacles,
-            self._tip_offset,
-            self.protocol,
-            self.access,
-            self.protocol.template.standoff_mm,
-        )
-        return [
-            _Hole(
-                each.axis,
-                0.0
-                if each.cause
-                else each.deepest + self._tip_offset
-                if each.shortened_by
-                else WHOLE_AXIS_MM,
-                each.cause or each.shortened_by,
-            )
-            for each in limits
-        ]
 
     def _deepest_tip(self, hole: Float, direction: Float, span: tuple[float, float]) -> tuple[float, str]:
         """Depth of the deepest tip that is legal, 0 if there is none, and why not deeper."""

@@ -181,7 +181,7 @@ def check_rules(
         *_supply(every, protocol),
     ]
     for index, template in enumerate(templates):
-        lateral = LateralRule(stopping[index], external, protocol, source.capsule_length_mm, blocked, access)
+        lateral = LateralRule(stopping[index], external, protocol, source.capsule_length_mm, blocked)
         own = [UsedNeedle(line.channel, line.span) for line in every if line.needle.template == index]
         several = f", template {index + 1} ({template.target})" if len(templates) > 1 else ""
         results += lateral.check(own, TemplateLayout.of(template), planned[template.target], several, index)

@@ -10,6 +10,7 @@ patient's head up. `TemplateLayout` is the one place that converts between holes
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -104,6 +105,15 @@ def template_axes(direction: ArrayLike) -> tuple[Float, Float]:
     return column + 0.0, row + 0.0
 
 
+class GuideHole(NamedTuple):
+    """A hole of an individual template: its place on the plate, mm, and the direction (3) of its needle."""
+
+    name: str
+    x: float
+    y: float
+    direction: tuple[float, float, float]
+
+
 @dataclass(frozen=True, eq=False)
 class TemplateLayout:
     """A lattice of holes: hole (c, r) is at origin + c spacing column + (r - 1) spacing row.
@@ -127,8 +137,8 @@ class TemplateLayout:
     individual : bool
         Whether it has no lattice but the holes of `named`; its columns, rows and central row are then 0, and its origin
         is where the axis through the target meets the plate.
-    named : tuple of (label, x, y)
-        Holes of an individual template in the order of insertion, mm from the origin along column and row.
+    named : tuple of GuideHole
+        Holes of an individual template in the order of insertion.
 
     Examples
     --------
@@ -153,7 +163,7 @@ class TemplateLayout:
     target: str
     cone_deg: float = 0.0
     individual: bool = False
-    named: tuple[tuple[str, float, float], ...] = ()
+    named: tuple[GuideHole, ...] = ()
 
     @staticmethod
     def of(template: PlanTemplate) -> "TemplateLayout":
@@ -170,7 +180,7 @@ class TemplateLayout:
             template.target,
             template.cone_deg,
             template.arrangement == "individual",
-            tuple((each.hole, *each.place_mm) for each in template.holes),
+            tuple(GuideHole(each.hole, *each.place_mm, each.direction) for each in template.holes),
         )
 
     def to_plan(self) -> PlanTemplate:
@@ -187,14 +197,21 @@ class TemplateLayout:
             central_row=self.central_row,
             cone_deg=self.cone_deg,
             arrangement="individual" if self.individual else "parallel",
-            holes=tuple(PlanHole(hole=name, place_mm=tuple(rounded([x, y]))) for name, x, y in self.named),
+            holes=tuple(
+                PlanHole(
+                    hole=each.name,
+                    place_mm=tuple(rounded([each.x, each.y])),
+                    direction=tuple(rounded(list(each.direction))),
+                )
+                for each in self.named
+            ),
         )
 
     @property
     def labels(self) -> list[str]:
         """Labels of all holes: row by row, or in the order of insertion."""
         if self.individual:
-            return [name for name, _, _ in self.named]
+            return [each.name for each in self.named]
         return [self.hole_label(*hole) for hole in self.holes]
 
     def has(self, label: str) -> bool:
@@ -206,7 +223,7 @@ class TemplateLayout:
             If the label is none of a hole of such a template.
         """
         if self.individual:
-            names = [name for name, _, _ in self.named]
+            names = self.labels
             if re.fullmatch(r"N[1-9][0-9]{0,3}", label) is None:
                 raise UsageError(f"'{label}' is no hole of this template: its holes are {_in_words(names)}")
             return label in names
@@ -222,12 +239,10 @@ class TemplateLayout:
         """
         if not self.individual:
             return self.on_plate(*parse_hole(label))
-        for name, x, y in self.named:
-            if name == label:
-                return x, y
-        raise UsageError(
-            f"'{label}' is no hole of this template: its holes are {_in_words([n for n, _, _ in self.named])}"
-        )
+        for each in self.named:
+            if each.name == label:
+                return each.x, each.y
+        raise UsageError(f"'{label}' is no hole of this template: its holes are {_in_words(self.labels)}")
 
     def at(self, label: str) -> Float:
         """Position (3,) of a hole, mm."""
@@ -297,7 +312,12 @@ class TemplateLayout:
         return found
 
     def axes(self) -> list[Axis]:
-        """The line along the template's axis through every hole, row by row."""
+        """The line through every hole, row by row: along the template's axis, or of an individual one its own."""
+        if self.individual:
+            return [
+                Axis(each.name, self.at(each.name), np.array(each.direction, dtype=np.float64))
+                for each in self.named
+            ]
         return [
             Axis(self.hole_label(column, row), self.hole_mm(column, row), self.direction)
             for column, row in self.holes

@@ -18,7 +18,13 @@ from brachy.needles.candidates import NeedleCandidates, needle_candidates
 from brachy.needles.channel import Axis, Needle
 from brachy.needles.guide import cone_directions, lattice_lines, leaning, through
 from brachy.needles.lateral import edge_points
-from brachy.needles.template import TemplateLayout, insertion_rank, largest_section_centroid, template_axes
+from brachy.needles.template import (
+    GuideHole,
+    TemplateLayout,
+    insertion_rank,
+    largest_section_centroid,
+    template_axes,
+)
 from brachy.optimise.candidates import Candidates, without_conflicts
 from brachy.optimise.control import SearchControl
 from brachy.optimise.directions import Scored, Surroundings, TemplatePose
@@ -301,16 +307,18 @@ def loading_of(known: Mapping[tuple[int, str, int], Sequence[float]], candidates
     return without_conflicts(kept, candidates)
 
 
-def numbered(problem: SearchProblem, loading: Loading) -> SearchProblem:
-    """The problem with the used lines named N1, N2 ... in the order of insertion, as holes of their templates.
+def numbered(candidates: Candidates, loading: Loading) -> Candidates:
+    """The candidates with the used lines of individual templates named N1, N2 ... in the order of insertion.
 
-    As layers go: from the one through the axis outward, in each from one side to the other.
+    As layers go: from the one through the axis outward, in each from one side to the other. They become the holes of
+    their templates. Templates with parallel needles stay as they are.
     """
-    candidates = problem.candidates
     used = np.unique(candidates.needle_of[loading > 0]).tolist()
     needles, templates = list(candidates.needles), list(candidates.templates)
     for index, made in enumerate(templates):
         layout = made.layout
+        if not layout.individual:
+            continue
 
         def order(n: int, layout: TemplateLayout = layout) -> tuple[tuple[int, int], float, int]:
             needle = needles[n]
@@ -321,12 +329,11 @@ def numbered(problem: SearchProblem, loading: Loading) -> SearchProblem:
         named = []
         for k, n in enumerate(own, 1):
             ((x, y, _),) = layout.to_plate([needles[n].hole_mm])
-            named.append((f"N{k}", float(x), float(y)))
+            along = needles[n].direction.tolist()
+            named.append(GuideHole(f"N{k}", float(x), float(y), (along[0], along[1], along[2])))
             needles[n] = replace(needles[n], hole=f"N{k}")
         templates[index] = replace(made, layout=replace(layout, named=tuple(named)))
-    return replace(
-        problem, candidates=replace(candidates, needles=tuple(needles), templates=tuple(templates))
-    )
+    return replace(candidates, needles=tuple(needles), templates=tuple(templates))
 
 
 def _names(template: int, loads: Sequence[Loaded]) -> set[str]:

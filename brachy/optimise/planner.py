@@ -212,9 +212,8 @@ class Solved:
         early, ended = self.control.early_end()
         optimiser = optimiser.having(**early)
         self.control.show("evaluation")
-        return assemble(
-            Chosen(self.problem.candidates, solution.loading), self.prepared, [*self.notes, *ended], optimiser
-        )
+        candidates = numbered(self.problem.candidates, solution.loading)
+        return assemble(Chosen(candidates, solution.loading), self.prepared, [*self.notes, *ended], optimiser)
 
 
 def solve(
@@ -259,8 +258,6 @@ def solve(
         )
         (problem, found, raised), poses, choice = compared.reached, compared.poses, compared.choice
         notes.append(compared.sentence)
-        if choice is not None and choice.chosen == "individual":
-            problem = numbered(problem, found.loading)
     _must_suffice(found, problem, protocol, control)
     strongest = int(np.argmax(protocol.source.stock_mCi))
     unreached = out_of_reach(problem, prepared.targets, prepared.anchor_mm, strongest)

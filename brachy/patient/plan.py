@@ -102,10 +102,12 @@ class PlanTarget(Record):
 
 
 class PlanHole(Record):
-    """A hole of an individual template: its place on the plate, mm from the origin along `column` and `row`."""
+    """A hole of an individual template: its place on the plate, mm from the origin along `column` and `row`, and the
+    direction of the needle that it guides."""
 
     hole: str
     place_mm: tuple[float, float]
+    direction: Vector
 
 
 class PlanTemplate(Record):

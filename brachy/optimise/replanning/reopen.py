@@ -93,9 +93,9 @@ def reopen(plan: Plan, case: Case, step_mm: float | None = None) -> Opened:
 
 
 def _axes_of(plan: Plan, template: int) -> list[Axis] | None:
-    """Axes of the plan's own needles where they have directions of their own; None for the template's lattice."""
+    """Axes of the plan's own needles where they have directions of their own; None for all holes of the template."""
     layout = TemplateLayout.of(plan.templates[template])
-    if not layout.cone_deg:
+    if not layout.cone_deg or layout.individual:
         return None
     return [
         Axis(needle.hole, layout.at(needle.hole), np.array(needle.direction))

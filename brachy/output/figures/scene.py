@@ -299,9 +299,9 @@ def _add_templates(plotter: Any, plan: Plan) -> None:
         low, high = (
             ends + sign * 0.7 * layout.spacing_mm for sign, ends in zip((-1, 1), layout.extent, strict=True)
         )
-        places = ((low[0], low[1]), (high[0], low[1]), (high[0], high[1]))
-        corners = [layout.on_plate_mm(float(x), float(y)) for x, y in places]
-        plates.append(pyvista.Rectangle(corners).triangulate())
+        places = ((low[0], low[1]), (high[0], low[1]), (high[0], high[1]), (low[0], high[1]))
+        corners = np.array([layout.on_plate_mm(float(x), float(y)) for x, y in places])
+        plates.append(pyvista.PolyData(corners, np.array([4, 0, 1, 2, 3])).triangulate())
         for label in layout.labels:
             centre = layout.at(label)
             rings.append(pyvista.Disc(center=centre, inner=0.9, outer=1.4, normal=layout.direction, c_res=12))
