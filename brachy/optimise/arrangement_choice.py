@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from brachy.core.loading import exact_dose
 from brachy.optimise.arrangements import Searched
 from brachy.optimise.control import SearchControl
 from brachy.optimise.directions import Scored, Surroundings, TemplatePose
-from brachy.optimise.goals import least_v100_pct, reach_goals
+from brachy.optimise.goals import best_reached, least_v100_pct, reach_goals
 from brachy.optimise.individual import apart_from_edge, search_individual
 from brachy.optimise.objective import coverage
 from brachy.optimise.preparation import Prepared
@@ -73,8 +74,11 @@ def compare_arrangements(
         )
     scored = searched.arrangement.scored
     found = search_individual(around, scans, scored, (parallel.problem, parallel.solution), prepared, control)
-    solution, raised = reach_goals(found.solution, found.problem, protocol, control)
-    individual = Reached(found.problem, solution, raised)
+    jobs = [
+        partial(reach_goals, solution, found.problem, protocol, control, number)
+        for number, solution in enumerate(found.solutions)
+    ]
+    individual = Reached(found.problem, *best_reached(control.run("goals", jobs), found.problem, protocol))
     of_flat = _figures(parallel, sum(pose.price(protocol) for pose in flat))
     of_angles = _figures(individual, sum(pose.price(protocol) for pose in found.poses))
     chosen, why = _choose(of_flat, of_angles, prepared)

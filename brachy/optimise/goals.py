@@ -1,14 +1,17 @@
 """Coverage goals: if the optimum of the objective misses one, the target's weights are raised until it is met.
 
-Goals that are not required (aims) count too: coverage has priority over hot spots.
+Goals that are not required (aims) count too: coverage has priority over hot spots. Among loadings that reach the
+coverage one is taken that keeps the limits on hot spots, if there is one.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brachy.core.loading import exact_dose
+from brachy.dosimetry.metrics import parse_metric
 from brachy.optimise.control import SearchControl
 from brachy.optimise.objective import coverage, hinge_terms
 from brachy.optimise.search import SearchProblem, Solution, anneal, moves_for
@@ -22,6 +25,10 @@ MOST_RAISES = 12
 
 BISECTIONS = 2
 """Smaller raises that are tried once one has met the goals (engineering choice)."""
+
+COOL, COOLINGS, COOLED_PCT = 1.3, 3, 5.0
+"""Where hot spots exceed a limit by no more than so many per cent of the volume, further searches are made, so many at
+most, each with the weights of hot spots raised by this factor more (engineering choice)."""
 
 SURE_PCT = 0.1
 """V100 must exceed its limit by this much, because the evaluation samples the target again (engineering choice)."""
@@ -40,7 +47,7 @@ def least_v100_pct(protocol: Protocol, required: bool = False) -> float:
 
 
 def reach_goals(
-    solution: Solution, problem: SearchProblem, protocol: Protocol, control: SearchControl
+    solution: Solution, problem: SearchProblem, protocol: Protocol, control: SearchControl, number: int = 0
 ) -> tuple[Solution, float]:
     """Search again with raised weights of underdose and over-200 % until every target has its V100.
 
@@ -50,6 +57,8 @@ def reach_goals(
         Optimum of the protocol's own weights.
     problem : SearchProblem
         Candidates and fine samples.
+    number : int
+        Of this solution where several are brought to the goals, for other random numbers.
 
     Returns
     -------
@@ -61,17 +70,20 @@ def reach_goals(
     best, covered = solution, _v100(problem, solution)
     raised, factor, unmet = 1.0, 1.0, solution
 
-    def anew(factor: float, start: Solution, step: int) -> Solution:
+    limits = hot_limits(protocol)
+
+    def anew(factor: float, start: Solution, step: int, cooling: float = 1.0) -> Solution:
         """A search with raised weights from a loading."""
         objective = protocol.objective.model_copy(
             update={
                 "underdose": factor * protocol.objective.underdose,
-                "over_200": factor * protocol.objective.over_200,
+                "over_150": cooling * protocol.objective.over_150,
+                "over_200": factor * cooling * protocol.objective.over_200,
             }
         )
         other = replace(problem, terms=hinge_terms(problem.samples, objective, problem.level))
         rule = protocol.search
-        rng = control.rng("goals", step)
+        rng = control.rng("goals", step, number) if number else control.rng("goals", step)
         control.best_value = np.inf
         moves = moves_for(len(problem.candidates), rule.fine_moves)
         first = Solution(start.loading, _value(other, start))
@@ -97,9 +109,64 @@ def reach_goals(
                 low = factor
                 continue
             high = factor
-            if _value(problem, tried) < _value(problem, best):
+            if _rank(problem, tried, limits) < _rank(problem, best, limits):
                 best, raised = tried, factor
+    for step in range(COOLINGS):
+        if covered < least or control.stopped() or not 0.0 < _hot(problem, best, limits) <= COOLED_PCT:
+            break
+        # from the loading before the raise: one that has the seed more settles about its hot spots again
+        tried = anew(max(raised, RAISE), unmet, MOST_RAISES + BISECTIONS + step, COOL**step)
+        if _v100(problem, tried) >= least and _rank(problem, tried, limits) < _rank(problem, best, limits):
+            best = tried
     return Solution(best.loading, _value(problem, best)), raised
+
+
+def best_reached(
+    found: Sequence[tuple[Solution, float]], problem: SearchProblem, protocol: Protocol
+) -> tuple[Solution, float]:
+    """Of several results of `reach_goals` the best: by coverage up to the goals', by hot spots, by the objective."""
+    least, limits = least_v100_pct(protocol), hot_limits(protocol)
+
+    def key(each: tuple[Solution, float]) -> tuple[float, tuple[float, float]]:
+        return -min(_v100(problem, each[0]), least), _rank(problem, each[0], limits)
+
+    return min(found, key=key)
+
+
+def hot_limits(protocol: Protocol) -> list[tuple[float, float]]:
+    """(share of the prescription, limit in % of the volume) of every goal that keeps a target's V below a limit."""
+    found = []
+    for goal in protocol.goals:
+        metric = parse_metric(goal.metric)
+        if goal.roi == "target" and goal.op == "<=" and metric.kind == "V" and metric.unit == "pct":
+            found.append((metric.value / 100.0, float(goal.limit)))
+    return found
+
+
+def _hot(problem: SearchProblem, solution: Solution, limits: Sequence[tuple[float, float]]) -> float:
+    """By how many % of the volume the targets exceed limits on hot spots, all together."""
+    dose = exact_dose(problem.arrays, solution.loading)
+    excess, first = 0.0, 0
+    shares: dict[str, list[tuple[NDArray[np.float64], float]]] = {}
+    for part in problem.samples:
+        last = first + part.counts[problem.level]
+        if part.kind == "target" and last > first:
+            relative = dose[first:last] / part.prescription_gy
+            shares.setdefault(part.name, []).append((relative, part.share / (last - first)))
+        first = last
+    for pieces in shares.values():
+        whole = sum(len(values) * weight for values, weight in pieces)
+        for level, limit in limits:
+            above = sum(float((values >= level).sum()) * weight for values, weight in pieces)
+            excess += max(0.0, 100.0 * above / whole + SURE_PCT - limit)
+    return excess
+
+
+def _rank(
+    problem: SearchProblem, solution: Solution, limits: Sequence[tuple[float, float]]
+) -> tuple[float, float]:
+    """Loadings that reach the coverage: first those whose hot spots exceed no limit, then by the objective."""
+    return _hot(problem, solution, limits), _value(problem, solution)
 
 
 def coverage_short_by(problem: SearchProblem, solution: Solution, least_pct: float) -> tuple[float, float]:
