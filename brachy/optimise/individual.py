@@ -239,29 +239,9 @@ def _columns(
     """Rounds of search and new lines on the search's samples, then on the fine ones."""
     rule = prepared.protocol.search
     for turn in range(ROUNDS):
-        problem = _problem(guides, prepared, SEARCH, control)
-        starts = [greedy(problem)]
-        if known:
-            kept = loading_of(known, problem.candidates)
-            starts = [descend(problem, Solution(kept, 0.0)), *starts]
-        moves = moves_for(len(problem.candidates), rule.moves)
-        jobs = [
-            partial(
-                anneal, problem, starts[k % len(starts)], moves, rule.hot, rule.cold,
-                control.rng("individual", which, turn, k), control,
-            )
-            for k in range(STARTS)
-        ]  # fmt: skip
-        control.best_value = np.inf
-        found = control.run(f"angles {turn + 1}/{ROUNDS}", jobs)
-        best = min([*found, *starts], key=lambda each: each.value)
-        known = loaded(problem.candidates, best.loading)
-        used = [loaded(problem.candidates, each.loading) for each in found]
-        if turn + 1 < ROUNDS:
-            guides = [_renewed(g, k, problem, best, used) for k, g in enumerate(guides)]
+        guides, known = _round(guides, known, prepared, control, (which, turn), turn + 1 == ROUNDS)
         if control.stopped():
             break
-    guides = [_beside_used(g.only(_names(k, [known, *used])), k, problem, best) for k, g in enumerate(guides)]
     fine = _problem(guides, prepared, FINE, control)
     start = descend(fine, Solution(loading_of(known, fine.candidates), 0.0))
     moves = moves_for(len(fine.candidates), rule.fine_moves)
@@ -274,6 +254,42 @@ def _columns(
     polished = control.run("polish", [partial(polish, number) for number in range(STARTS)])
     best_first = tuple(sorted([*polished, start], key=lambda each: each.value)[:STARTS])
     return Individual(fine, best_first, tuple(g.pose for g in guides), sum(g.offered for g in guides))
+
+
+def _round(
+    guides: Sequence[Guide],
+    known: Loaded,
+    prepared: Prepared,
+    control: SearchControl,
+    place: tuple[str, int],
+    last: bool,
+) -> tuple[list[Guide], Loaded]:
+    """Search the lines offered now from what is known, and offer new ones: those beside the used alone at last.
+
+    A function of its own, so that the influence matrix is gone before that of the next round is made.
+    """
+    rule = prepared.protocol.search
+    problem = _problem(guides, prepared, SEARCH, control)
+    starts = [greedy(problem)]
+    if known:
+        starts = [descend(problem, Solution(loading_of(known, problem.candidates), 0.0)), *starts]
+    moves = moves_for(len(problem.candidates), rule.moves)
+    jobs = [
+        partial(
+            anneal, problem, starts[k % len(starts)], moves, rule.hot, rule.cold,
+            control.rng("individual", *place, k), control,
+        )
+        for k in range(STARTS)
+    ]  # fmt: skip
+    control.best_value = np.inf
+    found = control.run(f"angles {place[1] + 1}/{ROUNDS}", jobs)
+    best = min([*found, *starts], key=lambda each: each.value)
+    known = loaded(problem.candidates, best.loading)
+    used = [loaded(problem.candidates, each.loading) for each in found]
+    if last or control.stopped():
+        kept = [guide.only(_names(k, [known, *used])) for k, guide in enumerate(guides)]
+        return [_beside_used(guide, k, problem, best) for k, guide in enumerate(kept)], known
+    return [_renewed(guide, k, problem, best, [known, *used]) for k, guide in enumerate(guides)], known
 
 
 def _problem(
