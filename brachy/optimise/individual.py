@@ -35,9 +35,6 @@ from brachy.optimise.search import Loading, SearchProblem, Solution, anneal, des
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
-AXES = 6
-"""Axes of the guide whose cones are tried (engineering choice)."""
-
 AXES_APART_DEG = 20.0
 """Least angle between two of them; nearer ones offer mostly the same lines (engineering choice)."""
 
@@ -49,9 +46,6 @@ many are taken (engineering choice)."""
 MOST_OFFERED = 700
 """Lines of a round: those in use, those beside them and through cold places, and for the rest of the first set
 (engineering choice: the influence matrix stays below 0.4 GB)."""
-
-ROUNDS = 4
-"""How often lines are offered (engineering choice: a fifth lowers the objective by less than 1 %)."""
 
 STARTS = 2
 """Starts of each round (engineering choice)."""
@@ -201,7 +195,7 @@ def _best_axis(around: Surroundings, scans: Sequence[Scored], own: Scored, contr
     """The guide about the axis that promises most by a quick search, the parallel plan's own axis among them."""
     tried = [own]
     for each in scans:
-        if len(tried) == AXES:
+        if len(tried) == around.prepared.protocol.search.axes:
             break
         if each.candidates is None or not np.isfinite(each.value):
             continue
@@ -238,8 +232,8 @@ def _columns(
 ) -> Individual:
     """Rounds of search and new lines on the search's samples, then on the fine ones."""
     rule = prepared.protocol.search
-    for turn in range(ROUNDS):
-        guides, known = _round(guides, known, prepared, control, (which, turn), turn + 1 == ROUNDS)
+    for turn in range(rule.rounds):
+        guides, known = _round(guides, known, prepared, control, (which, turn), turn + 1 == rule.rounds)
         if control.stopped():
             break
     fine = _problem(guides, prepared, FINE, control)
@@ -282,7 +276,7 @@ def _round(
         for k in range(STARTS)
     ]  # fmt: skip
     control.best_value = np.inf
-    found = control.run(f"angles {place[1] + 1}/{ROUNDS}", jobs)
+    found = control.run(f"angles {place[1] + 1}/{rule.rounds}", jobs)
     best = min([*found, *starts], key=lambda each: each.value)
     known = loaded(problem.candidates, best.loading)
     used = [loaded(problem.candidates, each.loading) for each in found]

@@ -251,6 +251,8 @@ class Search(Table):
     """Effort of the search, counted in moves and not in time so that a plan is the same on any machine (engineering
     choice)."""
 
+    LATER: ClassVar = ("axes", "rounds")
+
     starts: int = Field(4, ge=1, le=256, description="independent starts, spread over the best layouts")
     moves: int = Field(
         120_000, ge=0, le=100_000_000, description="annealing moves a start, for 400 candidates"
@@ -264,6 +266,8 @@ class Search(Table):
     scan_moves: int = Field(20_000, ge=0, le=100_000_000, description="annealing moves to score a direction")
     directions: int = Field(5, ge=1, le=36, description="best directions tried at more offsets of the holes")
     layouts: int = Field(2, ge=1, le=36, description="best layouts (direction and offset) optimised fully")
+    axes: int = Field(6, ge=1, le=36, description="axes of a guide for needles at angles that are tried")
+    rounds: int = Field(4, ge=1, le=36, description="how often lines at angles are offered anew")
     hot: Positive = Field(0.06, le=1, description="first temperature, in units of the objective")
     cold: Positive = Field(3e-3, le=1, description="last temperature, in units of the objective")
     fine_hot: Positive = Field(0.02, le=1, description="first temperature on the fine samples")
@@ -421,6 +425,7 @@ def load_protocol(name: str | Path) -> Protocol:
         ("template", TemplateChoice),
         ("direction", DirectionChoice),
         ("objective", Objective),
+        ("search", Search),
     ):
         for later in kind.LATER:
             if isinstance(given := data.setdefault(table, {}), dict):
