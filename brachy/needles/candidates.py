@@ -96,7 +96,7 @@ def needle_candidates(
     obstacles : sequence of Structure
         What a needle must not meet; the caller chooses them by role.
     layout : TemplateLayout
-        Where the holes are, from `brachy.needles.template.lay_out`.
+        Where the holes are, from `brachy.needles.laying_out.lay_out`.
     protocol : Protocol
         Margins, clearances, step, needle length.
     capsule_length_mm : float
@@ -133,7 +133,8 @@ def needle_candidates(
     Examples
     --------
     >>> from brachy.patient.protocol import load_protocol
-    >>> from brachy.needles.template import lay_out, needle_direction
+    >>> from brachy.needles.laying_out import lay_out
+    >>> from brachy.needles.template import needle_direction
     >>> square = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])
     >>> tumour = Structure("GTV", [12 * square + [0, 0, z] for z in range(-10, 11, 2)])
     >>> body = Structure("Body", [90 * square + [0, 0, z] for z in range(-90, 91, 2)])

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from brachy.geometry.structures import Structure
 from brachy.needles.channel import RELATIVE_DIGITS, Lines
-from brachy.needles.template import TemplateLayout, largest_section_centroid
+from brachy.needles.laying_out import largest_section_centroid
+from brachy.needles.template import TemplateLayout
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from brachy.errors import BrachyError
 from brachy.geometry.structures import Structure
 from brachy.needles.candidates import NeedleCandidates, needle_candidates
-from brachy.needles.template import lay_out, needle_direction
+from brachy.needles.laying_out import lay_out
+from brachy.needles.template import needle_direction
 from brachy.optimise.candidates import Candidates
 from brachy.optimise.control import SearchControl
 from brachy.optimise.points import SCAN, Samples

@@ -18,13 +18,8 @@ from brachy.needles.candidates import NeedleCandidates, needle_candidates
 from brachy.needles.channel import Axis, Needle
 from brachy.needles.guide import cone_directions, lattice_lines, leaning, through
 from brachy.needles.lateral import edge_points
-from brachy.needles.template import (
-    GuideHole,
-    TemplateLayout,
-    insertion_rank,
-    largest_section_centroid,
-    template_axes,
-)
+from brachy.needles.laying_out import largest_section_centroid
+from brachy.needles.template import GuideHole, TemplateLayout, insertion_rank, template_axes
 from brachy.optimise.candidates import Candidates, without_conflicts
 from brachy.optimise.control import SearchControl
 from brachy.optimise.directions import Scored, Surroundings, TemplatePose

@@ -9,7 +9,8 @@ from brachy.evaluation.lateral_rule import nearest_on_path
 from brachy.evaluation.rules import check_rules
 from brachy.geometry.structures import Structure
 from brachy.needles.candidates import needle_candidates
-from brachy.needles.template import lay_out, needle_direction
+from brachy.needles.laying_out import lay_out
+from brachy.needles.template import needle_direction
 from brachy.patient.plan import PlanNeedle, PlanSeed, PlanTemplate
 from brachy.patient.target import Target
 from brachy.writing import rounded

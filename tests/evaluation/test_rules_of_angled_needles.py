@@ -9,7 +9,8 @@ from brachy.dosimetry.source import load_source
 from brachy.evaluation.rules import check_rules
 from brachy.needles.candidates import needle_candidates
 from brachy.needles.channel import Channel
-from brachy.needles.template import lay_out, needle_direction
+from brachy.needles.laying_out import lay_out
+from brachy.needles.template import needle_direction
 from brachy.patient.target import Target
 from tests.needle_cases import (
     apart,

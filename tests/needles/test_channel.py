@@ -6,9 +6,10 @@ import pytest
 from brachy.needles.candidates import needle_candidates
 from brachy.needles.channel import Axis, Channel, Lines, Needle
 from brachy.needles.conflicts import conflicts_between, needle_conflicts
+from brachy.needles.laying_out import lay_out
 from brachy.needles.measured import measured_channel, measured_needle
 from brachy.needles.needle_path import contact_depth, segment_distances
-from brachy.needles.template import lay_out, needle_direction
+from brachy.needles.template import needle_direction
 from brachy.optimise.candidates import Candidates
 from brachy.patient.plan import PlanNeedle
 from tests.needle_cases import (

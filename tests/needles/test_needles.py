@@ -6,8 +6,9 @@ import pytest
 from brachy.geometry.structures import Structure
 from brachy.needles.candidates import needle_candidates
 from brachy.needles.conflicts import conflicts_between
+from brachy.needles.laying_out import lay_out
 from brachy.needles.needle_path import contact_depth
-from brachy.needles.template import lay_out, needle_direction, parse_hole
+from brachy.needles.template import needle_direction, parse_hole
 from tests.needle_cases import SHIFT, box, ellipsoid, protocol, shifted
 
 WATER = box("Body", (-150, -100, -100), (150, 100, 100), "external")

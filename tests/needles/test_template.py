@@ -10,12 +10,11 @@ from scipy.optimize import brentq, minimize
 
 from brachy.errors import BrachyError, UsageError
 from brachy.geometry.structures import Structure
+from brachy.needles.laying_out import largest_section_centroid, lay_out
 from brachy.needles.needle_path import AIR_GAP_MM, contact_depth, segment_distances, skin_entry, target_span
 from brachy.needles.template import (
     TemplateLayout,
     column_letters,
-    largest_section_centroid,
-    lay_out,
     needle_direction,
     parse_hole,
     template_axes,

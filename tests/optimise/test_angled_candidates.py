@@ -11,7 +11,8 @@ import pytest
 from brachy.check import check_plan
 from brachy.needles.candidates import needle_candidates
 from brachy.needles.channel import Channel
-from brachy.needles.template import lay_out, needle_direction
+from brachy.needles.laying_out import lay_out
+from brachy.needles.template import needle_direction
 from brachy.optimise.assemble import Chosen, assemble
 from brachy.optimise.candidates import Candidates
 from brachy.optimise.control import SearchControl

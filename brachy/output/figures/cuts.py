@@ -16,7 +16,8 @@ from brachy.dosimetry.model import DoseModel
 from brachy.geometry.grid import Grid
 from brachy.geometry.structures import Structure
 from brachy.needles.channel import Channel
-from brachy.needles.template import HEAD, TemplateLayout, largest_section_centroid
+from brachy.needles.laying_out import largest_section_centroid
+from brachy.needles.template import HEAD, TemplateLayout
 from brachy.patient.case import Case
 from brachy.patient.plan import Plan, PlanNeedle
 

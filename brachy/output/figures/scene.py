@@ -17,7 +17,8 @@ from brachy.dosimetry.source import Source
 from brachy.errors import BrachyError
 from brachy.geometry.grid import Dose, Grid
 from brachy.geometry.structures import Structure
-from brachy.needles.template import TemplateLayout, largest_section_centroid
+from brachy.needles.laying_out import largest_section_centroid
+from brachy.needles.template import TemplateLayout
 from brachy.output.figures import cuts
 from brachy.output.figures.surfaces import dose_surface, structure_surface
 from brachy.patient.case import Case

@@ -15,7 +15,8 @@ from brachy.geometry.grid import Grid
 from brachy.io.phantom.file import load_phantom, phantom_seeds
 from brachy.io.phantom.metal import Metal, add_seeds, capsule_points
 from brachy.needles.candidates import needle_candidates
-from brachy.needles.template import lay_out, needle_direction
+from brachy.needles.laying_out import lay_out
+from brachy.needles.template import needle_direction
 from brachy.patient.anatomy import prepare
 from brachy.patient.protocol import load_protocol
 
