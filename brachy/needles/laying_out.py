@@ -57,6 +57,7 @@ def lay_out(
 
     Examples
     --------
+    >>> from brachy.needles.template import needle_direction
     >>> square = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])
     >>> tumour = Structure("GTV", [12 * square + [0, 0, z] for z in range(-10, 11, 2)])
     >>> body = Structure("Body", [90 * square + [0, 0, z] for z in range(-90, 91, 2)])
