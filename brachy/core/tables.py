@@ -1,27 +1,28 @@
 """Dose-rate tables of one seed in r^2 and angle, which the fast kernels read instead of evaluating TG-43.
 
-A seed's dose rate is a factor that the kernels compute, times a table T that they read:
+Tables hold the dose rate of a seed of unit strength as a function of s = r^2:
 
-    1D: 1 times T(s) = the rate of eq. (11)
-    2D: G_L = beta / (L r sin theta) times T(s, theta) = Lambda / G_L(1 cm, 90 degrees) g_L(r) F(r, theta)
+    1D: the rate of eq. (11) of TG-43U1
+    2D: the rate of eq. (1), as a function of the angle theta from the axis too
 
-with s = r^2. T is linear in s and in theta between the borders of its cells.
+Nearer than FAR active lengths, where G_L = beta / (L r sin theta) varies too fast, a second table of 2D holds the rate
+divided by G_L, which the kernels compute. In a cell a table is bilinear in s and theta.
 
 Segments. A float32 consists of sign, exponent and mantissa, so its top bits, read as an integer, are the number of a
 segment of s: each octave (factor of 2) has 2^BITS segments of equal width, and finding the segment of a distance costs
 one shift. The s of every whole number of cm up to 11, and of 0.25, 0.5, 0.75 and 1.5 cm, is the border of a segment, so
 that the kinks of the published tables, which are linear between such radii, lie on borders and not inside. Angles are
-divided into equal columns, as few as make every published angle a border: within a column T is linear in theta, as F
-is.
+divided into equal columns, at least 36, as few as make every published angle a border: within a column F is linear.
 
 Error. Inside a segment of width h <= s / 2^BITS a chord differs from T by at most h^2 / 8 |T''|. With T = exp(-mu r) /
-s (1D), |T''| s^2 / T = 2 + 7/4 mu r + (mu r)^2 / 4; with T = exp(-mu r) (2D) it is (mu r + (mu r)^2) / 4. BITS = 7 and
-mu = 0.3 per cm give 2e-5 (1D) and 1e-6 (2D) at 1 cm, 7e-5 and 2e-5 at 10 cm, 4e-4 and 3e-4 at 40 cm. Beyond the
-published tables, where T is smooth, its values are shifted so that half of this error is left (`_balanced`). F is
-linear in r and not in s, which adds h^2 / 32 |dF/dr| / r^3, below 1e-5. A kink inside a segment adds its change of
-logarithmic slope times 2^-BITS / 4: 5e-4 at 0.2 cm for the worst of the models, nothing at most radii. The kernels' arc
-tangents add 5e-6, float32 1e-6. A table is used only if its error measured on several thousand probes is below 0.07 %
-(`brachy.dosimetry.tg43.dose_table`); every model: tests/independent/test_dose_fast_kernels.py.
+s, |T''| s^2 / T = 2 + 7/4 mu r + (mu r)^2 / 4. Every cell is shifted by half of its error in the middle, so that half
+is left (`_cells`): with BITS = 7 and mu = 0.3 per cm, 1e-5 at 1 cm, 4e-5 at 10 cm, 2e-4 at 40 cm. Along a column of
+2.5 degrees r^2 G_L bends: at 1.5 active lengths 1e-4 is left of it, less as the fourth power of the distance (measured
+for the shipped models). F is linear in r and not in s, which adds h^2 / 32 |dF/dr| / r^3, below 1e-5. A kink inside a
+segment adds its change of logarithmic slope times 2^-BITS / 4: 5e-4 at 0.2 cm for the worst of the models, nothing at
+most radii. The kernels' arc tangents add 3e-5 at most, float32 1e-6. A table is used only if its error measured on
+several thousand probes is below 0.07 % (`brachy.dosimetry.tg43.dose_table`); every model: tests/independent/
+test_dose_fast_kernels.py.
 """
 
 from collections.abc import Callable
@@ -41,25 +42,35 @@ REACH_CM = 64.0
 MANTISSA_BITS = 23
 """Mantissa bits of a float32 (IEEE 754)."""
 
+FAR = 1.5
+"""Active lengths from a seed beyond which the 2D rate itself is tabulated (engineering choice: see Error above)."""
+
+_HIGH = np.nextafter(np.float32(REACH_CM**2), np.float32(0))
+
 ORDER = 6
 """Interpolation nodes of a block along each axis."""
 
 MOST_VOXELS = 96
 """Greatest width of a block in voxels: its work arrays grow as the cube of it (engineering choice)."""
 
-COLUMNS = (9, 18, 30, 36, 45, 60, 90, 180, 360, 450, 900)
-"""Numbers of columns between 0 and 90 degrees that are tried, to make every published angle a border."""
+COLUMNS = (36, 45, 60, 90, 180, 360, 450, 900)
+"""Numbers of columns between 0 and 90 degrees that are tried, to make every published angle a border; fewer than 36 are
+too wide for G_L (engineering choice)."""
 
 
 class DoseTable(NamedTuple):
-    """Table of one seed of unit weight; the four corners of a cell (two angles, two radii) are adjacent in `values`."""
+    """Table of one seed of unit weight: four coefficients for each cell, see `_cells`."""
 
-    values: Any  # (columns + 1, rows, 2) float32, flat: T at an angle and at the next
+    values: Any  # (columns + 1, rows, 4) float32, flat: the dose rate
     columns: Any  # int64: number of columns of angle; 0 for 1D, which has no angles
-    rows: Any  # int64: number of borders of r^2
+    rows: Any  # int64: number of segments of r^2
     base: Any  # int64: number of the first segment
-    low: Any  # float32: least s, cm^2: the square of the capsule's radius; smaller ones count as this
+    low: Any  # float32: least s, cm^2; 1D: smaller ones count as this; 2D: where `near` ends
     high: Any  # float32: greatest s, cm^2; larger ones count as this
+    near: Any  # (columns + 1, near_rows, 4) float32, flat, for s below `low`: the dose rate over G_L; 2D
+    near_rows: Any  # int64
+    near_base: Any  # int64
+    radius2: Any  # float32: square of the capsule's radius, cm^2
     half2: Any  # float32: square of half the capsule's length, cm^2
     length: Any  # float32: active length, cm
     cusp: (
@@ -83,10 +94,12 @@ class Blocks(NamedTuple):
 class Cells(NamedTuple):
     """Work arrays of `CHUNK` places: which cell of a table each reads, where in the cell, and times what."""
 
-    cell: Any  # int32: index of the cell's first value
-    along: Any  # float32: place in the cell along r^2, 0 to 1
+    cell: Any  # int32: index of the cell's first value, counted as if the table began at the segment 0
+    along: Any  # float32: place in the cell along r^2, in the last bit of its mantissa
     across: Any  # float32: place in the cell along the angle, 0 to 1
-    factor: Any  # float32: what the table's value is multiplied by
+    place: Any  # int32: indices of places near a seed
+    factor: Any  # float32: what the table's value is multiplied by there
+    kept: Any  # float32: dose there
 
 
 class Work(NamedTuple):
@@ -104,14 +117,17 @@ class Work(NamedTuple):
     whole: Any  # dose of the largest block around it, z y x
 
 
-def segment_borders(least_cm: float) -> tuple[int, Float]:
-    """Number of the first segment, and the borders in r^2 (cm^2) from `least_cm`^2 or less to REACH_CM^2."""
+def segment_borders(least_cm: float, most_cm: float = REACH_CM) -> tuple[int, Float]:
+    """Number of the first segment, and the borders in r^2 (cm^2) from `least_cm`^2 or less to `most_cm`^2 or more."""
     first = int(np.floor(np.log2(least_cm**2)))
-    last = int(np.log2(REACH_CM**2))
+    last = int(np.ceil(np.log2(most_cm**2)))
     base = _bits(2.0**first)
-    numbers = np.arange((last - first << BITS) + 1) + base
-    borders = (numbers << (MANTISSA_BITS - BITS)).astype(np.uint32).view(np.float32).astype(np.float64)
-    return base, borders
+    return base, _values(np.arange((last - first << BITS) + 1) + base)
+
+
+def _values(numbers: NDArray[np.int64]) -> Float:
+    """Values of r^2 at which segments begin."""
+    return (numbers << (MANTISSA_BITS - BITS)).astype(np.uint32).view(np.float32).astype(np.float64)
 
 
 def _bits(value: float) -> int:
@@ -143,81 +159,108 @@ def axis_cusp(angles_deg: Float, anisotropy: Float) -> float:
     return float(0.07 * (np.abs(bends) / least).max())
 
 
-def point_table(rate: Callable[[Float], Float], radius_cm: float, smooth_beyond_cm: float) -> DoseTable:
+def point_table(rate: Callable[[Float], Float], radius_cm: float) -> DoseTable:
     """Table of the 1D dose rate `rate` (a function of r in cm); within `radius_cm` the kernels keep the rate there."""
     base, borders = segment_borders(radius_cm)
-    values = _balanced(rate(np.sqrt(borders))[:, None], borders, smooth_beyond_cm)
-    return _table(base, values, 0, radius_cm, 0.0, 0.0, 0.0)
+    values = _cells(lambda r, _: rate(r), borders, 0)
+    none = _frozen(np.zeros(4))
+    low = np.float32(radius_cm**2)
+    return DoseTable(values, 0, len(borders) - 1, base, low, _HIGH, none, 0, 0, low, *3 * (np.float32(0),))
 
 
 def line_table(
+    rate: Callable[[Float, Float], Float],
     factor: Callable[[Float, Float], Float],
     columns: int,
     radius_cm: float,
     half_cm: float,
     length_cm: float,
     cusp: float,
-    smooth_beyond_cm: float,
 ) -> DoseTable:
-    """Table of the 2D dose rate divided by G_L, `factor` (a function of r in cm and theta in degrees).
+    """Tables of the 2D dose rate, `rate`, and of that over G_L, `factor` (functions of r in cm, theta in degrees).
 
     `radius_cm` and `half_cm` are half the capsule's diameter and length, `length_cm` is the active length, `cusp` that
-    of `axis_cusp`; beyond `smooth_beyond_cm` the published tables have no nodes.
+    of `axis_cusp`.
     """
-    base, borders = segment_borders(radius_cm)
-    values = factor(np.sqrt(borders)[:, None], np.linspace(0.0, 90.0, columns + 1))
-    values = _balanced(values, borders, smooth_beyond_cm)
-    return _table(base, values, columns, radius_cm, half_cm, length_cm, cusp)
+    far_cm = FAR * length_cm
+    base, borders = segment_borders(far_cm)
+    near_base, near_borders = segment_borders(radius_cm, far_cm)
+    squares = np.float32(radius_cm**2), np.float32(half_cm**2)
+    return DoseTable(
+        _cells(rate, borders, columns),
+        columns,
+        len(borders) - 1,
+        base,
+        np.float32(far_cm**2),
+        _HIGH,
+        _cells(factor, near_borders, columns),
+        len(near_borders) - 1,
+        near_base,
+        *squares,
+        np.float32(length_cm),
+        np.float32(cusp),
+    )
 
 
-def _balanced(values: Float, borders: Float, smooth_beyond_cm: float) -> Float:
-    """Values at the borders shifted by a sixteenth of the second difference, beyond `smooth_beyond_cm`.
+def _cells(function: Callable[[Float, Float], Float], borders: Float, columns: int) -> NDArray[np.float32]:
+    """Coefficients (columns + 1, rows, 4), flat, of a function of r (cm) and theta (degrees) in each cell.
 
-    A chord of a curved function errs to one side, by an eighth of the second difference at its middle. Shifting both
-    ends by half of that makes the error as large at the ends as at the middle, with opposite signs: half of it is left.
+    With u the position in the segment, in the last bit of the mantissa of r^2, and v that in the column, 0 to 1, the
+    function is c0 + c1 u + (c2 + c3 u) v. A cell's chords meet the function at its corners, and then are shifted by
+    half of what they miss in the middle. After 90 degrees follows a column that is never used with any weight.
     """
-    bend = values[2:] - 2 * values[1:-1] + values[:-2]
-    octave = np.arange(
-        (1 << BITS) - 1, len(bend) - 1, 1 << BITS
-    )  # there the step doubles and bend is no curvature
-    bend[octave] = 0.5 * (bend[octave - 1] + bend[octave + 1])
-    moved = values.copy()
-    moved[1:-1] -= np.where(borders[1:-1, None] > smooth_beyond_cm**2, bend / 16, 0.0)
-    return moved
+    s0, s1 = borders[:-1], borders[1:]
+    theta = np.linspace(0.0, 90.0, columns + 1) if columns else np.zeros(1)
+    middle = 0.5 * (theta[1:] + theta[:-1])
+
+    def at(s: Float, angles: Float) -> Float:
+        return function(np.sqrt(s)[None, :], angles[:, None])
+
+    inner = at(0.5 * (s0 + s1), theta)
+    ends = 0.5 * (at(s0, theta) + at(s1, theta))
+    shift = 0.5 * (inner - ends)
+    first, last = at(s0, theta) + shift, at(s1, theta) + shift
+    if columns:
+        bend = 0.5 * (at(0.5 * (s0 + s1), middle) - 0.5 * (inner[1:] + inner[:-1]))
+    else:
+        bend = np.zeros((0, len(s0)))
+    cells = np.zeros((columns + 1, len(s0), 4))
+    cells[..., 0], cells[..., 1] = first, (last - first) / (1 << (MANTISSA_BITS - BITS))
+    cells[:-1, :, 2:] = cells[1:, :, :2] - cells[:-1, :, :2]
+    cells[:-1, :, 0] += bend
+    return _frozen(cells)
 
 
-def _table(
-    base: int, values: Float, columns: int, radius_cm: float, half_cm: float, length_cm: float, cusp: float
-) -> DoseTable:
-    """Table in the layout of the kernels from `values` (rows, columns + 1) at the borders of the cells."""
-    # each value beside that at the next angle; after 90 degrees its own, which is never used with any weight
-    following = np.concatenate([values[:, 1:], values[:, -1:]], axis=1)
-    pairs = np.stack([values.T, following.T], axis=-1).astype(np.float32).ravel()
-    pairs.setflags(write=False)
-    high = np.nextafter(np.float32(REACH_CM**2), np.float32(0))
-    squares = np.float32(radius_cm**2), high, np.float32(half_cm**2)
-    return DoseTable(pairs, columns, len(values), base, *squares, np.float32(length_cm), np.float32(cusp))
+def _frozen(values: Float) -> NDArray[np.float32]:
+    """Flat float32 that is not to be changed."""
+    flat = values.astype(np.float32).ravel()
+    flat.setflags(write=False)
+    return flat
 
 
 def read(table: DoseTable, across_cm: Float, along_cm: Float) -> Float:
     """Dose rate that the kernels read from a table, in numpy, for places outside the capsule: to check the table."""
-    s = (across_cm**2 + along_cm**2).astype(np.float32)
-    bits = np.maximum(s, table.low).view(np.uint32)
-    segment = (bits >> np.uint32(MANTISSA_BITS - BITS)).astype(np.int64) - table.base
-    part = (bits & np.uint32((1 << (MANTISSA_BITS - BITS)) - 1)) / float(1 << (MANTISSA_BITS - BITS))
-    pairs = table.values.reshape(-1, table.rows, 2).astype(np.float64)
+    s = np.maximum((across_cm**2 + along_cm**2).astype(np.float32), table.radius2)
     angle = np.arctan2(across_cm, along_cm) * (table.columns / (np.pi / 2))
-    column = np.minimum(angle.astype(np.int64), table.columns)
-    u = angle - column
-    low = (1 - u) * pairs[column, segment, 0] + u * pairs[column, segment, 1]
-    high = (1 - u) * pairs[column, segment + 1, 0] + u * pairs[column, segment + 1, 1]
-    value = (1 - part) * low + part * high
+    found = _read(table.values, table.rows, table.base, np.maximum(s, table.low), angle)
     if not table.columns:
-        return np.asarray(value, dtype=np.float64)
-    width = np.maximum(float(table.length) * across_cm, 1e-9)
-    return np.asarray(
-        value * np.arctan2(width, s - 0.25 * float(table.length) ** 2) / width, dtype=np.float64
-    )
+        return found
+    near = s < table.low
+    width = np.maximum(float(table.length) * across_cm[near], 1e-9)
+    geometry = np.arctan2(width, s[near] - 0.25 * float(table.length) ** 2) / width
+    found[near] = geometry * _read(table.near, table.near_rows, table.near_base, s[near], angle[near])
+    return found
+
+
+def _read(values: Any, rows: int, base: int, s: NDArray[np.float32], angle: Float) -> Float:
+    """Values of a table's cells at r^2 and angles, the angles in columns."""
+    bits = s.view(np.uint32)
+    segment = (bits >> np.uint32(MANTISSA_BITS - BITS)).astype(np.int64) - base
+    u = (bits & np.uint32((1 << (MANTISSA_BITS - BITS)) - 1)).astype(np.float64)
+    column = angle.astype(np.int64)
+    v = angle - column
+    c = values.reshape(-1, rows, 4)[column, segment].astype(np.float64)
+    return np.asarray(c[:, 0] + c[:, 1] * u + (c[:, 2] + c[:, 3] * u) * v, dtype=np.float64)
 
 
 def interpolation(longest: int, order: int = ORDER) -> tuple[Any, Any, Any]:

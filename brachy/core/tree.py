@@ -1,9 +1,8 @@
 """Fast sums of dose over seeds, in float32: at points, on a grid, and the influence matrix (one row per seed).
 
-Coordinates are cm, in one frame; a weight is what the table of a seed of unit strength is multiplied by. `_add` reads a
-`DoseTable` and adds seeds to the values at a list of places; the kernels below it decide which seeds go where. Each
-thread owns its places and adds the seeds of a place in a fixed order, so the result has the same bits for any number of
-threads.
+Coordinates are cm, in one frame; a weight is what the table of a seed of unit strength is multiplied by. The kernels
+here decide which seeds go where; `source_sums.add` adds seeds to the values at a list of places. Each thread owns its
+places and adds the seeds of a place in a fixed order, so the result has the same bits for any number of threads.
 
 The tree (`_sum_block`). The dose of a seed far from a block of voxels varies slowly over the block. So far seeds are
 summed at ORDER^3 Chebyshev nodes of the block (at its voxels, where these are fewer along an axis) and that sum is
@@ -35,13 +34,12 @@ spot, do not, so few seeds are summed directly (`brachy.dosimetry.tg43`).
 
 import math
 
-import numba
 import numpy as np
 from numba import float32, int64, prange, types, void
 
 from brachy.core.compiling import njit
-from brachy.core.lanes import add_four_cells
-from brachy.core.tables import BITS, MANTISSA_BITS, Blocks, DoseTable
+from brachy.core.source_sums import HALF, SHIFT, ZERO, add
+from brachy.core.tables import Blocks, DoseTable
 from brachy.core.threads import over_range
 from brachy.core.work_arrays import CHUNK, FAST, LANES, make_cells, make_work, padded
 
@@ -51,22 +49,6 @@ STRIDES = 61
 AXIS_ANGLE = np.float32(0.09)
 """Radians (5 degrees) around the axis within which the cusp of F matters."""
 
-# a float32's bits to the number of its segment in a table (SHIFT), and to the position in the segment (MASK, PART)
-SHIFT = np.int32(MANTISSA_BITS - BITS)
-MASK = np.int32((1 << (MANTISSA_BITS - BITS)) - 1)
-PART = np.float32(1.0 / (1 << (MANTISSA_BITS - BITS)))
-ZERO, HALF, ONE, TWO = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.int32(2)
-PI, RIGHT_ANGLE = np.float32(np.pi), np.float32(np.pi / 2)
-ON_AXIS = np.float32(1e-10)
-"""Square of the least distance from a seed's axis, cm^2, so that nothing is divided by 0: there G_L differs from its
-limit on the axis by less than 1e-9."""
-
-ARC = (0.99999563, -0.33299459, 0.19563585, -0.12123887, 0.057477086, -0.013480379)
-"""arctan(q) = q (ARC[0] + ARC[1] q^2 + ...) for 0 <= q <= 1, relative error below 5e-6 (reweighted least squares;
-tests/independent/test_dose_fast_kernels.py, test_angle_from_the_axis)."""
-
-A0, A1, A2, A3, A4, A5 = (np.float32(a) for a in ARC)
-
 _PLACES = (float32[::1], float32[::1], float32[::1])
 _LIST = types.Array(float32, 1, "C", readonly=True)
 _ROWS = types.Array(float32, 2, "C", readonly=True)
@@ -74,110 +56,11 @@ _CUBE = types.Array(float32, 3, "C", readonly=True)
 _INTS = types.Array(int64, 1, "C", readonly=True)
 _INT_ROWS = types.Array(int64, 2, "C", readonly=True)
 _TABLE = types.NamedTuple(
-    (_LIST, int64, int64, int64, float32, float32, float32, float32, float32), DoseTable
+    (_LIST, int64, int64, int64, float32, float32, _LIST, int64, int64, *(float32,) * 4), DoseTable
 )
 
 
 _BLOCKS = types.NamedTuple((_INT_ROWS, _INTS, _ROWS, _CUBE, _ROWS, float32, float32, float32), Blocks)
-
-
-@njit(inline="always", **FAST)
-def _angle(across, along):
-    """Angle from the axis, 0 to pi, of a place at the distance `across` (above 0) from it and `along` on it."""
-    size = abs(along)  # of the two legs, the smaller over the larger is within the polynomial's range
-    q = min(across, size) / max(across, size)
-    w = q * q
-    angle = q * (A0 + w * (A1 + w * (A2 + w * (A3 + w * (A4 + w * A5)))))
-    angle = RIGHT_ANGLE - angle if across > size else angle
-    return PI - angle if along < ZERO else angle
-
-
-if numba.config.DISABLE_JIT:
-
-    def _add_cells(values, cell, along, across, factor, value):
-        """value += factor x the table in each place's cell, linear in `along` (r^2) and `across` (angle).
-
-        The same in numpy, for NUMBA_DISABLE_JIT=1; the compiled version below reads four cells at once.
-        """
-        n = value.size
-        c, u, v = cell[:n], along[:n], across[:n]
-        a = values[c] + (values[c + 2] - values[c]) * u
-        b = values[c + 1] + (values[c + 3] - values[c + 1]) * u
-        value += (a + (b - a) * v) * factor[:n]
-
-else:
-
-    @njit(**FAST)
-    def _add_cells(values, cell, along, across, factor, value):
-        for q in range(0, value.size, 4):
-            add_four_cells(values, cell, along, across, factor, value, q)
-
-
-@njit(**FAST)
-def _add_point_sources(x, y, z, value, seeds, weight, chosen, count, table, cells):
-    """value += 1D dose, TG-43U1 eq. (11), of the first `count` seeds of `chosen` at places.
-
-    The top bits of r^2 as a float32 are the number of its segment in the table and the rest its position in the
-    segment (`brachy.core.tables`): no root, logarithm or search is needed to find the cell.
-    """
-    cell, along, across, factor = cells
-    values, base, low, high = table.values, np.int32(table.base), table.low, table.high
-    for c in range(count):
-        s = chosen[c]
-        sx, sy, sz, w = seeds[s, 0], seeds[s, 1], seeds[s, 2], weight[s]
-        for q in range(value.size):
-            dx, dy, dz = x[q] - sx, y[q] - sy, z[q] - sz
-            r2 = np.float32(min(max(dx * dx + dy * dy + dz * dz, low), high))
-            bits = r2.view(np.int32)
-            cell[q] = (np.int32(bits >> SHIFT) - base) * TWO
-            along[q] = np.float32(np.int32(bits & MASK)) * PART
-            factor[q] = w
-        _add_cells(values, cell, along, across, factor, value)
-
-
-@njit(**FAST)
-def _add_line_sources(x, y, z, value, seeds, axes, weight, chosen, count, table, cells):
-    """The same for the 2D dose, eq. (1): the factor of a cell is weight x G_L, its column the angle from the axis."""
-    cell, along, across, factor = cells
-    values, base, rows = table.values, np.int32(table.base), np.int32(table.rows)
-    columns = np.float32(table.columns) / RIGHT_ANGLE
-    high, radius2, half2, length = table.high, table.low, table.half2, table.length
-    end2 = HALF * HALF * length * length
-    for c in range(count):
-        s = chosen[c]
-        sx, sy, sz, w = seeds[s, 0], seeds[s, 1], seeds[s, 2], weight[s] / length
-        ux, uy, uz = axes[s, 0], axes[s, 1], axes[s, 2]
-        for q in range(value.size):
-            dx, dy, dz = x[q] - sx, y[q] - sy, z[q] - sz
-            t = dx * ux + dy * uy + dz * uz
-            # the perpendicular part as a vector: r^2 - t^2 would lose its digits near the axis
-            px, py, pz = dx - t * ux, dy - t * uy, dz - t * uz
-            # a place inside the capsule is moved outward to its side
-            p2 = max(px * px + py * py + pz * pz, radius2 if t * t <= half2 else ON_AXIS)
-            # compiled to the reciprocal root instruction with a correction: faster than a root and a division
-            inverse = ONE / np.float32(math.sqrt(p2))
-            p = p2 * inverse
-            r2 = np.float32(min(p2 + t * t, high))
-            factor[q] = w * _angle(length * p, r2 - end2) * inverse
-            theta = _angle(p, abs(t)) * columns
-            column = np.int32(theta)
-            bits = r2.view(np.int32)
-            cell[q] = (np.int32(column * rows) + np.int32(bits >> SHIFT) - base) * TWO
-            along[q] = np.float32(np.int32(bits & MASK)) * PART
-            across[q] = theta - np.float32(column)
-        _add_cells(values, cell, along, across, factor, value)
-
-
-@njit(**FAST)
-def _add(x, y, z, value, seeds, axes, weight, chosen, count, table, cells):
-    """value += dose of the first `count` seeds of `chosen` at the places, whose number is a multiple of LANES."""
-    for a in range(0, value.size, CHUNK):
-        b = min(a + CHUNK, value.size)
-        xs, ys, zs, part = x[a:b], y[a:b], z[a:b], value[a:b]
-        if table.columns > 0:
-            _add_line_sources(xs, ys, zs, part, seeds, axes, weight, chosen, count, table, cells)
-        else:
-            _add_point_sources(xs, ys, zs, part, seeds, weight, chosen, count, table, cells)
 
 
 @njit(**FAST)
@@ -185,8 +68,7 @@ def _radial(table, r2):
     """Approximate dose rate at a distance (1D), or on the transverse axis (2D), to weigh seeds against each other."""
     r2 = np.float32(min(max(r2, table.low), table.high))
     row = np.int64(r2.view(np.int32) >> SHIFT) - table.base
-    value = table.values[(table.columns * table.rows + row) * 2]
-    return value / r2 if table.columns > 0 else value
+    return table.values[(table.columns * table.rows + row) * 4]
 
 
 @njit(**FAST)
@@ -292,8 +174,8 @@ def _interpolate(centre, step, shape, seeds, axes, weight, table, blocks, n_far,
         q += 1
     value[: padded(q)] = ZERO
     work.near[:] = ZERO
-    _add(x, y, z, value[: padded(q)], seeds, axes, weight, work.far, n_far, table, cells)
-    _add(x[nodes:], y[nodes:], z[nodes:], work.near, seeds, axes, weight, near, n_near, table, cells)
+    add(x, y, z, value[: padded(q)], seeds, axes, weight, work.far, n_far, table, cells)
+    add(x[nodes:], y[nodes:], z[nodes:], work.near, seeds, axes, weight, near, n_near, table, cells)
     _spread(blocks, value, shape, work)
     for c in range(checks):
         k, j, i = int(blocks.check[c, 0] * mz), int(blocks.check[c, 1] * my), int(blocks.check[c, 2] * mx)
@@ -371,7 +253,7 @@ def _sum_block(corner, seeds, axes, weight, table, blocks, step, out):
                         x[k, j, i] = centre[0] - half[0] + np.float32(i) * step[0]
                         y[k, j, i] = centre[1] - half[1] + np.float32(j) * step[1]
                         z[k, j, i] = centre[2] - half[2] + np.float32(k) * step[2]
-            _add(work.x, work.y, work.z, voxels, seeds, axes, weight, near, n_near, table, cells)
+            add(work.x, work.y, work.z, voxels, seeds, axes, weight, near, n_near, table, cells)
         if done or level == levels - 1:
             cube = voxels[:size].reshape((mz, my, mx))
             part = work.whole[z0 - corner[0] :, y0 - corner[1] :, x0 - corner[2] :]
@@ -443,12 +325,12 @@ def _sum(x, y, z, seeds, axes, weight, chosen, table, out):
     for q in range(out.size):
         out[q] = ZERO
     n = out.size // LANES * LANES
-    _add(x[:n], y[:n], z[:n], out[:n], seeds, axes, weight, chosen, count, table, cells)
+    add(x[:n], y[:n], z[:n], out[:n], seeds, axes, weight, chosen, count, table, cells)
     if n < out.size:
         last = np.zeros((4, LANES), np.float32)
         for q in range(out.size - n):
             last[0, q], last[1, q], last[2, q] = x[n + q], y[n + q], z[n + q]
-        _add(last[0], last[1], last[2], last[3], seeds, axes, weight, chosen, count, table, cells)
+        add(last[0], last[1], last[2], last[3], seeds, axes, weight, chosen, count, table, cells)
         for q in range(out.size - n):
             out[n + q] = last[3, q]
 

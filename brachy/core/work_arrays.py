@@ -31,6 +31,8 @@ def make_cells():
         np.zeros(CHUNK, np.int32),
         np.zeros(CHUNK, np.float32),
         np.zeros(CHUNK, np.float32),
+        np.zeros(CHUNK + LANES, np.int32),
+        np.zeros(CHUNK, np.float32),
         np.zeros(CHUNK, np.float32),
     )
 

@@ -282,8 +282,7 @@ class PointSource(TG43):
         """Table over distance."""
         from brachy.core import tables
 
-        smooth_cm = max(source.radial_r_cm[-1], source.phi_r_cm[-1])
-        return tables.point_table(source.point_rate, 0.05 * source.capsule_diameter_mm, smooth_cm)
+        return tables.point_table(source.point_rate, 0.05 * source.capsule_diameter_mm)
 
     @classmethod
     def table_error(cls, table: "DoseTable", source: Source) -> float:
@@ -334,13 +333,13 @@ class LineSource(TG43):
 
         constant, angles = _rate_per_geometry(source), source.anisotropy_theta_deg
         return tables.line_table(
+            lambda r, theta: source.line_rate(r * np.sin(np.radians(theta)), r * np.cos(np.radians(theta))),
             lambda r, theta: constant * source.radial_dose_function(r) * source.anisotropy_function(r, theta),
             tables.angle_columns(angles),
             0.05 * source.capsule_diameter_mm,
             0.05 * source.capsule_length_mm,
             source.active_length_cm,
             tables.axis_cusp(angles, source.anisotropy_F),
-            max(source.radial_r_cm[-1], source.anisotropy_r_cm[-1]),
         )
 
     @classmethod

@@ -201,7 +201,7 @@ def test_processes_end_with_their_parent(tmp_path):
 
 def test_the_digest_goes_by_the_sources_that_a_kernel_uses(monkeypatch):
     assert compiling.sources("search") == ("loading", "search")
-    assert compiling.sources("tree") == ("lanes", "tables", "tree", "work_arrays")
+    assert compiling.sources("tree") == ("lanes", "source_sums", "tables", "tree", "work_arrays")
     before = {module: compiling.digest(module) for module in ("search", "loading", "polygon")}
     text = compiling._text
 

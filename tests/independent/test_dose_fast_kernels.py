@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from brachy import resources
-from brachy.core import tables, tree
+from brachy.core import source_sums, tables
 from brachy.dosimetry.implant import Implant
 from brachy.dosimetry.source import load_source, unverified_names
 from brachy.dosimetry.tg43 import dose, dose_table, influence
@@ -180,6 +180,49 @@ def test_direct_sum_of_every_model(name, formalism):
     np.testing.assert_allclose(row, direct, rtol=2e-6)
 
 
+@pytest.mark.parametrize(
+    "name", ["amersham_6711", "best_2301", "draximage_ls1", "nasi_med3631", "theragenics_agx100"]
+)
+def test_either_side_of_where_g_l_is_no_longer_computed(name):
+    """Tilted seeds at 0.9 to 1.2 of that distance, on their axes, and in their capsules; all in one list of places."""
+    source = load_source(name, accept_unverified=True)
+    rng = np.random.default_rng(8)
+    positions, axes = (
+        rng.uniform(-1, 1, (3, 3)) + [[0, 0, 0], [60, 0, 0], [0, 60, 0]],
+        unit(rng.normal(size=(3, 3))),
+    )
+    border, half = 10 * tables.FAR * source.active_length_cm, source.capsule_length_mm / 2
+    points, group = [], []
+    for place, axis in zip(positions, axes, strict=True):
+        around = unit(rng.normal(size=(800, 3))) * border * rng.uniform(0.9, 1.2, (800, 1))
+        exactly = unit(rng.normal(size=(100, 3))) * border * (1 + np.linspace(-1e-6, 1e-6, 100)[:, None])
+        on_axis = np.outer(np.linspace(1.01 * half, 2.5 * border, 100) * rng.choice([-1, 1], 100), axis)
+        inside = np.outer(np.linspace(-0.99 * half, 0.99 * half, 50), axis)
+        points += [place + near for near in (around, exactly, on_axis, inside)]
+        group += [0] * 1000 + [1] * 50
+    points, inside = np.concatenate(points), np.array(group) == 1
+    order = rng.permutation(len(points))
+    implant = Implant(source, positions, axes=axes, strength_U=0.7)
+    exact = dose(points[order], implant, formalism="2D", method="exact")
+    direct = dose(points[order], implant, formalism="2D", method="direct")
+    error = np.abs(direct / exact - 1)
+    assert error[~inside[order]].max() < 2e-4
+    assert error[inside[order]].max() < 1e-3
+
+
+@pytest.mark.kernel
+def test_a_place_has_the_same_dose_whatever_places_are_beside_it():
+    """Whether the rate is read whole or divided by G_L depends on the place alone."""
+    implant = Implant(
+        load_source("amersham_6711"), [[0, 0, 0], [3, 0, 0]], axes=[[0, 0, 1], [0.6, 0, 0.8]], strength_U=0.7
+    )
+    points = unit(np.random.default_rng(4).normal(size=(40, 3))) * np.linspace(1, 12, 40)[:, None]
+    for formalism in ("1D", "2D"):
+        together = dose(points, implant, formalism=formalism, method="direct")
+        alone = [dose([point], implant, formalism=formalism, method="direct")[0] for point in points]
+        np.testing.assert_array_equal(together, alone)
+
+
 def test_every_shipped_model_has_its_tables():
     """None is summed exactly for want of a table, not even the 1251L: its capsule ends 0.075 mm from its core."""
     for name in resources.names("sources") + unverified_names():
@@ -255,8 +298,11 @@ def test_angle_from_the_axis():
     """The kernels' arc tangent against numpy's, in all four octants and for a seed's G_L."""
     theta = np.radians(np.linspace(0.01, 179.99, 500))
     across, along = np.float32(np.sin(theta)), np.float32(np.cos(theta))
-    found = [float(tree._angle(a, t)) for a, t in zip(across, along, strict=True)]
+    found = [float(source_sums.angle(a, t)) for a, t in zip(across, along, strict=True)]
     np.testing.assert_allclose(found, theta, rtol=5e-6)
+    tangent = np.linspace(0.001, 1, 500)
+    short = sum(a * tangent ** (2 * k + 1) for k, a in enumerate(source_sums.SHORT_ARC))
+    np.testing.assert_allclose(short, np.arctan(tangent), rtol=3.1e-5)
 
 
 @pytest.mark.kernel
