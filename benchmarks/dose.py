@@ -6,13 +6,16 @@ a row says two.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import llvmlite.binding
 import numba
 import numpy as np
 
@@ -187,6 +190,40 @@ def shared(work: Callable[[], object], rounds: int) -> float:
     return float(np.median(spent[1]) / np.median(spent[2]))
 
 
+def without_avx512(rounds: int) -> tuple[str, dict[str, dict[str, float]]]:
+    """`pairs` and `growth` in a process in which numpy and the kernels do without AVX-512; empty where there is none.
+
+    numpy leaves out what NPY_DISABLE_CPU_FEATURES names; the kernels are compiled for a Zen 3 processor with what this
+    one has but AVX-512. Caches and clock are this processor's all the same.
+    """
+    host = llvmlite.binding.get_host_cpu_features()
+    if not host.get("avx512f"):
+        return "This processor has no AVX-512: the tables above hold.\n", {}
+    dispatched = np._core._multiarray_umath.__cpu_dispatch__
+    features = [("+" if on and not name.startswith("avx512") else "-") + name for name, on in host.items()]
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {
+            "NPY_DISABLE_CPU_FEATURES": " ".join(
+                name for name in dispatched if name.startswith("AVX512") or name == "X86_V4"
+            ),
+            "NUMBA_CPU_NAME": "znver3",
+            "NUMBA_CPU_FEATURES": ",".join(features),
+            "NUMBA_CACHE_DIR": folder,
+        }
+        words = [sys.executable, "-m", "benchmarks.dose", "--json", "--rounds", str(rounds)]
+        run = subprocess.run(
+            words, check=True, capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[1]
+        )
+    found = json.loads(run.stdout.splitlines()[-1])
+    ns, more = found["pairs"], found["growth"]
+    rows = [[name, f"{value:.3f}", ""] for name, value in ns.items()]
+    for row in rows:
+        if row[0] in ("1D direct", "1D tree", "2D direct", "2D tree"):
+            row[2] = f"{ns['numpy ' + row[0][:2]] / ns[row[0]]:.0f}"
+    lines = [f"{name}: 320 seeds take {value:.2f} times as long as 80.\n" for name, value in more.items()]
+    return table(["what", "ns a pair", "times as fast as numpy"], rows) + "\n" + "".join(lines), found
+
+
 def threads(rounds: int) -> tuple[str, dict[str, tuple[float, float]]]:
     """One thread and two: the best of many rounds by the clock, and by the threads' own CPU time."""
     if numba.config.NUMBA_NUM_THREADS < 2:
@@ -223,10 +260,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--quick", action="store_true", help="leave out 0.5 mm and 1000 seeds")
+    parser.add_argument("--json", action="store_true", help="print pairs and growth as JSON alone")
     arguments = parser.parse_args()
     numba.set_num_threads(1)
+    if arguments.json:
+        found = {
+            "pairs": pairs(arguments.rounds)[1],
+            "growth": growth(max(3, arguments.rounds // 2), True)[1],
+        }
+        print(json.dumps(found))
+        return
     print(processor())
-    for part in (pairs, rows_of_influence, threads):
+    for part in (pairs, without_avx512, rows_of_influence, threads):
         print(part(arguments.rounds)[0])
     print(growth(max(3, arguments.rounds // 2), arguments.quick)[0])
 

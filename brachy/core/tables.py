@@ -50,6 +50,9 @@ _HIGH = np.nextafter(np.float32(REACH_CM**2), np.float32(0))
 ORDER = 6
 """Interpolation nodes of a block along each axis."""
 
+LOW_ORDER = 5
+"""Nodes along each axis where many seeds are far, whose errors partly cancel."""
+
 MOST_VOXELS = 96
 """Greatest width of a block in voxels: its work arrays grow as the cube of it (engineering choice)."""
 
@@ -82,10 +85,12 @@ class Blocks(NamedTuple):
     """How a grid is divided into blocks, and a block interpolated. Index m is the number of voxels along an axis."""
 
     sizes: Any  # (levels, 3) int64: voxels of a block along z, y, x; each level half of the one before
-    node_count: Any  # (m + 1,) int64: nodes along an axis, at most ORDER
-    node_at: Any  # (m + 1, ORDER) float32: nodes, in voxels from the block's centre
-    lagrange: Any  # (m + 1, ORDER, m) float32: weight of a node at a voxel, 0 for nodes beyond node_count
-    check: Any  # (n, 3) float32: voxels that are compared, as fractions of the block along z, y, x
+    # the first index: 0 for ORDER, 1 for LOW_ORDER
+    node_count: Any  # (2, m + 1) int64: nodes along an axis, at most the order
+    node_at: Any  # (2, m + 1, ORDER) float32: nodes, in voxels from the block's centre
+    lagrange: Any  # (2, m + 1, ORDER, m) float32: weight of a node at a voxel, 0 for nodes beyond node_count
+    check: Any  # (2, n, 3) float32: voxels that are compared, as fractions of the block along z, y, x
+    many: Any  # int64: so many far seeds are interpolated with LOW_ORDER
     reach: Any  # float32: a seed farther than so many half sides from a block is far
     tolerance: Any  # float32: greatest difference at a compared voxel, as a share of the total dose there
     share: Any  # float32: greatest error of all cusps in a block, as a share of the dose there
@@ -263,6 +268,16 @@ def _read(values: Any, rows: int, base: int, s: NDArray[np.float32], angle: Floa
     return np.asarray(c[:, 0] + c[:, 1] * u + (c[:, 2] + c[:, 3] * u) * v, dtype=np.float64)
 
 
+def both_orders(longest: int, checked: int) -> tuple[Any, Any, Any, Any]:
+    """`node_count`, `node_at`, `lagrange` and `check` of `Blocks`."""
+    orders = ORDER, LOW_ORDER
+    found = [(*interpolation(longest, order), check_places(checked, order)) for order in orders]
+    count, at, weight, check = (np.stack(arrays) for arrays in zip(*found, strict=True))
+    for array in (count, at, weight, check):
+        array.setflags(write=False)
+    return count, at, weight, check
+
+
 def interpolation(longest: int, order: int = ORDER) -> tuple[Any, Any, Any]:
     """`node_count`, `node_at` and `lagrange` of `Blocks` for blocks of up to `longest` voxels along an axis.
 
@@ -270,8 +285,8 @@ def interpolation(longest: int, order: int = ORDER) -> tuple[Any, Any, Any]:
     voxels as nodes.
     """
     count = np.zeros(longest + 1, dtype=np.int64)
-    at = np.zeros((longest + 1, order), dtype=np.float32)
-    weight = np.zeros((longest + 1, order, longest), dtype=np.float32)
+    at = np.zeros((longest + 1, ORDER), dtype=np.float32)
+    weight = np.zeros((longest + 1, ORDER, longest), dtype=np.float32)
     for m in range(1, longest + 1):
         voxels = np.arange(m) - 0.5 * (m - 1)
         nodes = voxels
@@ -286,14 +301,14 @@ def interpolation(longest: int, order: int = ORDER) -> tuple[Any, Any, Any]:
     return count, at, weight
 
 
-def check_places(count: int) -> NDArray[np.float32]:
+def check_places(count: int, order: int = ORDER) -> NDArray[np.float32]:
     """Places (count, 3) in a unit cube: its corners, then places midway between nodes and at the faces.
 
     Midway between nodes and at the faces the error of interpolating across a kink is largest. A low-discrepancy
     sequence chooses among them, so that every part of the block is met: the additive recurrence with powers of the root
     of x^4 = x + 1 (the analogue in 3D of the golden ratio).
     """
-    nodes = np.sort(np.cos(np.pi * (np.arange(ORDER) + 0.5) / ORDER))
+    nodes = np.sort(np.cos(np.pi * (np.arange(order) + 0.5) / order))
     between = np.concatenate([[-0.999], 0.5 * (nodes[1:] + nodes[:-1]), [0.998]])
     corners = 0.999 * np.array([[(i >> k) & 1 for k in range(3)] for i in range(8)])
     root = 1.2207440846057596

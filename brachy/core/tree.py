@@ -6,14 +6,15 @@ places and adds the seeds of a place in a fixed order, so the result has the sam
 
 The tree (`_sum_block`). The dose of a seed far from a block of voxels varies slowly over the block. So far seeds are
 summed at ORDER^3 Chebyshev nodes of the block (at its voxels, where these are fewer along an axis) and that sum is
-interpolated to the voxels once, whatever the number of seeds. Near seeds are passed on to the block's eight parts, and
-so on; in the smallest blocks they are summed voxel by voxel. Invariant: the list of a block holds exactly the seeds
-that no larger block around it has added, so each seed is added once to each voxel.
+interpolated to the voxels once, whatever the number of seeds. Where at least `many` seeds are far, LOW_ORDER^3 nodes
+are tried first: the errors at their kinks (see below) partly cancel. Near seeds are passed on to the block's eight
+parts, and so on; in the smallest blocks they are summed voxel by voxel. Invariant: the list of a block holds exactly
+the seeds that no larger block around it has added, so each seed is added once to each voxel.
 
-Error of the interpolation. For a smooth function it falls as (z + sqrt(z^2 - 1))^-ORDER with z = 1 + `reach`, where
-`reach` is the distance of a seed from the block over half the block's side (Bernstein's bound; the seed is the nearest
-singularity): 4e-6 for reach 3. But published tables are linear between their nodes, and no order removes the error at
-such a kink. Two rules bound it:
+Error of the interpolation. For a smooth function it falls as (z + sqrt(z^2 - 1))^-n with n nodes along an axis and
+z = 1 + `reach`, where `reach` is the distance of a seed from the block over half the block's side (Bernstein's bound;
+the seed is the nearest singularity): for reach 3, 4e-6 with ORDER and 3e-5 with LOW_ORDER. But published tables are
+linear between their nodes, and no order removes the error at such a kink. Two rules bound it:
 
 * On a seed's axis F has a cusp, too narrow for the compared points below to meet. The expected error of each cusp that
   crosses a block is known (`tables.axis_cusp`); seeds count as far only while these errors together stay below `share`
@@ -24,9 +25,10 @@ such a kink. Two rules bound it:
 
 The second rule is a sample and no proof, so the tolerance has a margin: the greatest error in a block is usually two to
 three, at most about four times what the compared points show. With tolerances of 2.3e-4 (1D) and 2.7e-4 (2D) the tree
-stayed within 9.3e-4 of the direct sum at every voxel of 257 random implants (docs/performance.md); tests/independent/
-test_dose_fast_kernels.py holds it to 1e-3. The errors of many seeds partly cancel; those of few, or of seeds in one
-spot, do not, so few seeds are summed directly (`brachy.dosimetry.tg43`).
+stayed within 6.0e-4 (1D) and 8.3e-4 (2D) of the direct sum at every voxel of 257 random implants
+(benchmarks/tree_error.py); a reach of 2 in 1D missed one place by 1.03e-3. tests/independent/test_dose_fast_kernels.py
+holds it to 1e-3. The errors of many seeds partly cancel; those of few, or of seeds in one spot, do not, so few seeds
+are summed directly (`brachy.dosimetry.tg43`).
 """
 
 # numba infers the types of the small kernels; those with a signature say what they take
@@ -53,14 +55,16 @@ _PLACES = (float32[::1], float32[::1], float32[::1])
 _LIST = types.Array(float32, 1, "C", readonly=True)
 _ROWS = types.Array(float32, 2, "C", readonly=True)
 _CUBE = types.Array(float32, 3, "C", readonly=True)
-_INTS = types.Array(int64, 1, "C", readonly=True)
 _INT_ROWS = types.Array(int64, 2, "C", readonly=True)
 _TABLE = types.NamedTuple(
     (_LIST, int64, int64, int64, float32, float32, _LIST, int64, int64, *(float32,) * 4), DoseTable
 )
 
 
-_BLOCKS = types.NamedTuple((_INT_ROWS, _INTS, _ROWS, _CUBE, _ROWS, float32, float32, float32), Blocks)
+_FOUR = types.Array(float32, 4, "C", readonly=True)
+_BLOCKS = types.NamedTuple(
+    (_INT_ROWS, _INT_ROWS, _CUBE, _FOUR, _CUBE, int64, float32, float32, float32), Blocks
+)
 
 
 @njit(**FAST)
@@ -115,14 +119,24 @@ def _part(centre, half, seeds, axes, weight, table, blocks, chosen, count, far, 
 
 
 @njit(**FAST)
-def _spread(blocks, value, shape, work):
+def _combine(weights, rows, out):
+    """Set `out` to the sum of ORDER = 6 rows, written out so that each value is written once."""
+    w0, w1, w2, w3, w4, w5 = weights
+    r0, r1, r2, r3, r4, r5 = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]
+    for i in range(out.size):
+        out[i] = w0 * r0[i] + w1 * r1[i] + w2 * r2[i] + w3 * r3[i] + w4 * r4[i] + w5 * r5[i]
+
+
+@njit(**FAST)
+def _spread(blocks, low, value, shape, work):
     """Interpolate the values at a block's nodes to its voxels, axis by axis.
 
-    One axis after the other costs a few times ORDER products a voxel, all three at once ORDER^3.
+    One axis after the other costs a few times ORDER products a voxel, all three at once ORDER^3. Nodes that an axis
+    does not have weigh 0.
     """
     mz, my, mx = shape
-    nz, ny, nx = blocks.node_count[mz], blocks.node_count[my], blocks.node_count[mx]
-    gz, gy, gx = blocks.lagrange[mz], blocks.lagrange[my], blocks.lagrange[mx]
+    nz, ny, nx = blocks.node_count[low, mz], blocks.node_count[low, my], blocks.node_count[low, mx]
+    gz, gy, gx = blocks.lagrange[low, mz], blocks.lagrange[low, my], blocks.lagrange[low, mx]
     lines, planes = work.lines, work.planes
     for c in range(nz):
         for b in range(ny):
@@ -133,23 +147,17 @@ def _spread(blocks, value, shape, work):
                 for i in range(mx):
                     row[i] += v * gx[a, i]
         for j in range(my):
-            row = planes[c, j * mx : (j + 1) * mx]
-            row[:] = ZERO
-            for b in range(ny):
-                v = gy[b, j]
-                for i in range(mx):
-                    row[i] += v * lines[b, i]
-    # the last axis written out for ORDER = 6: nodes that a short axis does not have weigh 0
-    p0, p1, p2, p3, p4, p5 = planes[0], planes[1], planes[2], planes[3], planes[4], planes[5]
+            weights = (gy[0, j], gy[1, j], gy[2, j], gy[3, j], gy[4, j], gy[5, j])
+            _combine(weights, lines, planes[c, j * mx : (j + 1) * mx])
     for k in range(mz):
-        w0, w1, w2, w3, w4, w5 = gz[0, k], gz[1, k], gz[2, k], gz[3, k], gz[4, k], gz[5, k]
-        layer = work.voxels[k * my * mx : (k + 1) * my * mx]
-        for n in range(my * mx):
-            layer[n] = w0 * p0[n] + w1 * p1[n] + w2 * p2[n] + w3 * p3[n] + w4 * p4[n] + w5 * p5[n]
+        weights = (gz[0, k], gz[1, k], gz[2, k], gz[3, k], gz[4, k], gz[5, k])
+        _combine(weights, planes, work.voxels[k * my * mx : (k + 1) * my * mx])
 
 
 @njit(**FAST)
-def _interpolate(centre, step, shape, seeds, axes, weight, table, blocks, n_far, near, n_near, work, cells):
+def _interpolate(
+    centre, step, shape, seeds, axes, weight, table, blocks, low, checks, n_far, near, n_near, work, cells
+):
     """Sum the far seeds at the block's nodes and interpolate to its voxels; False where a compared voxel disagrees.
 
     The compared voxels are summed in the same call as the nodes. The near seeds' dose there is added to the true sum
@@ -158,16 +166,17 @@ def _interpolate(centre, step, shape, seeds, axes, weight, table, blocks, n_far,
     mz, my, mx = shape
     x, y, z, value = work.x, work.y, work.z, work.value
     q = 0
-    for a in range(blocks.node_count[mz]):
-        for b in range(blocks.node_count[my]):
-            for c in range(blocks.node_count[mx]):
-                x[q] = centre[0] + step[0] * blocks.node_at[mx, c]
-                y[q] = centre[1] + step[1] * blocks.node_at[my, b]
-                z[q] = centre[2] + step[2] * blocks.node_at[mz, a]
+    count, node_at, check = blocks.node_count[low], blocks.node_at[low], blocks.check[low]
+    for a in range(count[mz]):
+        for b in range(count[my]):
+            for c in range(count[mx]):
+                x[q] = centre[0] + step[0] * node_at[mx, c]
+                y[q] = centre[1] + step[1] * node_at[my, b]
+                z[q] = centre[2] + step[2] * node_at[mz, a]
                 q += 1
-    nodes, checks = q, blocks.check.shape[0]
+    nodes = q
     for c in range(checks):
-        k, j, i = int(blocks.check[c, 0] * mz), int(blocks.check[c, 1] * my), int(blocks.check[c, 2] * mx)
+        k, j, i = int(check[c, 0] * mz), int(check[c, 1] * my), int(check[c, 2] * mx)
         x[q] = centre[0] + step[0] * (np.float32(i) - HALF * np.float32(mx - 1))
         y[q] = centre[1] + step[1] * (np.float32(j) - HALF * np.float32(my - 1))
         z[q] = centre[2] + step[2] * (np.float32(k) - HALF * np.float32(mz - 1))
@@ -176,9 +185,9 @@ def _interpolate(centre, step, shape, seeds, axes, weight, table, blocks, n_far,
     work.near[:] = ZERO
     add(x, y, z, value[: padded(q)], seeds, axes, weight, work.far, n_far, table, cells)
     add(x[nodes:], y[nodes:], z[nodes:], work.near, seeds, axes, weight, near, n_near, table, cells)
-    _spread(blocks, value, shape, work)
+    _spread(blocks, low, value, shape, work)
     for c in range(checks):
-        k, j, i = int(blocks.check[c, 0] * mz), int(blocks.check[c, 1] * my), int(blocks.check[c, 2] * mx)
+        k, j, i = int(check[c, 0] * mz), int(check[c, 1] * my), int(check[c, 2] * mx)
         true = value[nodes + c]
         if abs(work.voxels[(k * my + j) * mx + i] - true) > blocks.tolerance * (true + work.near[c]):
             return False
@@ -194,7 +203,7 @@ def _sum_block(corner, seeds, axes, weight, table, blocks, step, out):
     """
     nz, ny, nx = out.shape
     sizes = blocks.sizes
-    levels, count, checks = sizes.shape[0], seeds.shape[0], blocks.check.shape[0]
+    levels, count = sizes.shape[0], seeds.shape[0]
     work, cells = make_work(blocks, count), make_cells()
     lists = np.empty((levels + 1, count), np.int32)
     counts = np.zeros(levels + 1, np.int64)
@@ -226,15 +235,22 @@ def _sum_block(corner, seeds, axes, weight, table, blocks, step, out):
         n_far, n_near = _part(
             centre, half, seeds, axes, weight, table, blocks, lists[level], counts[level], work.far, near
         )
-        nodes = blocks.node_count[mz] * blocks.node_count[my] * blocks.node_count[mx]
-        size = mz * my * mx
+        size, shape = mz * my * mx, (mz, my, mx)
         voxels = work.voxels[: padded(size)]
-        done = False
-        if n_far > 0 and nodes + checks < size:  # else summing every voxel is cheaper
-            shape = (mz, my, mx)
-            done = _interpolate(
-                centre, step, shape, seeds, axes, weight, table, blocks, n_far, near, n_near, work, cells
-            )
+        low, done = 1 if n_far >= blocks.many else 0, False
+        while n_far > 0 and low >= 0 and not done:
+            per_axis = blocks.node_count[low]
+            nodes = per_axis[mz] * per_axis[my] * per_axis[mx]
+            # so many that the nodes and they fill the vector registers
+            checks = min(blocks.check.shape[1], padded(nodes + LANES) - nodes)
+            if nodes + checks < size:  # else summing every voxel is cheaper
+                # fmt: off
+                done = _interpolate(
+                    centre, step, shape, seeds, axes, weight, table, blocks, low, checks,
+                    n_far, near, n_near, work, cells,
+                )
+                # fmt: on
+            low -= 1
         if not done:  # the far seeds join the near ones
             voxels[:] = ZERO
             for c in range(n_far):

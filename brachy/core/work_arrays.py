@@ -11,7 +11,7 @@ from brachy.core.tables import ORDER, Cells, Work
 CHUNK = 512
 """Places that are summed together: their work arrays fit the processor's first-level cache."""
 
-LANES = 64
+LANES = 32
 """Places are summed in multiples of this many, so that no vector register is half full."""
 
 # `error_model="numpy"`: a check for division by zero would keep the loops out of vector registers
@@ -42,15 +42,15 @@ def make_work(blocks, seeds):
     """Work arrays of one thread for blocks of a grid and so many seeds."""
     mz, my, mx = blocks.sizes[0]
     leaf = blocks.sizes[-1].prod()
-    places = padded(max(ORDER * ORDER * ORDER + padded(len(blocks.check)), leaf))
+    places = padded(max(ORDER * ORDER * ORDER + padded(blocks.check.shape[1]), leaf))
     return Work(
         np.zeros(places, np.float32),
         np.zeros(places, np.float32),
         np.zeros(places, np.float32),
         np.zeros(places, np.float32),
-        np.zeros(padded(len(blocks.check)), np.float32),
+        np.zeros(padded(blocks.check.shape[1]), np.float32),
         np.empty(seeds, np.int32),
-        np.empty((ORDER, mx), np.float32),
+        np.zeros((ORDER, mx), np.float32),
         np.zeros((ORDER, my * mx), np.float32),
         np.empty(padded(mz * my * mx), np.float32),
         np.zeros((mz, my, mx), np.float32),

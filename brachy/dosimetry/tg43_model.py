@@ -54,7 +54,7 @@ FEW_SEEDS = 24
 """Up to so many seeds are summed directly on a grid: it is as fast, and their errors could add up (measured)."""
 
 CHECKED = 40
-"""Places compared in each block (engineering choice: with 216 nodes they fill 256, a multiple of LANES)."""
+"""Most places compared in a block (engineering choice: with 216 nodes they fill 256, a multiple of LANES)."""
 
 CUSP_SHARE = 6e-4
 """Of the dose in a block, for the cusps on seeds' axes together (engineering choice, measured)."""
@@ -114,6 +114,8 @@ class TG43(ABC):
     tolerance: ClassVar[float]
     """Of the dose at each place where a block of the tree is checked; elsewhere the greatest error stays within three
     times that (measured)."""
+    many: ClassVar[int]
+    """So many far seeds are interpolated with fewer nodes (engineering choice)."""
     reach: ClassVar[float]
     """A seed is far beyond so many half sides of a block (engineering choice: the fastest that keep the promise)."""
 
@@ -235,7 +237,7 @@ class TG43(ABC):
             if not len(implant):
                 continue
             direct = self.method == "direct" or equal_seeds(implant.strength_U) <= FEW_SEEDS
-            rules = None if direct else (self.reach, self.tolerance, CUSP_SHARE)
+            rules = None if direct else (self.many, self.reach, self.tolerance, CUSP_SHARE)
             blocks = _blocks(tuple(grid.spacing_mm.tolist()), rules)
             positions, axes, strength = seeds_for_kernel(implant, anchor, grid.direction)
             weight = single_precision(strength * gy_per_rate(implant, self.days))
@@ -269,7 +271,8 @@ class PointSource(TG43):
     formalism: ClassVar[Literal["1D", "2D"]] = "1D"
     needs_axes = False
     tolerance = 2.3e-4
-    reach = 2.0
+    reach = 2.5
+    many = 1 << 30
 
     def counterpart(self) -> "TG43 | None":
         """2D for the same seeds; None where an axis is unknown."""
@@ -316,6 +319,7 @@ class LineSource(TG43):
     needs_axes = True
     tolerance = 2.7e-4
     reach = 3.0
+    many = 100
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -432,18 +436,18 @@ def kernels(name: str) -> Any:
 
 
 @lru_cache(maxsize=32)
-def _blocks(spacing_mm: tuple[float, ...], rules: tuple[float, float, float] | None) -> "Blocks":
-    """Blocks of a grid for the tree; without rules (reach, tolerance, share of the cusps) every seed is near."""
+def _blocks(spacing_mm: tuple[float, ...], rules: tuple[int, float, float, float] | None) -> "Blocks":
+    """Blocks of a grid for the tree; without rules (many, reach, tolerance, share of cusps) every seed is near."""
     from brachy.core import tables
 
     sizes = tables.block_sizes(np.array(spacing_mm))
     if rules is None:
         sizes = np.ascontiguousarray(sizes[-1:])
         sizes.setflags(write=False)
-        rules = (1e9, 0.0, 0.0)
+        rules = (1, 1e9, 0.0, 0.0)
     return tables.Blocks(
         sizes,
-        *tables.interpolation(int(sizes.max())),
-        tables.check_places(CHECKED),
-        *(np.float32(rule) for rule in rules),
+        *tables.both_orders(int(sizes.max()), CHECKED),
+        rules[0],
+        *(np.float32(rule) for rule in rules[1:]),
     )
