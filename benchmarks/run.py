@@ -149,7 +149,7 @@ Where a ratio is missed:
 
 {pairs}
 The greatest error is that of 20 000 voxels outside the capsules, against the float64 sum. On 257 random implants of six
-models (25 to 420 seeds in balls, discs, lines and rows, six spacings, all voxels) the tree was within 6.0e-4 (1D) and
+models (25 to 420 seeds in balls, discs, lines and rows, six spacings, all voxels) the tree was within 6.5e-4 (1D) and
 8.3e-4 (2D) of the direct sum (`benchmarks/tree_error.py`).
 pygrpm is listed if `BRACHY_BENCH_PYGRPM` names a Python that has it (see
 `benchmarks/peers/pygrpm_dose.py`).

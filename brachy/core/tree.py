@@ -25,7 +25,7 @@ linear between their nodes, and no order removes the error at such a kink. Two r
 
 The second rule is a sample and no proof, so the tolerance has a margin: the greatest error in a block is usually two to
 three, at most about four times what the compared points show. With tolerances of 2.3e-4 (1D) and 2.7e-4 (2D) the tree
-stayed within 6.0e-4 (1D) and 8.3e-4 (2D) of the direct sum at every voxel of 257 random implants
+stayed within 6.5e-4 (1D) and 8.3e-4 (2D) of the direct sum at every voxel of 257 random implants
 (benchmarks/tree_error.py); a reach of 2 in 1D missed one place by 1.03e-3. tests/independent/test_dose_fast_kernels.py
 holds it to 1e-3. The errors of many seeds partly cancel; those of few, or of seeds in one spot, do not, so few seeds
 are summed directly (`brachy.dosimetry.tg43`).

@@ -272,7 +272,7 @@ class PointSource(TG43):
     needs_axes = False
     tolerance = 2.3e-4
     reach = 2.5
-    many = 1 << 30
+    many = 100
 
     def counterpart(self) -> "TG43 | None":
         """2D for the same seeds; None where an axis is unknown."""
