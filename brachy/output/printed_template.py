@@ -11,6 +11,7 @@ from brachy.geometry.structures import Structure
 from brachy.output.template_face import FACES, LONGEST_MM, OFFSET_MM, NothingToStandOnError
 from brachy.output.template_solid import (
     PrintedTemplateOptions,
+    Solid,
     check_measures,
     inner_points,
     sleeves_of,
@@ -24,6 +25,9 @@ from brachy.writing import write_bytes_whole
 
 CLEAR_MM = 1.0
 """Least distance of the printed template from the skin (engineering choice)."""
+
+DENSITY = 1.2
+"""Of the print, g/cm3 (engineering choice: round figure of resins and PLA)."""
 
 MOST_STANDOFF_MM = 200
 """Larger stand-offs are not tried (engineering choice)."""
@@ -90,7 +94,8 @@ def write_printed_templates(
             made = replace(options, face="plate")
             solid, refused = template_solid(plan, index, made), [f"template {index + 1}: {error}"]
         write_bytes_whole(file, stl_bytes(solid))
-        written.append(PrintedTemplate(file, (*refused, *_notes(plan, index, made, external))))
+        notes = (*refused, *_notes(plan, index, made, external), _size(index, solid))
+        written.append(PrintedTemplate(file, notes))
     return tuple(written)
 
 
@@ -165,6 +170,17 @@ def _notes(
             f"{name}: the printed template touches the skin; a stand-off of {needed:.0f} mm clears it"
         )
     return tuple(notes)
+
+
+def _size(template: int, solid: Solid) -> str:
+    """Size and mass of the print."""
+    x0, y0, z0, x1, y1, z1 = solid.bounding_box()
+    size = " x ".join(f"{length:.0f}" for length in (x1 - x0, y1 - y0, z1 - z0))
+    volume = float(solid.volume()) / 1000.0
+    return (
+        f"template {template + 1}: the print takes {size} mm as the patient lies; {volume:.0f} cm3, and if solid "
+        f"{DENSITY * volume:.0f} g at {DENSITY:g} g/cm3 (engineering choice)"
+    )
 
 
 def _added_depth(plan: Plan, template: int, options: PrintedTemplateOptions) -> str:

@@ -64,6 +64,8 @@ class MapHole:
     seeds: int
     lean: tuple[float, float] = (0.0, 0.0)
     """From the hole toward where the tip lies, mm on the map; 0 for a needle along the template's axis."""
+    shade: float = 1.0
+    """How dark: 1 for the deepest of needles at angles, less for others; 1 for all parallel ones."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,14 @@ def _apart(places: np.ndarray, layout: TemplateLayout) -> float:
     return round(min(float(gaps.min()), layout.spacing_mm), 2)
 
 
+def _shade(depth_mm: float, all_mm: Sequence[float], layout: TemplateLayout) -> float:
+    """From 0.3 for the shallowest to 1 for the deepest, so that depths can be compared at a glance."""
+    low, high = min(all_mm), max(all_mm)
+    if not layout.individual or high - low < 1.0:
+        return 1.0
+    return round(0.3 + 0.7 * (depth_mm - low) / (high - low), 2)
+
+
 def _lean(needle: PlanNeedle, layout: TemplateLayout) -> tuple[float, float]:
     """How far the tip lies from below the hole, as the map shows it: x to the right, y down."""
     if not layout.individual:
@@ -196,7 +206,15 @@ def plate_maps(plan: Plan, rows: Sequence[ChartRow]) -> tuple[PlateMap, ...]:
 
         taken = {tuple(np.round(place, 1)) for place in places}
         used = tuple(
-            MapHole(*shown(place), row.name, row.order, row.depth_mm, row.seeds, _lean(needle, layout))
+            MapHole(
+                *shown(place),
+                row.name,
+                row.order,
+                row.depth_mm,
+                row.seeds,
+                _lean(needle, layout),
+                _shade(row.depth_mm, [r.depth_mm for _, r in own], layout),
+            )
             for place, (needle, row) in zip(places, own, strict=True)
         )
         found.append(

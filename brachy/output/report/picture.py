@@ -223,7 +223,7 @@ def template_pictures(
         cut = cuts.template_cut(plan, template, depth)
         lines = isodose_lines(cut, model, cuts.LEVELS_PCT, rx)
         picture = base_picture(cut, case, regions, plan, lines)
-        pitch, corner = layout.spacing_mm, _corner(cut)
+        pitch, corner = layout.spacing_mm, corner_of(cut)
         start = cuts.in_plane(cut, layout.origin_mm[None])[0] - corner
 
         def place(x: float, y: float, start: Float = start) -> tuple[float, float]:
@@ -233,24 +233,24 @@ def template_pictures(
         used = {n.hole for n in own}
         loaded = tuple(
             Mark(
-                *_short(cuts.crossing(cut, n) - corner), str(len(n.seeds)), n.hole, _seed_at(n, layout, depth)
+                *short(cuts.crossing(cut, n) - corner), str(len(n.seeds)), n.hole, _seed_at(n, layout, depth)
             )
             for n in own
         )
         every = max(1, round(6.0 / pitch))
         marks = [
-            Mark(*_short(place(*layout.on_plate(c, 0.1))), column_letters(c))
+            Mark(*short(place(*layout.on_plate(c, 0.1))), column_letters(c))
             for c in range(0, layout.columns, every)
         ]
         marks += [
-            Mark(*_short(place(*layout.on_plate(-0.9, r))), str(r)) for r in range(1, layout.rows + 1, every)
+            Mark(*short(place(*layout.on_plate(-0.9, r))), str(r)) for r in range(1, layout.rows + 1, every)
         ]
         pictures.append(
             replace(
                 picture,
                 title=f"{depth:.0f} mm from the template",
                 holes=tuple(
-                    Mark(*_short(place(*layout.place(label)))) for label in layout.labels if label not in used
+                    Mark(*short(place(*layout.place(label)))) for label in layout.labels if label not in used
                 ),
                 loaded=loaded,
                 hole_size=float(np.clip(0.32 * pitch, 1.4, 3.2)),
@@ -272,7 +272,7 @@ def base_picture(
     cut: Grid, case: Case | None, regions: Sequence[Structure], plan: Plan, isodoses: tuple[Line, ...]
 ) -> Picture:
     """CT and outlines of a cut."""
-    corner = _corner(cut)
+    corner = corner_of(cut)
     size = cut.spacing_mm[:2] * np.array([cut.shape[2], cut.shape[1]])
     outlines, lattice = [], coarser(cut, LATTICE_MM)
     for structure in regions:
@@ -300,7 +300,7 @@ def isodose_lines(cut: Grid, model: DoseModel, levels_pct: Sequence[float], rx_g
         return ()
     coarse = coarser(cut, LATTICE_MM)
     gy = cuts.dose_on(coarse, model)
-    corner = _corner(cut)
+    corner = corner_of(cut)
     levels = [percent * rx_gy / 100.0 for percent in levels_pct]
     found = []
     for percent, lines in zip(levels_pct, cuts.isodoses_on(coarse, gy, levels), strict=True):
@@ -321,14 +321,14 @@ def coarser(cut: Grid, pixel_mm: float) -> Grid:
 def with_needles(picture: Picture, cut: Grid, plan: Plan, half_mm: float) -> Picture:
     """The picture with the parts of the plan's needles near the cut, each with its hole's name."""
     strokes, labels = [], []
-    corner = _corner(cut)
+    corner = corner_of(cut)
     for path in cuts.paths_on(cut, plan.needles, half_mm):
         ends = path.ends - corner
         step = ends[1] - ends[0]
         length = float(np.linalg.norm(step))
         outside = ends[0] - (4.0 * step / length if length > 4.0 else np.array([0.0, 3.5]))
-        strokes.append(Stroke(*_short(ends[0]), *_short(ends[1])))
-        labels.append(Mark(*_short(outside), cuts.needle_name(plan, path.needle)))
+        strokes.append(Stroke(*short(ends[0]), *short(ends[1])))
+        labels.append(Mark(*short(outside), cuts.needle_name(plan, path.needle)))
     return replace(picture, needles=tuple(strokes), labels=tuple(labels))
 
 
@@ -393,7 +393,7 @@ def _corner_mm(cut: Grid) -> Float:
     return found
 
 
-def _corner(cut: Grid) -> Float:
+def corner_of(cut: Grid) -> Float:
     """The same as (right, down), mm."""
     found: Float = cuts.in_plane(cut, _corner_mm(cut)[None])[0]
     return found
@@ -403,11 +403,9 @@ def _near(cut: Grid, places: Sequence[tuple[str, Float]], half_mm: float) -> tup
     if not places:
         return ()
     points = np.array([place for _, place in places])
-    off, flat = cuts.off_plane(cut, points), cuts.in_plane(cut, points) - _corner(cut)
+    off, flat = cuts.off_plane(cut, points), cuts.in_plane(cut, points) - corner_of(cut)
     return tuple(
-        Mark(*_short(flat[k]), name=name)
-        for k, (name, _) in enumerate(places)
-        if -half_mm < off[k] <= half_mm
+        Mark(*short(flat[k]), name=name) for k, (name, _) in enumerate(places) if -half_mm < off[k] <= half_mm
     )
 
 
@@ -416,15 +414,16 @@ def _shifts(cut: Grid, pairs: Sequence[tuple[Float, Float]], half_mm: float) -> 
         return ()
     before, after = (np.array([pair[k] for pair in pairs]) for k in (0, 1))
     off = cuts.off_plane(cut, after)
-    corner = _corner(cut)
+    corner = corner_of(cut)
     start, end = cuts.in_plane(cut, before) - corner, cuts.in_plane(cut, after) - corner
     near = np.flatnonzero((off > -half_mm) & (off <= half_mm)).tolist()
-    return tuple(Stroke(*_short(start[k]), *_short(end[k])) for k in near)
+    return tuple(Stroke(*short(start[k]), *short(end[k])) for k in near)
 
 
 def _meets(ring: Float, size: Float) -> bool:
     return bool(((ring > -1.0) & (ring < size + 1.0)).all(axis=1).any())
 
 
-def _short(point: Sequence[float] | Float) -> tuple[float, float]:
+def short(point: Sequence[float] | Float) -> tuple[float, float]:
+    """A point as two numbers of 0.01 mm."""
     return round(float(point[0]), 2), round(float(point[1]), 2)

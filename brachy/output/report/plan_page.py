@@ -18,6 +18,7 @@ from brachy.output.figures import cuts
 from brachy.output.figures.curves import Curves
 from brachy.output.report.charts import dvh_figure, scene_figure
 from brachy.output.report.needle_chart import chart_rows, one_direction, plate_maps
+from brachy.output.report.needle_pictures import needle_pictures
 from brachy.output.report.picture import Picture, slice_pictures, template_pictures
 from brachy.output.report.rendering import render, viewer
 from brachy.output.report.robust_section import robust_section
@@ -116,6 +117,9 @@ def render_report(
             for k, plate in enumerate(plan.templates)
             for pictures in (template_pictures(plan, case, k, structures),)
         ],
+        along=viewer("needles", pictures, 0, "needle")
+        if plan.individual and (pictures := needle_pictures(plan, case, structures))
+        else None,
         dvh=dvh_figure(curves, rx, targets),
         scene=scene_figure(plan, structures, dose, region),
         chart=chart,
