@@ -405,7 +405,7 @@ def dose_table(source: Source, formalism: str) -> "DoseTable | None":
     >>> from brachy.dosimetry.source import load_source
     >>> table = dose_table(load_source("amersham_6711"), "2D")
     >>> table.columns
-    18
+    36
     """
     kind = _kind(formalism)
     table = kind.build_table(source)

@@ -48,7 +48,7 @@ def needle_pictures(plan: Plan, case: Case, structures: Sequence[Structure]) -> 
     structures : sequence of Structure
         Targets and obstacles among them are drawn.
     """
-    drawn = [s for s in structures if role_of(s, plan) in ("target", "external") or stops_needles(s, plan)]
+    drawn = [s for s in structures if role_of(s, plan) == "target" or stops_needles(s, plan)]
     regions, model = shown(drawn, plan), plan.dose_model()
     rx, _ = cuts.prescription(plan)
 
