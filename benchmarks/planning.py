@@ -1,6 +1,6 @@
 """Planning the liver phantom: seconds of each stage, of the whole command, and peak memory.
 
-Run as `python benchmarks/planning.py`. Warm: the command runs once before it is measured, so that kernels are compiled.
+Run as `python benchmarks/planning.py [ROUNDS]`. Warm: the command runs once before it is measured, so that kernels are compiled.
 """
 
 import os
@@ -112,11 +112,12 @@ def main() -> None:
     print(f"Planning {CASE} on {platform.processor() or platform.machine()}, {os.cpu_count()} cores, warm")
     for name, value in stages().items():
         print(f"  stage {name:12s} {value:7.2f} s")
-    found, peaks = measured(ROUNDS)
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    found, peaks = measured(rounds)
     for job, value in found.items():
         asked = ASKED.get(job)
         limit = f"; at most {asked} s is asked for" if asked else ""
-        print(f"  {job:40s} {value:6.2f} s (least of {ROUNDS}{limit})")
+        print(f"  {job:40s} {value:6.2f} s (least of {rounds}{limit})")
     for job, peak in peaks.items():
         print(f"  peak memory of {job:35s} {peak:5.2f} GB")
 

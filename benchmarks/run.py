@@ -77,6 +77,9 @@ def goals(pairs, influence, growth, threads, dvh_seconds, narrow):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument(
+        "--plan-rounds", type=int, default=3, help="of whole plans, after one that is not counted"
+    )
     parser.add_argument("--quick", action="store_true", help="leave out 0.5 mm, 1000 seeds and whole plans")
     arguments = parser.parse_args()
     numba.set_num_threads(1)
@@ -94,6 +97,8 @@ def main() -> None:
         print("planning", flush=True)
         for script in ("planning.py", "robustness.py", "growth.py"):
             words = [sys.executable, str(ROOT / "benchmarks" / script)]
+            if script != "robustness.py":
+                words.append(str(arguments.plan_rounds))
             plans += subprocess.run(words, check=True, capture_output=True, text=True, cwd=ROOT).stdout
     text = TEMPLATE.format(
         cpu=processor(),
