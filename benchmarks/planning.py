@@ -1,6 +1,7 @@
 """Planning the liver phantom: seconds of each stage, of the whole command, and peak memory.
 
-Run as `python benchmarks/planning.py [ROUNDS]`. Warm: the command runs once before it is measured, so that kernels are compiled.
+Run as `python benchmarks/planning.py [ROUNDS]`. Warm: each command runs once before it is measured, so that kernels are
+compiled.
 """
 
 import os
