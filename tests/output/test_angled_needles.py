@@ -133,9 +133,14 @@ def test_notes_on_depth_and_skin_follow_each_needle(tmp_path):
     deepest = (PLATE + SLEEVE * np.cos(tilts) + (0.5 * BORE + WALL) * np.sin(tilts)).max()
     needed = np.ceil(deepest + 1.0 - 13.0)
     assert needed == 4  # one more than for straight sleeves
-    assert made.notes == (
-        f"template 1: the printed template touches the skin; a stand-off of {needed:.0f} mm clears it",
-    )
+    *notes, size = made.notes
+    assert notes == [
+        f"template 1: the printed template touches the skin; a stand-off of {needed:.0f} mm clears it"
+    ]
+    mesh = trimesh.load(tmp_path / "t.stl")
+    assert " x ".join(f"{length:.0f}" for length in mesh.extents) in size
+    volume = mesh.volume / 1000
+    assert f"{volume:.0f} cm3, and if solid {1.2 * volume:.0f} g at 1.2 g/cm3" in size
     options = PrintedTemplateOptions(standoff_mm=10.0)
     (made,) = write_printed_templates(plan, None, tmp_path / "t.stl", options, [body])
     most = 10.0 / np.cos(np.radians(29))
