@@ -15,7 +15,7 @@ from brachy.core.segments import mark_near
 from brachy.geometry.structures import Structure
 from brachy.needles.channel import RELATIVE_DIGITS, Axis, Needle
 from brachy.needles.limits import ROUNDING_MM
-from brachy.needles.template import TemplateLayout, template_axes
+from brachy.needles.template import OFF_LATTICE_MM, TemplateLayout, template_axes
 from brachy.patient.protocol import Protocol
 
 Float = NDArray[np.float64]
@@ -103,7 +103,9 @@ def lattice_lines(
         shift = [(k * step) % 1.0 if k else 0.0 for step in GOLDEN]
         for j in range(-count, count + 1):
             for i in range(-count, count + 1):
-                u, v = (i + shift[0]) * pitch_mm, (j + shift[1]) * pitch_mm
+                # off the planes between slices, where rounding would decide in which slab a level line runs
+                u = (i + shift[0]) * pitch_mm + float(OFF_LATTICE_MM[0])
+                v = (j + shift[1]) * pitch_mm + float(OFF_LATTICE_MM[1])
                 if math.hypot(u, v) <= reach:
                     aims.append(centre + u * column + v * row)
                     ways.append(way)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from hypothesis import example
 
 from brachy.optimise import plan
 from brachy.patient.protocol import change
@@ -75,6 +76,7 @@ def test_every_rule_holds_in_every_plan_at_angles():
     counted = Counted()
 
     @examples(30)
+    @example(1863958)  # a level line between two slices
     @numbers
     def every_rule_holds(number):
         rng = np.random.default_rng(number)
