@@ -59,6 +59,31 @@ def test_a_home_that_cannot_be_written(tmp_path):
     assert lines[1:] == ["brachy: compiling kernels, once"]
 
 
+FULL = """
+import resource, signal
+import numpy as np
+from brachy.core import segments
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+if {full}:
+    resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+side, up = np.array([3.0, 0, 0]), np.array([0.0, 0, 1])
+print(segments.segment_gap(np.zeros(3), up, side, up), sum(segments.segment_gap.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="a limit on the size of files stands for the disk"
+)
+@pytest.mark.parametrize("room", [0, 2000])
+def test_a_disk_that_is_full_while_kernels_are_compiled(tmp_path, room):
+    """The kernel works for this run; what was cut off is found and compiled again once there is room."""
+    first = run(FULL.format(full=True, room=room), tmp_path)
+    assert first.stdout.split() == ["3.0", "0"]
+    assert "Traceback" not in first.stderr
+    assert run(FULL.format(full=False, room=0), tmp_path).stdout.split() == ["3.0", "0"]
+    assert run(FULL.format(full=False, room=0), tmp_path).stdout.split() == ["3.0", "1"]
+
+
 def test_reading_help_needs_no_compiler():
     code = "import sys, brachy, brachy.dosimetry.source, brachy.dosimetry.tg43; print('numba' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

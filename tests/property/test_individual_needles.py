@@ -18,7 +18,7 @@ def individual(rng):
     rule = protocol(rng)
     return change(
         rule,
-        template={"arrangement": "individual", "cone_deg": float(rng.choice([10.0, 20.0, 30.0]))},
+        template={"arrangement": "individual", "cone_deg": float(rng.choice([10.0, 10.0, 20.0, 30.0]))},
         direction={"tilts_deg": (0.0, 20.0), "azimuth_step_deg": 120.0},
         search={"axes": 1, "rounds": 1},
         access={"azimuth_deg": SECTORS[rng.integers(len(SECTORS))]},
