@@ -233,7 +233,10 @@ def solve(
             "tilts_deg": (),
             "tilt_limits_deg": None,
         }
-        protocol = change(protocol, direction=fixed)
+        # a direction is one for all needles, unless angles are asked for
+        kind = protocol.template.arrangement
+        kind = "parallel" if kind == "choose" else kind
+        protocol = change(protocol, direction=fixed, template={"arrangement": kind})
     control.show("structures")
     stock = stock_of_protocol(protocol, case.identity.ct_date, strength_on, implant_on)
     prepared = prepare(case, protocol, targets, stock)
